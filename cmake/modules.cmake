@@ -1,0 +1,77 @@
+# vlr_add_module(NAME SOURCES ... [CUDA_SOURCES ...] [LINK ...]): one OBJECT library for a folder.
+#   Its objects go into the product vlr::vlr and, directly, into the tests that name it.
+# vlr_add_test(NAME SOURCES ... MODULES ... [LINK ...]): one GoogleTest program; a test whose name
+#   starts with Cuda is labelled gpu, every other one cpu.
+
+add_library(vlr_options INTERFACE)
+target_compile_features(vlr_options INTERFACE cxx_std_20)
+target_include_directories(vlr_options INTERFACE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/include")
+target_compile_definitions(vlr_options INTERFACE VLR_BUILDING VLR_VERSION="${PROJECT_VERSION}"
+  $<$<BOOL:${VLR_WITH_CUDA}>:VLR_WITH_CUDA=1>
+  $<$<BOOL:${VLR_WITH_FFMPEG}>:VLR_WITH_FFMPEG=1>
+  $<$<BOOL:${VLR_WITH_OPENBLAS}>:VLR_WITH_OPENBLAS=1>)
+# No contraction: a * b + c is fused where the code says so and nowhere else, whatever the target,
+# because the bits of a score must not depend on the instruction set.
+target_compile_options(vlr_options INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall -Wextra -Wshadow -Wconversion -ffp-contract=off>
+  $<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<BOOL:${VLR_WERROR}>>:-Werror>
+  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -lineinfo>)
+if(VLR_SANITIZE)
+  target_compile_options(vlr_options INTERFACE
+    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+  target_link_options(vlr_options INTERFACE -fsanitize=address,undefined)
+endif()
+
+set_property(GLOBAL PROPERTY VLR_MODULES "")
+
+function(vlr_add_module name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;LINK" ${ARGN})
+  if(VLR_WITH_CUDA)
+    list(APPEND ARG_SOURCES ${ARG_CUDA_SOURCES})
+  endif()
+  add_library(${name} OBJECT ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON CXX_EXTENSIONS OFF)
+  target_link_libraries(${name} PUBLIC vlr_options Threads::Threads ${ARG_LINK})
+  set_property(GLOBAL APPEND PROPERTY VLR_MODULES ${name})
+endfunction()
+
+function(vlr_add_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;MODULES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF)
+  target_link_libraries(${name} PRIVATE vlr_options ${ARG_MODULES} ${ARG_LINK} GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE
+    VLR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" VLR_TEST_DATA_DIR="${PROJECT_BINARY_DIR}/testdata")
+  gtest_discover_tests(${name} TEST_FILTER "-*Cuda*" PROPERTIES LABELS cpu DISCOVERY_TIMEOUT 60)
+  if(VLR_WITH_CUDA)
+    gtest_discover_tests(${name} TEST_FILTER "*Cuda*" PROPERTIES LABELS gpu DISCOVERY_TIMEOUT 60)
+  endif()
+endfunction()
+
+# vlr_add_bench(NAME SOURCES ... MODULES ... [LINK ...]): one Google Benchmark program.
+function(vlr_add_bench name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;MODULES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE vlr_options ${ARG_MODULES} ${ARG_LINK} benchmark::benchmark)
+  target_compile_definitions(${name} PRIVATE
+    VLR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" VLR_TEST_DATA_DIR="${PROJECT_BINARY_DIR}/testdata")
+endfunction()
+
+# vlr_add_fuzzer(NAME SOURCES ... MODULES ... [LINK ...]): with VLR_BUILD_FUZZERS a libFuzzer program;
+# without it a program that replays the files and folders it is given. Both come from the same
+# LLVMFuzzerTestOneInput, and ctest replays tests/fuzz/corpus/NAME.
+function(vlr_add_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;MODULES;LINK" ${ARGN})
+  add_executable(fuzz_${name} ${ARG_SOURCES})
+  target_link_libraries(fuzz_${name} PRIVATE vlr_options ${ARG_MODULES} ${ARG_LINK})
+  if(VLR_BUILD_FUZZERS)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.cc")
+  endif()
+  add_test(NAME fuzz_replay/${name}
+    COMMAND fuzz_${name} $<$<BOOL:${VLR_BUILD_FUZZERS}>:-runs=0>
+      "${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name}")
+  set_tests_properties(fuzz_replay/${name} PROPERTIES LABELS cpu)
+endfunction()

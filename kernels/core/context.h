@@ -1,0 +1,30 @@
+/// What an implementation runs with: device, threads or stream, scratch memory, choices by name.
+#ifndef VLR_KERNELS_CORE_CONTEXT_H_
+#define VLR_KERNELS_CORE_CONTEXT_H_
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+
+#include "kernels/core/tensor.h"
+#include "kernels/core/thread_pool.h"
+
+struct CUstream_st;  // cudaStream_t is CUstream_st*; declared here so that host code needs no CUDA
+
+namespace vlr {
+
+/// Implementations asked for by name: op -> implementation, as in `--impl linear=reference`.
+using ImplChoices = std::map<std::string, std::string, std::less<>>;
+
+struct Context {
+  Device device = Device::kCpu;
+  ThreadPool* threads = nullptr;        ///< never null when device is kCpu
+  CUstream_st* stream = nullptr;        ///< for kCuda
+  std::span<std::byte> workspace;       ///< scratch, 64-byte aligned; at least what workspace_bytes<Op> said
+  const ImplChoices* choices = nullptr; ///< null: first implementation that supports the arguments
+};
+
+}  // namespace vlr
+
+#endif  // VLR_KERNELS_CORE_CONTEXT_H_
