@@ -1,0 +1,12 @@
+#ifndef VLR_KERNELS_ATTENTION_IMPLS_H_
+#define VLR_KERNELS_ATTENTION_IMPLS_H_
+
+#include "kernels/attention/attention.h"
+
+namespace vlr::ops {
+
+Status attention_reference(const Attention::Args&, Context&);
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_ATTENTION_IMPLS_H_
