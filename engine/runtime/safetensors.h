@@ -1,0 +1,124 @@
+/// The safetensors container: header, mapping, writing; and a checkpoint folder of one or many of them.
+///
+/// A file is: u64 little-endian N; N bytes of JSON, name -> {dtype, shape, data_offsets}; the data of
+/// all tensors, row-major, little-endian, without gaps. docs/formats.md has the details.
+#ifndef VLR_ENGINE_RUNTIME_SAFETENSORS_H_
+#define VLR_ENGINE_RUNTIME_SAFETENSORS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/tensor.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; the rank is not limited.
+struct StoredShape {
+  DType dtype = DType::kBF16;
+  std::vector<int64_t> shape;
+
+  int64_t numel() const;
+  int64_t bytes() const { return numel() * dtype_bytes(dtype); }
+  bool operator==(const StoredShape&) const = default;
+};
+
+/// "bf16[12, 4096]", for messages.
+std::string describe(const StoredShape& t);
+/// "[12, 4096]".
+std::string describe_shape(std::span<const int64_t> shape);
+
+/// A tensor of a mapped file.
+struct StoredTensor : StoredShape {
+  const std::byte* data = nullptr;  ///< may be unaligned for its dtype: see aligned()
+  int64_t file_offset = 0;          ///< of data, from the start of the file
+  int file_idx = 0;                 ///< which file of Checkpoint::files(); 0 for a single file
+
+  /// False for files whose writer did not pad: copy such data before reading elements.
+  bool aligned() const;
+};
+
+using StoredTensors = std::map<std::string, StoredTensor, std::less<>>;
+
+/// A parsed header: where everything is.
+struct SafetensorsHeader {
+  struct Entry : StoredShape {
+    int64_t file_offset = 0;  ///< of the first byte of data, from the start of the file
+  };
+  std::map<std::string, Entry, std::less<>> tensors;
+  std::map<std::string, std::string, std::less<>> metadata;  ///< "__metadata__"
+};
+
+/// Parses and validates a header. `head` is the start of a file of `file_bytes` bytes and has to hold
+/// the header; more is ignored. Whatever the bytes are, either every tensor lies inside the file, has a
+/// known dtype and overlaps no other, or the result is an error: kDataLoss for a damaged file,
+/// kUnimplemented for a dtype that the format may have but vlr does not.
+Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> head, int64_t file_bytes);
+
+/// A file mapped read-only; move-only. Opening it reads the header and no data. Any thread may read. A
+/// file that shrinks while it is mapped makes reads fail with SIGBUS, as every mapped file does.
+class SafetensorsFile {
+ public:
+  static Result<SafetensorsFile> open(const std::string& path);
+  SafetensorsFile(SafetensorsFile&& o) noexcept;
+  SafetensorsFile& operator=(SafetensorsFile&& o) noexcept;
+  ~SafetensorsFile();
+
+  /// Valid as long as the file, moved or not, is open.
+  const StoredTensors& tensors() const { return tensors_; }
+  const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
+  const std::string& path() const { return path_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  SafetensorsFile() = default;
+
+  std::string path_;
+  void* map_ = nullptr;
+  int64_t bytes_ = 0;
+  StoredTensors tensors_;
+  std::map<std::string, std::string, std::less<>> metadata_;
+};
+
+/// All tensors of a checkpoint folder, under the names in the files. Move-only; any thread may read.
+class Checkpoint {
+ public:
+  /// Takes the shards that model.safetensors.index.json names, else model.safetensors. Other files in
+  /// the folder are not looked at. kNotFound: neither is there, or a shard or one of its tensors is not.
+  static Result<Checkpoint> open(const std::string& folder);
+
+  const StoredTensors& tensors() const { return tensors_; }
+  /// nullptr if there is none of that name.
+  const StoredTensor* find(std::string_view name) const;
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+  int64_t bytes_mapped() const;
+
+ private:
+  std::vector<SafetensorsFile> files_;
+  StoredTensors tensors_;
+};
+
+/// A tensor to write.
+struct NamedShape : StoredShape {
+  std::string name;
+};
+
+/// Writes bytes [begin, begin + out.size()) of a tensor's data into `out`.
+using TensorFill =
+    std::function<Status(const NamedShape& tensor, int64_t begin, std::span<std::byte> out)>;
+
+/// Writes a file, byte for byte as the safetensors library does with metadata {"format": "pt"}: tensors
+/// by dtype, widest first, then by name; the header padded with spaces to a multiple of 8. Each tensor's
+/// data are asked for once, front to back, in pieces of a few megabytes, so that no tensor has to be in
+/// memory. A file that could not be completed is removed.
+Status write_safetensors(const std::string& path, std::vector<NamedShape> tensors, const TensorFill& fill);
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_RUNTIME_SAFETENSORS_H_
