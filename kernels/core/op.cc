@@ -33,6 +33,14 @@ Status expect_shape(std::string_view op, std::string_view operand, const ConstTe
   return invalid(op, fmt::format("{} must be [{}], got {}", operand, wanted, describe(t)));
 }
 
+Status expect_same_shape(std::string_view op, std::string_view operand, const ConstTensor& t,
+                         const ConstTensor& like) {
+  bool same = t.rank == like.rank;
+  for (int i = 0; same && i < t.rank; ++i) same = t.dim(i) == like.dim(i);
+  if (same) return {};
+  return invalid(op, fmt::format("{} must have the shape of {}, got {}", operand, describe(like), describe(t)));
+}
+
 Status expect_dtype(std::string_view op, std::string_view operand, const ConstTensor& t,
                     std::initializer_list<DType> allowed) {
   if (std::find(allowed.begin(), allowed.end(), t.dtype) != allowed.end()) return {};

@@ -79,9 +79,11 @@ Result<int64_t> workspace_bytes(const typename Op::Args& args, const Context& ct
 // A dim of -1 accepts any size.
 Status expect_shape(std::string_view op, std::string_view operand, const ConstTensor& t,
                     std::initializer_list<int64_t> dims);
+Status expect_same_shape(std::string_view op, std::string_view operand, const ConstTensor& t,
+                         const ConstTensor& like);
 Status expect_dtype(std::string_view op, std::string_view operand, const ConstTensor& t,
                     std::initializer_list<DType> allowed);
-/// The last axis has stride 1 and nothing has a null pointer while it has elements.
+/// The last axis has stride 1.
 Status expect_rows(std::string_view op, std::string_view operand, const ConstTensor& t);
 
 }  // namespace ops

@@ -1,0 +1,26 @@
+/// Residual addition.
+///   y[r, i] = a[r, i] + b[r, i]
+///
+///   a, b, y  [rows, dim]  f32; rows may be strided; y may be a or b, otherwise must not overlap them
+#ifndef VLR_KERNELS_ADD_ADD_H_
+#define VLR_KERNELS_ADD_ADD_H_
+
+#include "kernels/core/op.h"
+
+namespace vlr::ops {
+
+struct Add {
+  static constexpr std::string_view kName = "add";
+  struct Args {
+    ConstTensor a, b;
+    Tensor y;
+  };
+  static Status check(const Args&);
+  static Cost cost(const Args&);
+  static Tolerance tolerance(const Args&);
+  static std::span<const Impl<Add>> impls();
+};
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_ADD_ADD_H_

@@ -1,0 +1,31 @@
+/// DeepStack: adds a level of vision features to the rows of their tokens.
+///   y[t] = x[t] + features[visual_row[t]]   where visual_row[t] >= 0, otherwise x[t]
+///
+///   x           [T, C]  f32; rows may be strided
+///   visual_row  [T]     i32, a row of features, or -1 for text
+///   features    [N, C]  f32; rows may be strided
+///   y           [T, C]  f32; may be x itself (text rows are then not touched), otherwise must not overlap it
+///
+/// Source: Meng et al. 2024 (DeepStack); Qwen3VLTextModel._deepstack_process.
+#ifndef VLR_KERNELS_DEEPSTACK_ADD_DEEPSTACK_ADD_H_
+#define VLR_KERNELS_DEEPSTACK_ADD_DEEPSTACK_ADD_H_
+
+#include "kernels/core/op.h"
+
+namespace vlr::ops {
+
+struct DeepstackAdd {
+  static constexpr std::string_view kName = "deepstack_add";
+  struct Args {
+    ConstTensor x, visual_row, features;
+    Tensor y;
+  };
+  static Status check(const Args&);
+  static Cost cost(const Args&);
+  static Tolerance tolerance(const Args&);
+  static std::span<const Impl<DeepstackAdd>> impls();
+};
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_DEEPSTACK_ADD_DEEPSTACK_ADD_H_

@@ -1,0 +1,12 @@
+#ifndef VLR_KERNELS_PATCH_EMBED_IMPLS_H_
+#define VLR_KERNELS_PATCH_EMBED_IMPLS_H_
+
+#include "kernels/patch_embed/patch_embed.h"
+
+namespace vlr::ops {
+
+Status patch_embed_reference(const PatchEmbed::Args&, Context&);
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_PATCH_EMBED_IMPLS_H_

@@ -1,0 +1,12 @@
+#ifndef VLR_KERNELS_ROPE_IMPLS_H_
+#define VLR_KERNELS_ROPE_IMPLS_H_
+
+#include "kernels/rope/rope.h"
+
+namespace vlr::ops {
+
+Status rope_reference(const Rope::Args&, Context&);
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_ROPE_IMPLS_H_

@@ -1,0 +1,39 @@
+#include "kernels/rope/rope.h"
+
+#include "kernels/rope/impls.h"
+
+namespace vlr::ops {
+
+Status Rope::check(const Args& a) {
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "x", a.x, {-1, -1, -1}));
+  const int64_t head_dim = a.x.dim(2);
+  if (head_dim % 2 != 0) return invalid(kName, "head_dim must be even, got x " + describe(a.x));
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "table", a.table, {a.x.dim(0), 2, head_dim / 2}));
+  VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "table", a.table, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  if (!a.table.contiguous()) return invalid(kName, "table must be contiguous");
+  return {};
+}
+
+Cost Rope::cost(const Args& a) {
+  return {.bytes = static_cast<double>(a.x.bytes() + a.table.bytes() + a.y.bytes()),
+          .flops = 3.0 * static_cast<double>(a.x.numel())};
+}
+
+Tolerance Rope::tolerance(const Args& a) {
+  // The two products may cancel: what remains is an error of the size of the operands (about 1 in tests).
+  return {.rel = 4 * dtype_epsilon(a.x.dtype), .abs = 8 * dtype_epsilon(a.x.dtype)};
+}
+
+std::span<const Impl<Rope>> Rope::impls() {
+  static constexpr Impl<Rope> kImpls[] = {
+      {"reference", Device::kCpu, rope_reference},
+  };
+  return kImpls;
+}
+
+}  // namespace vlr::ops

@@ -1,0 +1,32 @@
+/// The reranker's head: final RMSNorm and the difference of the "yes" and "no" logits.
+///   log_odds[b] = sum_i n[b, i] * (w[0, i] - w[1, i])      n = RMSNorm(x, norm_weight, eps)
+///
+///   x            [B, C]  f32; rows may be strided
+///   norm_weight  [C]     f32 | bf16 | f16
+///   w            [2, C]  f32 | bf16 | f16, contiguous: the rows of lm_head for "yes" and "no"
+///   log_odds     [B]     f32
+///
+/// Rounding: f32 or wider throughout; the sigmoid of log_odds is the score.
+#ifndef VLR_KERNELS_SCORE_HEAD_SCORE_HEAD_H_
+#define VLR_KERNELS_SCORE_HEAD_SCORE_HEAD_H_
+
+#include "kernels/core/op.h"
+
+namespace vlr::ops {
+
+struct ScoreHead {
+  static constexpr std::string_view kName = "score_head";
+  struct Args {
+    ConstTensor x, norm_weight, w;
+    Tensor log_odds;
+    float eps = 1e-6f;
+  };
+  static Status check(const Args&);
+  static Cost cost(const Args&);
+  static Tolerance tolerance(const Args&);
+  static std::span<const Impl<ScoreHead>> impls();
+};
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_SCORE_HEAD_SCORE_HEAD_H_
