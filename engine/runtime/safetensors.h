@@ -1,7 +1,8 @@
-/// The safetensors container: header, mapping, writing; and a checkpoint folder of one or many of them.
+/// The safetensors container: header, mapping, writing; and a checkpoint folder of one or many of
+/// them.
 ///
-/// A file is: u64 little-endian N; N bytes of JSON, name -> {dtype, shape, data_offsets}; the data of
-/// all tensors, row-major, little-endian, without gaps. docs/formats.md has the details.
+/// A file is: u64 little-endian N; N bytes of JSON, name -> {dtype, shape, data_offsets}; the data
+/// of all tensors, row-major, little-endian, without gaps. docs/formats.md has the details.
 #ifndef VLR_ENGINE_RUNTIME_SAFETENSORS_H_
 #define VLR_ENGINE_RUNTIME_SAFETENSORS_H_
 
@@ -19,7 +20,8 @@
 
 namespace vlr {
 
-/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; the rank is not limited.
+/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; the rank is not
+/// limited.
 struct StoredShape {
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape;
@@ -55,14 +57,16 @@ struct SafetensorsHeader {
   std::map<std::string, std::string, std::less<>> metadata;  ///< "__metadata__"
 };
 
-/// Parses and validates a header. `head` is the start of a file of `file_bytes` bytes and has to hold
-/// the header; more is ignored. Whatever the bytes are, either every tensor lies inside the file, has a
-/// known dtype and overlaps no other, or the result is an error: kDataLoss for a damaged file,
-/// kUnimplemented for a dtype that the format may have but vlr does not.
-Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> head, int64_t file_bytes);
+/// Parses and validates a header. `head` is the start of a file of `file_bytes` bytes and has to
+/// hold the header; more is ignored. Whatever the bytes are, either every tensor lies inside the
+/// file, has a known dtype and overlaps no other, or the result is an error: kDataLoss for a
+/// damaged file, kUnimplemented for a dtype that the format may have but vlr does not.
+Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> head,
+                                                   int64_t file_bytes);
 
-/// A file mapped read-only; move-only. Opening it reads the header and no data. Any thread may read. A
-/// file that shrinks while it is mapped makes reads fail with SIGBUS, as every mapped file does.
+/// A file mapped read-only; move-only. Opening it reads the header and no data. Any thread may
+/// read. A file that shrinks while it is mapped makes reads fail with SIGBUS, as every mapped file
+/// does.
 class SafetensorsFile {
  public:
   static Result<SafetensorsFile> open(const std::string& path);
@@ -86,11 +90,13 @@ class SafetensorsFile {
   std::map<std::string, std::string, std::less<>> metadata_;
 };
 
-/// All tensors of a checkpoint folder, under the names in the files. Move-only; any thread may read.
+/// All tensors of a checkpoint folder, under the names in the files. Move-only; any thread may
+/// read.
 class Checkpoint {
  public:
-  /// Takes the shards that model.safetensors.index.json names, else model.safetensors. Other files in
-  /// the folder are not looked at. kNotFound: neither is there, or a shard or one of its tensors is not.
+  /// Takes the shards that model.safetensors.index.json names, else model.safetensors. Other files
+  /// in the folder are not looked at. kNotFound: neither is there, or a shard or one of its tensors
+  /// is not.
   static Result<Checkpoint> open(const std::string& folder);
 
   const StoredTensors& tensors() const { return tensors_; }
@@ -113,11 +119,12 @@ struct NamedShape : StoredShape {
 using TensorFill =
     std::function<Status(const NamedShape& tensor, int64_t begin, std::span<std::byte> out)>;
 
-/// Writes a file, byte for byte as the safetensors library does with metadata {"format": "pt"}: tensors
-/// by dtype, widest first, then by name; the header padded with spaces to a multiple of 8. Each tensor's
-/// data are asked for once, front to back, in pieces of a few megabytes, so that no tensor has to be in
-/// memory. A file that could not be completed is removed.
-Status write_safetensors(const std::string& path, std::vector<NamedShape> tensors, const TensorFill& fill);
+/// Writes a file, byte for byte as the safetensors library does with metadata {"format": "pt"}:
+/// tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of 8.
+/// Each tensor's data are asked for once, front to back, in pieces of a few megabytes, so that no
+/// tensor has to be in memory. A file that could not be completed is removed.
+Status write_safetensors(const std::string& path, std::vector<NamedShape> tensors,
+                         const TensorFill& fill);
 
 }  // namespace vlr
 

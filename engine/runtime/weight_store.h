@@ -1,7 +1,8 @@
-/// Weights by name: views into a mapped checkpoint, and tensors put together from several of its rows.
+/// Weights by name: views into a mapped checkpoint, and tensors put together from several of its
+/// rows.
 ///
-/// The store knows no model. A WeightPlan says which tensors there are and where their rows come from;
-/// model/weight_names.h makes it from a ModelConfig and the names in the files.
+/// The store knows no model. A WeightPlan says which tensors there are and where their rows come
+/// from; model/weight_names.h makes it from a ModelConfig and the names in the files.
 #ifndef VLR_ENGINE_RUNTIME_WEIGHT_STORE_H_
 #define VLR_ENGINE_RUNTIME_WEIGHT_STORE_H_
 
@@ -20,7 +21,8 @@
 
 namespace vlr {
 
-/// Rows [first_row, first_row + num_rows) of a stored tensor, a row being one index of its first axis.
+/// Rows [first_row, first_row + num_rows) of a stored tensor, a row being one index of its first
+/// axis.
 struct WeightPart {
   std::string source;          ///< the name in the checkpoint
   std::vector<int64_t> shape;  ///< the shape that it has to have there, of rank 1 or more
@@ -37,20 +39,21 @@ struct WeightSpec {
 
 using WeightPlan = std::vector<WeightSpec>;
 
-/// The dtype that `spec` will have: bf16, f16 or f32, the same for all of its parts. Fails if a part is
-/// missing (kNotFound) or is not what the spec expects (kInvalidArgument).
+/// The dtype that `spec` will have: bf16, f16 or f32, the same for all of its parts. Fails if a
+/// part is missing (kNotFound) or is not what the spec expects (kInvalidArgument).
 Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint);
 
-/// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that need no
-/// second copy in host memory. The spec has passed check_weight().
+/// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that need
+/// no second copy in host memory. The spec has passed check_weight().
 Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out);
 
-/// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and several
-/// engines can share one; views live as long as the store, moved or not.
+/// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and
+/// several engines can share one; views live as long as the store, moved or not.
 class WeightStore {
  public:
-  /// A weight that is one aligned range of a file becomes a view, whose pages are read when they are
-  /// first touched; any other one (q|k|v, gate|up, single rows, unaligned data) is copied here, as stored.
+  /// A weight that is one aligned range of a file becomes a view, whose pages are read when they
+  /// are first touched; any other one (q|k|v, gate|up, single rows, unaligned data) is copied here,
+  /// as stored.
   static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan);
 
   /// The weight on the CPU; kNotFound if the plan had none of that name.
