@@ -27,7 +27,8 @@ struct TextConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;
   double rope_theta = 0;
-  std::array<int64_t, 3> mrope_section{};  ///< rotary pairs of the axes T, H, W; they add up to head_dim / 2
+  std::array<int64_t, 3>
+      mrope_section{};  ///< rotary pairs of the axes T, H, W; they add up to head_dim / 2
 
   bool operator==(const TextConfig&) const = default;
 };
@@ -38,13 +39,14 @@ struct VisionConfig {
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
   int64_t num_heads = 0;
-  int64_t in_channels = 0;          ///< 3
-  int64_t patch_size = 0;           ///< 16
-  int64_t temporal_patch_size = 0;  ///< 2
-  int64_t spatial_merge_size = 0;   ///< 2
-  int64_t out_hidden_size = 0;      ///< the text decoder's hidden_size
+  int64_t in_channels = 0;              ///< 3
+  int64_t patch_size = 0;               ///< 16
+  int64_t temporal_patch_size = 0;      ///< 2
+  int64_t spatial_merge_size = 0;       ///< 2
+  int64_t out_hidden_size = 0;          ///< the text decoder's hidden_size
   int64_t num_position_embeddings = 0;  ///< a square number
-  /// Blocks whose output goes, through merger K, into the text decoder after its layer K. Ascending.
+  /// Blocks whose output goes, through merger K, into the text decoder after its layer K.
+  /// Ascending.
   std::vector<int64_t> deepstack_visual_indexes;
 
   int64_t head_dim() const { return hidden_size / num_heads; }
@@ -70,10 +72,10 @@ struct ModelConfig {
 };
 
 /// Reads the text of a config.json: the layouts of transformers 4.57 (rope_theta, rope_scaling,
-/// torch_dtype) and 5 (rope_parameters, dtype), and text-only ones with text_config's keys on top. What it
-/// returns is consistent and within sane bounds, so sizes may be multiplied without overflow checks.
-/// kDataLoss: no JSON object; kInvalidArgument: a value is missing or wrong; kUnimplemented: another
-/// model, or a feature of this one that vlr does not have.
+/// torch_dtype) and 5 (rope_parameters, dtype), and text-only ones with text_config's keys on top.
+/// What it returns is consistent and within sane bounds, so sizes may be multiplied without
+/// overflow checks. kDataLoss: no JSON object; kInvalidArgument: a value is missing or wrong;
+/// kUnimplemented: another model, or a feature of this one that vlr does not have.
 Result<ModelConfig> parse_config(std::string_view json);
 
 /// parse_config() of a file; kNotFound if there is none.
