@@ -357,4 +357,62 @@ Result<ModelConfig> read_config(const std::string& path) {
   return config;
 }
 
+std::string format_config(const ModelConfig& config) {
+  using nlohmann::ordered_json;
+  const TextConfig& t = config.text_config;
+  const auto dtype = [&]() -> ordered_json {
+    if (config.dtype == DType::kBF16) return "bfloat16";
+    if (config.dtype == DType::kF16) return "float16";
+    if (config.dtype == DType::kF32) return "float32";
+    return nullptr;
+  };
+  ordered_json text = {
+      {"attention_bias", false},
+      {"attention_dropout", 0.0},
+      {"head_dim", t.head_dim},
+      {"hidden_act", "silu"},
+      {"hidden_size", t.hidden_size},
+      {"initializer_range", 0.02},
+      {"intermediate_size", t.intermediate_size},
+      {"max_position_embeddings", t.max_position_embeddings},
+      {"model_type", "qwen3_vl_text"},
+      {"num_attention_heads", t.num_attention_heads},
+      {"num_hidden_layers", t.num_hidden_layers},
+      {"num_key_value_heads", t.num_key_value_heads},
+      {"rms_norm_eps", t.rms_norm_eps},
+      {"rope_scaling",
+       {{"mrope_interleaved", true}, {"mrope_section", t.mrope_section}, {"rope_type", "default"}}},
+      {"rope_theta", t.rope_theta},
+      {"tie_word_embeddings", config.tie_word_embeddings},
+      {"use_cache", true},
+      {"vocab_size", t.vocab_size}};
+  ordered_json top = {{"architectures", {"Qwen3VLForConditionalGeneration"}},
+                      {"image_token_id", config.image_token_id},
+                      {"model_type", "qwen3_vl"},
+                      {"text_config", std::move(text)},
+                      {"tie_word_embeddings", config.tie_word_embeddings},
+                      {"torch_dtype", dtype()},
+                      {"video_token_id", config.video_token_id}};
+  if (config.vision_config) {
+    const VisionConfig& v = *config.vision_config;
+    top["vision_config"] = {{"deepstack_visual_indexes", v.deepstack_visual_indexes},
+                            {"depth", v.depth},
+                            {"hidden_act", "gelu_pytorch_tanh"},
+                            {"hidden_size", v.hidden_size},
+                            {"in_channels", v.in_channels},
+                            {"initializer_range", 0.02},
+                            {"intermediate_size", v.intermediate_size},
+                            {"model_type", "qwen3_vl"},
+                            {"num_heads", v.num_heads},
+                            {"num_position_embeddings", v.num_position_embeddings},
+                            {"out_hidden_size", v.out_hidden_size},
+                            {"patch_size", v.patch_size},
+                            {"spatial_merge_size", v.spatial_merge_size},
+                            {"temporal_patch_size", v.temporal_patch_size}};
+  }
+  top["vision_end_token_id"] = config.vision_end_token_id;
+  top["vision_start_token_id"] = config.vision_start_token_id;
+  return top.dump(2) + "\n";
+}
+
 }  // namespace vlr

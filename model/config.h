@@ -27,8 +27,7 @@ struct TextConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;
   double rope_theta = 0;
-  std::array<int64_t, 3>
-      mrope_section{};  ///< rotary pairs of the axes T, H, W; they add up to head_dim / 2
+  std::array<int64_t, 3> mrope_section{};  ///< rotary pairs of T, H, W; together head_dim / 2
 
   bool operator==(const TextConfig&) const = default;
 };
@@ -45,8 +44,7 @@ struct VisionConfig {
   int64_t spatial_merge_size = 0;       ///< 2
   int64_t out_hidden_size = 0;          ///< the text decoder's hidden_size
   int64_t num_position_embeddings = 0;  ///< a square number
-  /// Blocks whose output goes, through merger K, into the text decoder after its layer K.
-  /// Ascending.
+  /// Blocks, ascending, whose output goes through merger K into the text decoder after its layer K.
   std::vector<int64_t> deepstack_visual_indexes;
 
   int64_t head_dim() const { return hidden_size / num_heads; }
@@ -80,6 +78,10 @@ Result<ModelConfig> parse_config(std::string_view json);
 
 /// parse_config() of a file; kNotFound if there is none.
 Result<ModelConfig> read_config(const std::string& path);
+
+/// The text of a config.json that parse_config() and transformers (4.57 and 5) read back as
+/// `config`.
+std::string format_config(const ModelConfig& config);
 
 }  // namespace vlr
 

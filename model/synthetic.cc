@@ -1,0 +1,242 @@
+#include "model/synthetic.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "kernels/core/tensor.h"
+#include "model/weight_names.h"
+
+namespace vlr {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMegabyte = 1'000'000;
+
+/// The values that a tensor's elements take: element i is values[z >> shift].
+struct ValueTable {
+  int shift = 57;
+  std::array<uint16_t, 128> values{};  // bf16
+};
+
+ValueTable value_table(std::string_view name, std::span<const int64_t> shape) {
+  const auto has = [&](std::string_view part) { return name.find(part) != name.npos; };
+  ValueTable table;
+  if (has("norm") && name.ends_with("weight")) {
+    table.shift = 61;
+    for (size_t k = 0; k < 8; ++k) table.values[k] = f32_to_bf16(1 + static_cast<float>(k) / 32);
+    return table;
+  }
+  float scale = 1;
+  if (name.ends_with("bias")) {
+    scale = 1.0f / 8;
+  } else if (has("embed_tokens") || name == weights::kLmHead) {
+    scale = 1.0f / 4;
+  } else if (!has("pos_embed")) {
+    int64_t fan_in = 1;
+    for (size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
+    // nearbyint: a fan_in of 3 * 2^odd lies half-way, and the definition rounds to even.
+    const double exponent = std::nearbyint(std::log2(std::sqrt(3.0 / static_cast<double>(fan_in))));
+    scale = static_cast<float>(std::exp2(exponent));
+  }
+  for (size_t k = 0; k < table.values.size(); ++k) {
+    table.values[k] = f32_to_bf16(static_cast<float>(2 * static_cast<int>(k) - 127) / 128 * scale);
+  }
+  return table;
+}
+
+struct Preset {
+  std::string_view name;
+  ModelConfig config;
+  int64_t max_shard_bytes;
+};
+
+TextConfig text_config(int64_t hidden_size, int64_t intermediate_size, int64_t layers,
+                       int64_t heads, int64_t kv_heads, int64_t vocab_size) {
+  return {.vocab_size = vocab_size,
+          .hidden_size = hidden_size,
+          .intermediate_size = intermediate_size,
+          .num_hidden_layers = layers,
+          .num_attention_heads = heads,
+          .num_key_value_heads = kv_heads,
+          .head_dim = 128,
+          .max_position_embeddings = 262144,
+          .rms_norm_eps = 1e-6,
+          .rope_theta = 5e6,
+          .mrope_section = {24, 20, 20}};
+}
+
+VisionConfig vision_config(int64_t depth, int64_t hidden_size, int64_t intermediate_size,
+                           int64_t heads, int64_t out_hidden_size, std::vector<int64_t> deepstack) {
+  return {.depth = depth,
+          .hidden_size = hidden_size,
+          .intermediate_size = intermediate_size,
+          .num_heads = heads,
+          .in_channels = 3,
+          .patch_size = 16,
+          .temporal_patch_size = 2,
+          .spatial_merge_size = 2,
+          .out_hidden_size = out_hidden_size,
+          .num_position_embeddings = 2304,
+          .deepstack_visual_indexes = std::move(deepstack)};
+}
+
+ModelConfig model_config(TextConfig text, VisionConfig vision, bool tied) {
+  ModelConfig c;
+  c.text_config = std::move(text);
+  c.vision_config = std::move(vision);
+  c.tie_word_embeddings = tied;
+  c.dtype = DType::kBF16;
+  return c;
+}
+
+/// The token ids of the 16,128-entry tokenizer that the small presets share.
+ModelConfig with_small_vocabulary(ModelConfig c) {
+  c.image_token_id = 16012;
+  c.video_token_id = 16013;
+  c.vision_start_token_id = 16009;
+  c.vision_end_token_id = 16010;
+  return c;
+}
+
+Result<Preset> find_preset(std::string_view name) {
+  if (name == "8b") {
+    return Preset{name,
+                  model_config(text_config(4096, 12288, 36, 32, 8, 151936),
+                               vision_config(27, 1152, 4304, 16, 4096, {8, 16, 24}), false),
+                  5000 * kMegabyte};
+  }
+  if (name == "2b") {
+    return Preset{name,
+                  model_config(text_config(2048, 6144, 28, 16, 8, 151936),
+                               vision_config(24, 1024, 4096, 16, 2048, {5, 11, 17}), true),
+                  5000 * kMegabyte};
+  }
+  if (name == "a") {
+    return Preset{
+        name,
+        with_small_vocabulary(model_config(text_config(128, 384, 5, 4, 1, 16128),
+                                           vision_config(5, 144, 336, 2, 128, {0, 2, 3}), false)),
+        9 * kMegabyte};
+  }
+  if (name == "b") {
+    return Preset{
+        name,
+        with_small_vocabulary(model_config(text_config(192, 448, 4, 2, 1, 16128),
+                                           vision_config(4, 128, 320, 2, 192, {0, 1, 2}), true)),
+        5000 * kMegabyte};
+  }
+  return {Code::kInvalidArgument, fmt::format("preset must be 2b, 8b, a or b, got '{}'", name)};
+}
+
+/// Cuts the list as transformers' save_pretrained does: a shard ends before the tensor that would
+/// make it too large, and a tensor that is too large alone is written before the shard it
+/// interrupts.
+std::vector<std::vector<NamedShape>> cut_into_shards(std::vector<NamedShape> tensors,
+                                                     int64_t max_bytes) {
+  std::vector<std::vector<NamedShape>> shards;
+  std::vector<NamedShape> shard;
+  int64_t shard_bytes = 0;
+  for (NamedShape& t : tensors) {
+    const int64_t bytes = t.bytes();
+    if (bytes > max_bytes) {
+      shards.push_back({std::move(t)});
+      continue;
+    }
+    if (shard_bytes + bytes > max_bytes) {
+      shards.push_back(std::exchange(shard, {}));
+      shard_bytes = 0;
+    }
+    shard_bytes += bytes;
+    shard.push_back(std::move(t));
+  }
+  if (!shard.empty()) shards.push_back(std::move(shard));
+  return shards;
+}
+
+Status write_text(const std::string& path, std::string_view text) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "wb"),
+                                                             std::fclose);
+  if (!file || std::fwrite(text.data(), 1, text.size(), file.get()) != text.size() ||
+      std::fflush(file.get()) != 0) {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: cannot write: {}", path, std::generic_category().message(errno))};
+  }
+  return {};
+}
+
+Status write_index(const std::string& path, const std::map<std::string, std::string>& weight_map,
+                   int64_t parameters, int64_t bytes) {
+  const nlohmann::json index = {
+      {"metadata", {{"total_parameters", parameters}, {"total_size", bytes}}},
+      {"weight_map", weight_map}};
+  return write_text(path, index.dump(2) + "\n");
+}
+
+}  // namespace
+
+void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out) {
+  const ValueTable table = value_table(tensor.name, tensor.shape);
+  const uint64_t base = fnv1a64(tensor.name) + static_cast<uint64_t>(begin);
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = table.values[splitmix64(base + i) >> table.shift];
+}
+
+Result<ModelConfig> synthetic_config(std::string_view preset) {
+  VLR_ASSIGN_OR_RETURN(Preset p, find_preset(preset));
+  return std::move(p.config);
+}
+
+Status make_checkpoint(std::string_view preset_name, const std::string& folder,
+                       const SyntheticOptions& options) {
+  VLR_ASSIGN_OR_RETURN(const Preset preset, find_preset(preset_name));
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", folder, error.message())};
+  const std::string index_path = folder + "/model.safetensors.index.json";
+  fs::remove(index_path, error);  // of an older checkpoint; readers would prefer it
+  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", index_path, error.message())};
+  if (!options.tokenizer_json.empty()) {
+    fs::copy_file(options.tokenizer_json, folder + "/tokenizer.json",
+                  fs::copy_options::overwrite_existing, error);
+    if (error)
+      return {Code::kNotFound, fmt::format("{}: {}", options.tokenizer_json, error.message())};
+  }
+  VLR_RETURN_IF_ERROR(write_text(folder + "/config.json", format_config(preset.config)));
+
+  std::vector<NamedShape> tensors = checkpoint_tensors(preset.config, DType::kBF16);
+  int64_t total = 0, done = 0;
+  for (const NamedShape& t : tensors) total += t.bytes();
+  const auto fill = [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
+    fill_synthetic(t, begin / 2, {reinterpret_cast<uint16_t*>(out.data()), out.size() / 2});
+    done += static_cast<int64_t>(out.size());
+    if (options.progress) options.progress(done, total);
+    return {};
+  };
+  const int64_t max_shard_bytes =
+      options.max_shard_bytes > 0 ? options.max_shard_bytes : preset.max_shard_bytes;
+  const auto shards = cut_into_shards(std::move(tensors), max_shard_bytes);
+  std::map<std::string, std::string> weight_map;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name =
+        shards.size() == 1 ? "model.safetensors"
+                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    for (const NamedShape& t : shards[i]) weight_map.emplace(t.name, name);
+    VLR_RETURN_IF_ERROR(write_safetensors(folder + "/" + name, shards[i], fill));
+  }
+  if (shards.size() == 1) return {};
+  return write_index(index_path, weight_map, total / dtype_bytes(DType::kBF16), total);
+}
+
+}  // namespace vlr

@@ -1,0 +1,70 @@
+/// Checkpoints whose every weight is a function of its tensor's name and of its place in the
+/// tensor, so that two programs hold the same weights, of any size, without a file travelling
+/// between them.
+///
+///   base   = fnv1a64(name)
+///   z      = splitmix64(base + i), i the flat row-major index
+///   u      = (2 * (z >> 57) - 127) / 128, uniform on 128 points, symmetric about 0
+///   value  = the first rule that matches the name:
+///     contains "norm", ends in "weight"              1 + (z >> 61) / 32
+///     ends in "bias"                                 u / 8
+///     contains "embed_tokens" or is lm_head.weight   u / 4
+///     contains "pos_embed"                           u
+///     else                                           u * 2^round(log2(sqrt(3 / elements per row)))
+///
+/// All values are exact in bf16. The last rule keeps the variance of a linear layer's output
+/// near 1.
+#ifndef VLR_MODEL_SYNTHETIC_H_
+#define VLR_MODEL_SYNTHETIC_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/runtime/safetensors.h"
+#include "model/config.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// 64-bit FNV-1a of the bytes of `text`.
+constexpr uint64_t fnv1a64(std::string_view text) {
+  uint64_t h = 0xcbf29ce484222325;
+  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return h;
+}
+
+/// The output of a SplitMix64 generator with this state (Steele, Lea & Flood 2014).
+constexpr uint64_t splitmix64(uint64_t z) {
+  z += 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+/// Elements [begin, begin + out.size()) of a tensor, as bf16.
+void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out);
+
+/// "2b" and "8b" have the published models' sizes. "a" (untied head, vision heads of 72) and "b"
+/// (tied, vision heads of 64) are small, with the larger models' traits, for tests.
+/// kInvalidArgument for others.
+Result<ModelConfig> synthetic_config(std::string_view preset);
+
+struct SyntheticOptions {
+  int64_t max_shard_bytes = 0;  ///< of tensor data in a file; 0: 5 GB, for "a" 9 MB
+  std::string tokenizer_json;   ///< a file to copy as tokenizer.json; empty: none
+  /// Told the bytes written so far and those to write in all, every few megabytes.
+  std::function<void(int64_t done, int64_t total)> progress;
+};
+
+/// Writes config.json, the weights and, if there is more than one shard, their index, as
+/// transformers would. Makes the folder if need be and replaces files of these names. Holds a few
+/// megabytes.
+Status make_checkpoint(std::string_view preset, const std::string& folder,
+                       const SyntheticOptions& options = {});
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_SYNTHETIC_H_
