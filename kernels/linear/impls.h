@@ -6,6 +6,12 @@
 namespace vlr::ops {
 
 Status linear_reference(const Linear::Args&, Context&);
+Status linear_blocked(const Linear::Args&, Context&);
+int64_t linear_blocked_workspace(const Linear::Args&, const Context&);
+#if VLR_WITH_OPENBLAS
+Status linear_openblas(const Linear::Args&, Context&);
+int64_t linear_openblas_workspace(const Linear::Args&, const Context&);
+#endif
 
 }  // namespace vlr::ops
 

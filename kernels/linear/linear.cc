@@ -39,7 +39,11 @@ Tolerance Linear::tolerance(const Args& a) {
 
 std::span<const Impl<Linear>> Linear::impls() {
   static constexpr Impl<Linear> kImpls[] = {
+      {"blocked", Device::kCpu, linear_blocked, nullptr, linear_blocked_workspace},
       {"reference", Device::kCpu, linear_reference},
+#if VLR_WITH_OPENBLAS
+      {"openblas", Device::kCpu, linear_openblas, nullptr, linear_openblas_workspace},
+#endif
   };
   return kImpls;
 }
