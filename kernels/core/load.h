@@ -1,4 +1,4 @@
-/// One element of a tensor of any floating-point dtype, widened to f32: for references.
+/// One element of a tensor of any floating-point dtype as f32: for references.
 #ifndef VLR_KERNELS_CORE_LOAD_H_
 #define VLR_KERNELS_CORE_LOAD_H_
 
@@ -6,12 +6,21 @@
 
 namespace vlr {
 
-/// Element `index`, counted from t.data in elements.
+/// Element `index`, widened; counted from t.data in elements.
 inline float load_f32(const ConstTensor& t, int64_t index) {
   switch (t.dtype) {
     case DType::kBF16: return bf16_to_f32(t.as<uint16_t>()[index]);
     case DType::kF16: return f16_to_f32(t.as<uint16_t>()[index]);
     default: return t.as<float>()[index];
+  }
+}
+
+/// The reverse: rounds to the tensor's dtype.
+inline void store_f32(const Tensor& t, int64_t index, float value) {
+  switch (t.dtype) {
+    case DType::kBF16: t.as<uint16_t>()[index] = f32_to_bf16(value); return;
+    case DType::kF16: t.as<uint16_t>()[index] = f32_to_f16(value); return;
+    default: t.as<float>()[index] = value;
   }
 }
 

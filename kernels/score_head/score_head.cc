@@ -7,7 +7,8 @@ namespace vlr::ops {
 Status ScoreHead::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "x", a.x, {-1, -1}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "norm_weight", a.norm_weight, {a.x.dim(1)}));
-  VLR_RETURN_IF_ERROR(expect_shape(kName, "w", a.w, {2, a.x.dim(1)}));
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "w", a.w, {-1, a.x.dim(1)}));
+  if (a.w.dim(0) != 1 && a.w.dim(0) != 2) return invalid(kName, "w must have 1 or 2 rows, got " + describe(a.w));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "log_odds", a.log_odds, {a.x.dim(0)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "norm_weight", a.norm_weight, {DType::kF32, DType::kBF16, DType::kF16}));

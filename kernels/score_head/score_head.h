@@ -1,9 +1,11 @@
 /// The reranker's head: final RMSNorm and the difference of the "yes" and "no" logits.
 ///   log_odds[b] = sum_i n[b, i] * (w[0, i] - w[1, i])      n = RMSNorm(x, norm_weight, eps)
+/// or, where the checkpoint holds the difference itself, sum_i n[b, i] * w[0, i].
 ///
 ///   x            [B, C]  f32; rows may be strided
 ///   norm_weight  [C]     f32 | bf16 | f16
-///   w            [2, C]  f32 | bf16 | f16, contiguous: the rows of lm_head for "yes" and "no"
+///   w            [2, C]  f32 | bf16 | f16, contiguous: the rows of lm_head for "yes" and "no";
+///                [1, C]  their difference
 ///   log_odds     [B]     f32
 ///
 /// Rounding: f32 or wider throughout; the sigmoid of log_odds is the score.

@@ -13,7 +13,8 @@ Status score_head_reference(const ScoreHead::Args& a, Context&) {
     for (int64_t i = 0; i < dim; ++i) squares += static_cast<double>(x[i]) * x[i];
     const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + static_cast<double>(a.eps));
     for (int64_t i = 0; i < dim; ++i) {
-      const double yes_minus_no = static_cast<double>(load_f32(a.w, i)) - load_f32(a.w, dim + i);
+      double yes_minus_no = load_f32(a.w, i);
+      if (a.w.dim(0) == 2) yes_minus_no -= load_f32(a.w, dim + i);
       sum += x[i] * scale * load_f32(a.norm_weight, i) * yes_minus_no;
     }
     a.log_odds.as<float>()[b] = static_cast<float>(sum);

@@ -1,0 +1,141 @@
+#include "engine/runtime/executor.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+namespace vlr {
+namespace {
+
+size_t index(Value v) { return static_cast<size_t>(v.id); }
+
+Tensor shaped(const ValueInfo& info, const Sizes& sizes, Device device) {
+  Tensor t;
+  t.dtype = info.dtype;
+  t.device = device;
+  t.rank = static_cast<int>(info.dims.size());
+  int64_t stride = 1;
+  for (int i = t.rank - 1; i >= 0; --i) {
+    const auto axis = static_cast<size_t>(i);
+    t.dims[axis] = info.dims[axis].at(sizes);
+    t.strides[axis] = stride;
+    stride *= t.dims[axis];
+  }
+  return t;
+}
+
+}  // namespace
+
+Result<Executor> Executor::create(const Graph& graph, const WeightStore& weights) {
+  VLR_RETURN_IF_ERROR(graph.validate());
+  Executor e;
+  e.graph_ = &graph;
+  e.weights_.resize(graph.values().size());
+  e.lifetimes_.assign(graph.values().size(), {.bytes = 0, .first = -1, .last = -1});
+  for (size_t i = 0; i < graph.values().size(); ++i) {
+    const ValueInfo& info = graph.values()[i];
+    if (info.kind != ValueKind::kWeight) continue;
+    VLR_ASSIGN_OR_RETURN(const ConstTensor w, weights.get(info.name));
+    Tensor& slot = e.weights_[i];
+    // Bindings hold one kind of view; contracts take weights as ConstTensor, so nobody writes through it.
+    slot.data = const_cast<void*>(w.data);
+    slot.dtype = w.dtype;
+    slot.device = w.device;
+    slot.rank = w.rank;
+    slot.dims = w.dims;
+    slot.strides = w.strides;
+  }
+  int32_t step = 0;
+  for (const Node& node : graph.nodes()) {
+    const auto touch = [&](Value v) {
+      if (!v.defined() || graph.info(graph.root(v)).kind != ValueKind::kActivation) return;
+      Lifetime& life = e.lifetimes_[index(graph.root(v))];
+      if (life.first < 0) life.first = step;
+      life.last = step;
+    };
+    for (Value v : node.inputs) touch(v);
+    touch(node.output);
+    ++step;
+  }
+  return e;
+}
+
+Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
+  const auto& values = graph_->values();
+  RunPlan plan;
+  plan.tensors.resize(values.size());
+  plan.offsets.assign(values.size(), -1);
+  std::vector<Lifetime> blocks;
+  std::vector<size_t> owners;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const ValueInfo& info = values[i];
+    switch (info.kind) {
+      case ValueKind::kWeight: plan.tensors[i] = weights_[i]; break;
+      case ValueKind::kBound: {
+        plan.tensors[i] = shaped(info, args.sizes, ctx.device);
+        if (const auto it = args.bound.find(info.name); it != args.bound.end()) {
+          const Tensor& given = it->second;
+          bool same = given.dtype == info.dtype && given.rank == plan.tensors[i].rank;
+          for (int a = 0; same && a < given.rank; ++a) same = given.dim(a) == plan.tensors[i].dim(a);
+          if (!same) {
+            return {Code::kInternal, fmt::format("executor: {} is bound to {}, expected {}", info.name,
+                                                 describe(given), describe(plan.tensors[i]))};
+          }
+          plan.tensors[i] = given;
+        }
+        break;
+      }
+      case ValueKind::kActivation: {
+        plan.tensors[i] = shaped(info, args.sizes, ctx.device);
+        if (lifetimes_[i].first < 0) break;
+        Lifetime life = lifetimes_[i];
+        life.bytes = plan.tensors[i].bytes();
+        blocks.push_back(life);
+        owners.push_back(i);
+        break;
+      }
+      case ValueKind::kView: plan.tensors[i] = info.view(plan.tensors[index(info.base)]); break;
+    }
+  }
+  const ArenaPlan arena = plan_arena(blocks);
+  for (size_t b = 0; b < blocks.size(); ++b) plan.offsets[owners[b]] = arena.offsets[b];
+  plan.activation_bytes = (arena.bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+
+  const Bindings shapes(plan.tensors, args.segments);
+  for (const Node& node : graph_->nodes()) {
+    auto bytes = node.workspace(shapes, ctx);
+    if (!bytes) return bytes.error().with_context(node.name);
+    plan.workspace_bytes = std::max(plan.workspace_bytes, *bytes);
+  }
+  return plan;
+}
+
+Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena, Context& ctx) const {
+  if (static_cast<int64_t>(arena.size()) < plan.total()) {
+    return {Code::kInternal, fmt::format("executor: an arena of {} bytes, {} are needed", arena.size(), plan.total())};
+  }
+  const auto& values = graph_->values();
+  std::vector<Tensor> tensors = plan.tensors;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const ValueInfo& info = values[i];
+    if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0) tensors[i].data = arena.data() + plan.offsets[i];
+    if (info.kind == ValueKind::kView) tensors[i] = info.view(tensors[index(info.base)]);
+    if (info.kind == ValueKind::kBound && !args.bound.contains(info.name)) {
+      return {Code::kInternal, fmt::format("executor: nothing is bound to {}", info.name)};
+    }
+  }
+  const Bindings bindings(std::move(tensors), args.segments);
+  ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes), static_cast<size_t>(plan.workspace_bytes));
+  for (const Node& node : graph_->nodes()) {
+    const auto start = std::chrono::steady_clock::now();
+    if (Status s = node.run(bindings, ctx); !s.ok()) return s.with_context(node.name);
+    if (args.times) {
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+      args.times->push_back({node.name, node.op, seconds.count(), node.cost(bindings)});
+    }
+    if (args.on_value) args.on_value(graph_->info(node.output).name, bindings[node.output]);
+  }
+  return {};
+}
+
+}  // namespace vlr

@@ -1,0 +1,65 @@
+/// Runs a graph's nodes in order, in one arena.
+#ifndef VLR_ENGINE_RUNTIME_EXECUTOR_H_
+#define VLR_ENGINE_RUNTIME_EXECUTOR_H_
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/runtime/arena.h"
+#include "engine/runtime/graph.h"
+#include "engine/runtime/weight_store.h"
+#include "kernels/core/context.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+struct NodeTime {
+  std::string_view name, op;  ///< of the graph's node
+  double seconds = 0;
+  Cost cost;
+};
+
+/// What a run is given: sizes, the caller's tensors, attention tables, and who watches.
+struct RunArgs {
+  Sizes sizes{};
+  std::map<std::string, Tensor, std::less<>> bound;                 ///< every kBound value by name
+  std::vector<std::span<const ops::AttentionSegment>> segments;     ///< by slot
+  std::vector<NodeTime>* times = nullptr;                           ///< appended, one per node
+  std::function<void(std::string_view name, const ConstTensor&)> on_value;  ///< after the node that wrote it
+};
+
+/// Memory of one run: activations, then workspace, in one buffer.
+struct RunPlan {
+  int64_t activation_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t total() const { return activation_bytes + workspace_bytes; }
+  std::vector<Tensor> tensors;  ///< of every value, data relative to address 0 for activations
+  std::vector<int64_t> offsets; ///< of every activation in the arena, -1 for other values
+};
+
+/// Keeps references to graph and weights; both must outlive it. One thread at a time.
+class Executor {
+ public:
+  /// Checks the graph and looks up every weight: kNotFound names a missing one.
+  static Result<Executor> create(const Graph& graph, const WeightStore& weights);
+
+  /// Lifetimes -> offsets for these sizes. `bound` tensors may be absent: they are then shaped by `sizes`.
+  Result<RunPlan> plan(const RunArgs& args, const Context& ctx) const;
+
+  /// Runs all nodes. `arena` holds at least plan().total() bytes. A failing node is named in the error.
+  Status run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena, Context& ctx) const;
+
+  const Graph& graph() const { return *graph_; }
+
+ private:
+  const Graph* graph_ = nullptr;
+  std::vector<Tensor> weights_;     // by value id; undefined for others
+  std::vector<Lifetime> lifetimes_; // by value id, bytes unset; first = -1 for values not in the arena
+};
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_RUNTIME_EXECUTOR_H_

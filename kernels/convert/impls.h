@@ -1,0 +1,12 @@
+#ifndef VLR_KERNELS_CONVERT_IMPLS_H_
+#define VLR_KERNELS_CONVERT_IMPLS_H_
+
+#include "kernels/convert/convert.h"
+
+namespace vlr::ops {
+
+Status convert_reference(const Convert::Args&, Context&);
+
+}  // namespace vlr::ops
+
+#endif  // VLR_KERNELS_CONVERT_IMPLS_H_

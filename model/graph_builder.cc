@@ -1,0 +1,154 @@
+#include "model/graph_builder.h"
+
+#include "kernels/add/add.h"
+#include "kernels/attention/attention.h"
+#include "kernels/convert/convert.h"
+#include "kernels/deepstack_add/deepstack_add.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/gather_rows/gather_rows.h"
+#include "kernels/layernorm/layernorm.h"
+#include "kernels/linear/linear.h"
+#include "kernels/patch_embed/patch_embed.h"
+#include "kernels/rmsnorm/rmsnorm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/rope_table/rope_table.h"
+#include "kernels/score_head/score_head.h"
+#include "kernels/swiglu/swiglu.h"
+#include "kernels/vision_pos_embed/vision_pos_embed.h"
+
+namespace vlr {
+
+Value GraphBuilder::like(std::string_view name, Value x, int64_t last) {
+  std::vector<Dim> dims = graph.info(x).dims;
+  dims.back() = last;
+  return graph.activation(scoped(name), DType::kF32, std::move(dims));
+}
+
+Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual,
+                              int64_t width) {
+  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(ids).dims[0], width});
+  return graph.add<ops::Embedding>(scoped(name), {ids, visual_row, table, visual}, y, [=](const Bindings& b) {
+    return ops::Embedding::Args{.ids = b[ids], .visual_row = b[visual_row], .table = b[table], .visual = b[visual], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features, Value to) {
+  const Value y = to.defined() ? to : like(name, x, out_features);
+  return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
+    return ops::Linear::Args{.x = b[x], .w = b[w], .bias = b[bias], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::rmsnorm(std::string_view name, Value x, Value w, float eps) {
+  const Value y = like(name, x, graph.info(x).dims.back().mul);
+  return graph.add<ops::RmsNorm>(scoped(name), {x, w}, y, [=](const Bindings& b) {
+    return ops::RmsNorm::Args{.x = b[x], .weight = b[w], .y = b[y], .eps = eps};
+  });
+}
+
+Value GraphBuilder::rmsnorm_in_place(std::string_view name, Value x, Value w, float eps) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::RmsNorm>(scoped(name), {x, w}, y, [=](const Bindings& b) {
+    return ops::RmsNorm::Args{.x = b[x], .weight = b[w], .y = b[y], .eps = eps};
+  });
+}
+
+Value GraphBuilder::layernorm(std::string_view name, Value x, Value w, Value bias, float eps) {
+  const Value y = like(name, x, graph.info(x).dims.back().mul);
+  return graph.add<ops::LayerNorm>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
+    return ops::LayerNorm::Args{.x = b[x], .weight = b[w], .bias = b[bias], .y = b[y], .eps = eps};
+  });
+}
+
+Value GraphBuilder::swiglu(std::string_view name, Value gate, Value up) {
+  const Value y = like(name, gate, graph.info(gate).dims.back().mul);
+  return graph.add<ops::SwiGlu>(scoped(name), {gate, up}, y, [=](const Bindings& b) {
+    return ops::SwiGlu::Args{.gate = b[gate], .up = b[up], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::gelu(std::string_view name, Value x, ops::GeluKind kind) {
+  const Value y = like(name, x, graph.info(x).dims.back().mul);
+  return graph.add<ops::Gelu>(scoped(name), {x}, y, [=](const Bindings& b) {
+    return ops::Gelu::Args{.x = b[x], .y = b[y], .kind = kind};
+  });
+}
+
+Value GraphBuilder::gelu_in_place(std::string_view name, Value x, ops::GeluKind kind) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::Gelu>(scoped(name), {x}, y, [=](const Bindings& b) {
+    return ops::Gelu::Args{.x = b[x], .y = b[y], .kind = kind};
+  });
+}
+
+Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v, const AttentionOptions& options) {
+  const Value o = like(name, q, graph.info(q).dims.back().mul);
+  const AttentionOptions opt = options;
+  return graph.add<ops::Attention>(scoped(name), {q, k, v, opt.prefix_k, opt.prefix_v}, o, [=](const Bindings& b) {
+    return ops::Attention::Args{.q = b[q], .k = b[k], .v = b[v], .prefix_k = b[opt.prefix_k], .prefix_v = b[opt.prefix_v],
+                                .segments = b.segments(opt.segments), .o = b[o], .scale = opt.scale, .causal = opt.causal};
+  });
+}
+
+Value GraphBuilder::rope_table(std::string_view name, Value positions, Value axis, Value inv_freq, int64_t pairs) {
+  const Value table = graph.activation(scoped(name), DType::kF32, {graph.info(positions).dims[1], 2, pairs});
+  return graph.add<ops::RopeTable>(scoped(name), {positions, axis, inv_freq}, table, [=](const Bindings& b) {
+    return ops::RopeTable::Args{.positions = b[positions], .axis = b[axis], .inv_freq = b[inv_freq], .table = b[table]};
+  });
+}
+
+Value GraphBuilder::rope_in_place(std::string_view name, Value x, Value table) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::Rope>(scoped(name), {x, table}, y, [=](const Bindings& b) {
+    return ops::Rope::Args{.x = b[x], .table = b[table], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::add_in_place(std::string_view name, Value a, Value b_in) {
+  const Value y = graph.in_place(scoped(name), a);
+  return graph.add<ops::Add>(scoped(name), {a, b_in}, y, [=](const Bindings& b) {
+    return ops::Add::Args{.a = b[a], .b = b[b_in], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::deepstack_add_in_place(std::string_view name, Value x, Value visual_row, Value features) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::DeepstackAdd>(scoped(name), {x, visual_row, features}, y, [=](const Bindings& b) {
+    return ops::DeepstackAdd::Args{.x = b[x], .visual_row = b[visual_row], .features = b[features], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::vision_pos_embed_in_place(std::string_view name, Value x, Value table, Value indices, Value weights) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::VisionPosEmbed>(scoped(name), {x, table, indices, weights}, y, [=](const Bindings& b) {
+    return ops::VisionPosEmbed::Args{.x = b[x], .table = b[table], .indices = b[indices], .weights = b[weights], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width) {
+  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(patches).dims[0], width});
+  return graph.add<ops::PatchEmbed>(scoped(name), {patches, w, bias}, y, [=](const Bindings& b) {
+    return ops::PatchEmbed::Args{.x = b[patches], .w = b[w], .bias = b[bias], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::gather_rows(std::string_view name, Value x, Value rows) {
+  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(rows).dims[0], graph.info(x).dims[1]});
+  return graph.add<ops::GatherRows>(scoped(name), {x, rows}, y, [=](const Bindings& b) {
+    return ops::GatherRows::Args{.x = b[x], .rows = b[rows], .y = b[y]};
+  });
+}
+
+void GraphBuilder::convert(std::string_view name, Value x, Value to) {
+  graph.add<ops::Convert>(scoped(name), {x}, to, [=](const Bindings& b) {
+    return ops::Convert::Args{.x = b[x], .y = b[to]};
+  });
+}
+
+void GraphBuilder::score_head(std::string_view name, Value x, Value norm_weight, Value w, float eps, Value to) {
+  graph.add<ops::ScoreHead>(scoped(name), {x, norm_weight, w}, to, [=](const Bindings& b) {
+    return ops::ScoreHead::Args{.x = b[x], .norm_weight = b[norm_weight], .w = b[w], .log_odds = b[to], .eps = eps};
+  });
+}
+
+}  // namespace vlr

@@ -1,0 +1,60 @@
+/// One method per op: what a model's layers are written with. Names of nodes and activations get the
+/// builder's scope in front ("layers.3."), weights their full name.
+#ifndef VLR_MODEL_GRAPH_BUILDER_H_
+#define VLR_MODEL_GRAPH_BUILDER_H_
+
+#include <string>
+#include <string_view>
+
+#include "engine/runtime/graph.h"
+#include "kernels/gelu/gelu.h"
+
+namespace vlr {
+
+/// Attention's operands beside q, k and v.
+struct AttentionOptions {
+  Value prefix_k, prefix_v;
+  int segments = 0;  ///< slot of RunArgs::segments
+  float scale = 1;
+  bool causal = false;
+};
+
+class GraphBuilder {
+ public:
+  Graph graph;
+  std::string scope;         ///< of nodes and activations
+  std::string weight_scope;  ///< of weights
+
+  Value weight(std::string_view name) { return graph.weight(weight_scope + std::string(name)); }
+
+  // Out of place: a new activation named scope + name. `to` is a bound value to write instead.
+  Value embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual, int64_t width);
+  Value linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features, Value to = {});
+  Value rmsnorm(std::string_view name, Value x, Value w, float eps);
+  Value layernorm(std::string_view name, Value x, Value w, Value bias, float eps);
+  Value swiglu(std::string_view name, Value gate, Value up);
+  Value gelu(std::string_view name, Value x, ops::GeluKind kind);
+  Value attention(std::string_view name, Value q, Value k, Value v, const AttentionOptions& options);
+  Value rope_table(std::string_view name, Value positions, Value axis, Value inv_freq, int64_t pairs);
+  Value patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width);
+  Value gather_rows(std::string_view name, Value x, Value rows);
+  void convert(std::string_view name, Value x, Value to);
+  void score_head(std::string_view name, Value x, Value norm_weight, Value w, float eps, Value to);
+
+  // In place: the result has the storage of x (of a, of gate), which must not be read afterwards.
+  Value rmsnorm_in_place(std::string_view name, Value x, Value w, float eps);
+  Value rope_in_place(std::string_view name, Value x, Value table);
+  Value add_in_place(std::string_view name, Value a, Value b);
+  Value gelu_in_place(std::string_view name, Value x, ops::GeluKind kind);
+  Value deepstack_add_in_place(std::string_view name, Value x, Value visual_row, Value features);
+  Value vision_pos_embed_in_place(std::string_view name, Value x, Value table, Value indices, Value weights);
+
+ private:
+  std::string scoped(std::string_view name) const { return scope + std::string(name); }
+  /// An activation shaped like x, but for its last axis.
+  Value like(std::string_view name, Value x, int64_t last);
+};
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_GRAPH_BUILDER_H_

@@ -1,0 +1,32 @@
+/// The text decoder as a graph over packed tokens.
+#ifndef VLR_MODEL_TEXT_DECODER_H_
+#define VLR_MODEL_TEXT_DECODER_H_
+
+#include "engine/runtime/graph.h"
+#include "model/config.h"
+
+namespace vlr {
+
+enum class TextPass {
+  kPrefix,  ///< shared query prefixes: computes keys and values of every layer, nothing after the last ones
+  kScore,   ///< documents: attends to prefixes and own tokens, ends in log-odds
+};
+
+/// Slots of RunArgs::segments.
+struct TextSegments {
+  static constexpr int kAll = 0;    ///< a sequence's own tokens as queries
+  static constexpr int kFinal = 1;  ///< its last token as the only query, row b of the final rows
+};
+
+/// Bound values: T own tokens, B sequences, N rows of vision features, Tp prefix tokens; L layers.
+///   ids [T], visual_row [T] i32          token ids; row of the vision features, or -1
+///   positions [3, T] i32                 M-RoPE
+///   visual [N, C], deepstack.K [N, C]    vision features (only with a vision tower)
+///   rope.axis, rope.inv_freq             text_rotary_pairs()
+/// kScore:  last_rows [B] i32, last_positions [3, B] i32, prefix_kv.L [Tp, 2 * Hkv * D] of every layer -> log_odds [B]
+/// kPrefix: -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys, then values
+Graph build_text_graph(const ModelConfig& config, TextPass pass);
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_TEXT_DECODER_H_
