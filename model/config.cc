@@ -326,9 +326,9 @@ Result<ModelConfig> parse(const json& object) {
 
   const int64_t max_id = vision ? c.text_config.vocab_size - 1 : kMaxVocab;
   const auto token_id = [&](const char* key, int32_t fallback) {
-    const std::optional<int64_t> usual =
-        fallback <= max_id ? std::optional<int64_t>(fallback) : std::nullopt;
-    return static_cast<int32_t>(top.integer(key, 0, max_id, usual));
+    const int64_t id =
+        fallback <= max_id ? top.integer(key, 0, max_id, fallback) : top.integer(key, 0, max_id);
+    return static_cast<int32_t>(id);
   };
   c.image_token_id = token_id("image_token_id", c.image_token_id);
   c.video_token_id = token_id("video_token_id", c.video_token_id);
