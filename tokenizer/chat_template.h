@@ -1,0 +1,98 @@
+/// The official prompt: a query and a document -> token ids.
+///
+///   <|im_start|>system⏎{system}<|im_end|>⏎<|im_start|>user⏎<Instruct>:
+///   {instruction}<Query>:{query}⏎ <Document>:{document}<|im_end|>⏎<|im_start|>assistant⏎
+///
+/// A side is its videos, its images and its texts, with nothing between them; NULL if it has none.
+#ifndef VLR_TOKENIZER_CHAT_TEMPLATE_H_
+#define VLR_TOKENIZER_CHAT_TEMPLATE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tokenizer/tokenizer.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// Grids count patches; an image, or one temporal patch of a video, is grid_h * grid_w / 4 tokens.
+struct PromptImage {
+  int64_t grid_h = 0, grid_w = 0;
+};
+struct PromptVideo {
+  int64_t grid_t = 0, grid_h = 0, grid_w = 0;
+  std::vector<double> seconds;  ///< [grid_t]: when each temporal patch is shown
+};
+
+/// A query or a document. An empty text is a text: only a side without any part becomes NULL.
+struct PromptSide {
+  std::vector<PromptVideo> videos;
+  std::vector<PromptImage> images;
+  std::vector<std::string> texts;
+};
+
+struct PromptOptions {
+  int64_t max_length = 10240;  ///< without the last five tokens, as upstream counts it
+  /// Special tokens that a user typed are recognised, as upstream does; otherwise they are plain
+  /// text.
+  bool allow_special = false;
+  bool want_text = false;  ///< fill Prompt::text
+};
+
+struct Prompt {
+  std::vector<int32_t> ids;  ///< [S]
+  /// The first prefix_len ids do not depend on the document, but for how many of them truncation
+  /// has left: they end with "\n<Document".
+  int64_t prefix_len = 0;
+  int64_t num_tokens_before_truncation = 0;
+  bool truncated = false;
+  /// Special tokens, media included, alone are more than max_length. They are all kept, as upstream
+  /// does, and no other token of the body is: the score means nothing.
+  bool specials_exceed_limit = false;
+  std::string text;  ///< placeholders expanded, before truncation
+};
+
+/// Part of a prompt, and where in it the user's own words are.
+struct MarkedText {
+  std::string text;
+  std::vector<UserText> user;  ///< sorted, disjoint
+};
+
+/// Builds the prompts of one query; what precedes the document is encoded once. Immutable, so
+/// threads may share one, each with an Encoder of its own for the same Tokenizer.
+class PromptBuilder {
+ public:
+  /// An empty instruction means the default one. kInvalidArgument: a side that is wrong in itself
+  /// (an odd grid, a video without times), or a tokenizer that lacks the template's special tokens.
+  static Result<PromptBuilder> create(std::string_view instruction, PromptSide query,
+                                      const PromptOptions& options, Encoder& encoder);
+
+  /// kInvalidArgument also where allow_special lets in placeholders that no image or video belongs
+  /// to.
+  Result<Prompt> build(const PromptSide& document, Encoder& encoder) const;
+
+ private:
+  PromptBuilder(PromptSide query, const PromptOptions& options, const Tokenizer& tokenizer)
+      : query_(std::move(query)), options_(options), tokenizer_(&tokenizer) {}
+
+  PromptSide query_;
+  PromptOptions options_;
+  const Tokenizer* tokenizer_;
+  int32_t image_pad_ = -1, video_pad_ = -1;
+  MarkedText head_;  // up to "\n<Document"; expanded if it is shared
+  // Whether what the head expands to is the same for every document. It is, unless allow_special
+  // let in a placeholder, which takes an image or video away from the document.
+  bool head_is_shared_ = false;
+  std::vector<int32_t> head_ids_;  // if it is shared
+};
+
+/// What upstream scores in place of a pair whose media it cannot read: a user message NULL and no
+/// system message. The result is a constant of the model.
+Prompt null_prompt(Encoder& encoder);
+
+}  // namespace vlr
+
+#endif  // VLR_TOKENIZER_CHAT_TEMPLATE_H_
