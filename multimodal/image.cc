@@ -1,0 +1,75 @@
+#include "multimodal/image.h"
+
+#include <fmt/format.h>
+
+#include <new>
+#include <string>
+
+#include "multimodal/decoders.h"
+
+namespace vlr {
+namespace media {
+
+Status check_size(std::string_view format, int64_t width, int64_t height, const DecodeLimits& limits) {
+  if (width < 1 || height < 1) {
+    return {Code::kDataLoss, fmt::format("{}: a picture of {}x{} pixels", format, width, height)};
+  }
+  if (height > limits.max_pixels / width) {
+    return {Code::kInvalidArgument, fmt::format("{}: {}x{} pixels, at most {} are allowed", format, width,
+                                                height, limits.max_pixels)};
+  }
+  return {};
+}
+
+Image make_image(int64_t width, int64_t height) {
+  return {width, height, std::vector<uint8_t>(static_cast<size_t>(width * height * 3))};
+}
+
+namespace {
+
+std::string first_bytes(Bytes bytes) {
+  std::string text;
+  for (const uint8_t b : bytes.first(std::min<size_t>(bytes.size(), 8))) {
+    if (b >= 0x20 && b < 0x7f) text += static_cast<char>(b);
+    else text += fmt::format("\\x{:02x}", b);
+  }
+  return text;
+}
+
+Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto has = [&](std::string_view magic, size_t at = 0) {
+    return text.size() >= at && text.substr(at).starts_with(magic);
+  };
+  using namespace std::string_view_literals;
+
+  if (has("\xff\xd8\xff"sv)) return decode_jpeg(bytes, limits);
+  if (has("\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes, limits);
+  if (has("RIFF"sv) && has("WEBP"sv, 8)) return decode_webp(bytes, limits);
+  if (has("GIF87a"sv) || has("GIF89a"sv)) return decode_gif(bytes, limits);
+  if (has("BM"sv)) return decode_bmp(bytes, limits);
+  if (has("II*\0"sv) || has("MM\0*"sv)) return decode_other(OtherFormat::kTiff, bytes, limits);
+  if (has("ftypavif"sv, 4) || has("ftypavis"sv, 4) || has("ftypmif1"sv, 4)) {
+    return decode_other(OtherFormat::kAvif, bytes, limits);
+  }
+  if (has("\0\0\0\x0cjP  \r\n\x87\n"sv) || has("\xff\x4f\xff\x51"sv)) {
+    return decode_other(OtherFormat::kJpeg2000, bytes, limits);
+  }
+  if (text.size() > 2 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6' &&
+      (text[2] == '\n' || text[2] == '\r' || text[2] == ' ' || text[2] == '\t')) {
+    return decode_other(OtherFormat::kPnm, bytes, limits);
+  }
+  if (bytes.empty()) return {Code::kInvalidArgument, "not an image: no bytes at all"};
+  return {Code::kInvalidArgument, fmt::format("not an image: starts with '{}'", first_bytes(bytes))};
+}
+
+}  // namespace
+}  // namespace media
+
+Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits) try {
+  return media::decode({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, limits);
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "decode_image: no host memory for the pixels"};
+}
+
+}  // namespace vlr

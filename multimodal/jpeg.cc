@@ -1,0 +1,139 @@
+// JPEG through libjpeg-turbo with its defaults (accurate integer IDCT, triangle upsampling), which is
+// how Pillow decodes: with the same library the pixels are equal, bit for bit.
+#include <fmt/format.h>
+
+#include <csetjmp>
+#include <cstdio>  // jpeglib.h wants FILE
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+#include "multimodal/decoders.h"
+
+namespace vlr::media {
+namespace {
+
+// libjpeg reports errors through a callback that must not return, so every call to it stands in a
+// function that sets `jump` and has no local with a destructor: longjmp() would skip it.
+struct Session {
+  jpeg_decompress_struct info{};
+  jpeg_error_mgr errors{};
+  jpeg_source_mgr source{};
+  std::jmp_buf jump{};
+  char message[JMSG_LENGTH_MAX] = "";
+
+  Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session() { jpeg_destroy_decompress(&info); }  // does nothing before create
+};
+
+enum class Step { kDone, kNoMoreBytes, kError };
+
+[[noreturn]] void on_error(j_common_ptr info) {
+  auto* session = static_cast<Session*>(info->client_data);
+  info->err->format_message(info, session->message);
+  std::longjmp(session->jump, 1);
+}
+
+// No bytes beyond the span: libjpeg then suspends, instead of inventing an end as its own memory source
+// does. That is how Pillow notices a truncated file.
+boolean no_more_bytes(j_decompress_ptr) { return FALSE; }
+
+void skip_bytes(j_decompress_ptr info, long count) {
+  if (count <= 0) return;
+  const size_t skip = std::min(static_cast<size_t>(count), info->src->bytes_in_buffer);
+  info->src->next_input_byte += skip;
+  info->src->bytes_in_buffer -= skip;
+}
+
+Step read_header(Session& s, Bytes bytes) {
+  s.info.err = jpeg_std_error(&s.errors);
+  s.errors.error_exit = on_error;
+  s.errors.output_message = [](j_common_ptr) {};
+  s.info.client_data = &s;
+  if (setjmp(s.jump)) return Step::kError;
+  jpeg_create_decompress(&s.info);
+  s.source.init_source = [](j_decompress_ptr) {};
+  s.source.fill_input_buffer = no_more_bytes;
+  s.source.skip_input_data = skip_bytes;
+  s.source.resync_to_restart = jpeg_resync_to_restart;
+  s.source.term_source = [](j_decompress_ptr) {};
+  s.source.next_input_byte = bytes.data();
+  s.source.bytes_in_buffer = bytes.size();
+  s.info.src = &s.source;
+  return jpeg_read_header(&s.info, TRUE) == JPEG_HEADER_OK ? Step::kDone : Step::kNoMoreBytes;
+}
+
+// Rows of info.output_components values, one behind the other.
+Step read_rows(Session& s, J_COLOR_SPACE color, uint8_t* out, size_t row_bytes) {
+  if (setjmp(s.jump)) return Step::kError;
+  s.info.out_color_space = color;
+  if (!jpeg_start_decompress(&s.info)) return Step::kNoMoreBytes;
+  while (s.info.output_scanline < s.info.output_height) {
+    JSAMPROW row = out + s.info.output_scanline * row_bytes;
+    if (jpeg_read_scanlines(&s.info, &row, 1) != 1) return Step::kNoMoreBytes;
+  }
+  return Step::kDone;  // bytes behind the last row, the end marker included, do not matter
+}
+
+Status status_of(Step step, const Session& s, Bytes bytes) {
+  if (step == Step::kDone) return {};
+  if (step == Step::kNoMoreBytes) {
+    return {Code::kDataLoss, fmt::format("jpeg: truncated: {} bytes end in row {} of {}", bytes.size(),
+                                         s.info.output_scanline, s.info.image_height)};
+  }
+  const size_t at = bytes.size() - s.source.bytes_in_buffer;
+  const bool unsupported = s.errors.msg_code == JERR_SOF_UNSUPPORTED || s.errors.msg_code == JERR_BAD_PRECISION ||
+                           s.errors.msg_code == JERR_ARITH_NOTIMPL || s.errors.msg_code == JERR_NOT_COMPILED;
+  const Code code = unsupported                                    ? Code::kUnimplemented
+                    : s.errors.msg_code == JERR_OUT_OF_MEMORY      ? Code::kOutOfMemory
+                                                                   : Code::kDataLoss;
+  return {code, fmt::format("jpeg: {} (at byte {} of {})", s.message, at, bytes.size())};
+}
+
+// Inverted CMYK, as Adobe writes it and as Pillow takes every four-component file, to RGB the way
+// Pillow's convert("RGB") does it.
+void inverted_cmyk_to_rgb(const uint8_t* cmyk, int64_t num_pixels, uint8_t* rgb) {
+  for (int64_t i = 0; i < num_pixels; ++i, cmyk += 4, rgb += 3) {
+    const int white = cmyk[3];  // 255 - K
+    for (int c = 0; c < 3; ++c) {
+      const int u = (255 - cmyk[c]) * white + 128;
+      rgb[c] = static_cast<uint8_t>(std::clamp(white - (((u >> 8) + u) >> 8), 0, 255));
+    }
+  }
+}
+
+}  // namespace
+
+Result<Image> decode_jpeg(Bytes bytes, const DecodeLimits& limits) {
+  Session s;
+  VLR_RETURN_IF_ERROR(status_of(read_header(s, bytes), s, bytes));
+  const int64_t width = s.info.image_width, height = s.info.image_height;
+  VLR_RETURN_IF_ERROR(check_size("jpeg", width, height, limits));
+  Image image = make_image(width, height);
+  const auto row = static_cast<size_t>(width);
+
+  switch (s.info.num_components) {
+    case 1: {
+      std::vector<uint8_t> grey(row * static_cast<size_t>(height));
+      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_GRAYSCALE, grey.data(), row), s, bytes));
+      look_up(grey, Palette::grey(), image.rgb.data());
+      return image;
+    }
+    case 3:
+      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_RGB, image.rgb.data(), 3 * row), s, bytes));
+      return image;
+    case 4: {
+      std::vector<uint8_t> cmyk(4 * row * static_cast<size_t>(height));
+      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_CMYK, cmyk.data(), 4 * row), s, bytes));
+      inverted_cmyk_to_rgb(cmyk.data(), width * height, image.rgb.data());
+      return image;
+    }
+    default:
+      return {Code::kUnimplemented,
+              fmt::format("jpeg: {} components, expected 1, 3 or 4", s.info.num_components)};
+  }
+}
+
+}  // namespace vlr::media
