@@ -67,6 +67,7 @@ Tolerance Attention::tolerance(const Args& a) {
 
 std::span<const Impl<Attention>> Attention::impls() {
   static constexpr Impl<Attention> kImpls[] = {
+      {"blocked", Device::kCpu, attention_blocked, nullptr, attention_blocked_workspace},
       {"reference", Device::kCpu, attention_reference},
   };
   return kImpls;

@@ -46,7 +46,9 @@ struct Tile {
   }
 
   /// a[r, k] at a + r * row_stride + k * step_stride (row_stride 1 is the fast case: one base register);
-  /// b[k, .] at b + k * b_stride, aligned to vectors.
+  /// b[k, .] at b + k * b_stride, aligned to vectors. With kSkip, a b[k, n] of exactly -1 leaves sum[., n]
+  /// alone, whatever a is.
+  template <bool kSkip = false>
   HWY_INLINE void multiply_add(const float* a, int64_t row_stride, int64_t step_stride, const float* b,
                                int64_t b_stride, int64_t steps) {
     for (int64_t k = 0; k < steps; ++k, a += step_stride, b += b_stride) {
@@ -57,7 +59,14 @@ struct Tile {
       for (int r = 0; r < kRows; ++r) {
         const VecF32 av = hn::Set(F32(), a[r * row_stride]);
 #pragma GCC unroll 8
-        for (int v = 0; v < kVecs; ++v) sum[r][v] = fma(av, bv[v], sum[r][v]);
+        for (int v = 0; v < kVecs; ++v) {
+          const VecF32 next = fma(av, bv[v], sum[r][v]);
+          if constexpr (kSkip) {
+            sum[r][v] = hn::IfThenElse(hn::Ne(bv[v], hn::Set(F32(), -1.0f)), next, sum[r][v]);
+          } else {
+            sum[r][v] = next;
+          }
+        }
       }
     }
   }

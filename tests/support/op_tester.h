@@ -1,0 +1,234 @@
+/// The harness under every op's test: operands with guard bytes around them, a run of an implementation
+/// compared with the reference, and the same run on every instruction set and thread count compared bit
+/// by bit. What it must catch is in tests/kernels/op_tester_test.cc.
+#ifndef VLR_TESTS_SUPPORT_OP_TESTER_H_
+#define VLR_TESTS_SUPPORT_OP_TESTER_H_
+
+#include <gtest/gtest.h>
+
+#include <cctype>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/core/load.h"
+#include "kernels/core/op.h"
+#include "kernels/core/simd_targets.h"
+// After simd_targets.h, so that the tests list the targets that the kernels were compiled for.
+#include "hwy/highway.h"
+
+namespace vlr::test {
+
+/// Memory of one operand: rows, perhaps with gaps between them, between two guards. Gaps and guards hold
+/// a pattern, which intact() looks for after a run.
+class Operand {
+ public:
+  Operand(std::vector<int64_t> dims, DType dtype, bool strided);
+
+  const Tensor& view() const { return view_; }
+  bool intact() const;
+  int64_t numel() const { return view_.numel(); }
+  double get(int64_t i) const;
+  void set(int64_t i, double value);
+  /// The bytes of the elements, without gaps.
+  std::vector<std::byte> bytes() const;
+  void set_bytes(const std::vector<std::byte>& bytes);
+  void fill(double value) {
+    for (int64_t i = 0; i < numel(); ++i) set(i, value);
+  }
+  /// [2, 0, 5] of element i.
+  std::string index_name(int64_t i) const;
+
+ private:
+  static constexpr int64_t kGuard = 256;  // bytes on both sides; keeps 64-byte alignment
+  static constexpr std::byte kPattern{0xA5};
+  int64_t offset(int64_t i) const;  // of element i, in elements of storage
+
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  std::unique_ptr<std::byte[], Free> memory_;
+  int64_t total_ = 0;
+  Tensor view_;
+};
+
+/// Instruction sets that this machine has and the kernels were compiled for, as Highway's bits.
+std::vector<int64_t> targets();
+/// While it lives, kernels run on `target`. Tests are single-threaded when they switch.
+class ScopedTarget {
+ public:
+  explicit ScopedTarget(int64_t target) { hwy::SetSupportedTargetsForTest(target); }
+  ~ScopedTarget() { hwy::SetSupportedTargetsForTest(0); }
+};
+
+template <class Op>
+const Impl<Op>& implementation(std::string_view name) {
+  for (const Impl<Op>& impl : Op::impls()) {
+    if (impl.name == name && impl.device == Device::kCpu) return impl;
+  }
+  throw std::invalid_argument("no implementation " + std::string(name));
+}
+
+/// The host implementations to be compared with the reference.
+template <class Op>
+std::vector<const Impl<Op>*> candidates() {
+  std::vector<const Impl<Op>*> out;
+  for (const Impl<Op>& impl : Op::impls()) {
+    if (impl.device == Device::kCpu && impl.name != "reference") out.push_back(&impl);
+  }
+  return out;
+}
+
+/// Names a case of Combine(ValuesIn(candidates<Op>()), ValuesIn(cases)): CpuBlocked_3x31; Case has name().
+struct CaseName {
+  template <class Info>
+  std::string operator()(const Info& info) const {
+    const auto& [impl, c] = info.param;
+    std::string name(impl->name);
+    name[0] = static_cast<char>(std::toupper(name[0]));
+    return (impl->device == Device::kCpu ? "Cpu" : "Cuda") + name + "_" + c.name();
+  }
+};
+
+template <class Op>
+class OpTester {
+ public:
+  using Args = typename Op::Args;
+
+  /// `strided`: operands made by random() and output() have gaps between rows and between heads.
+  explicit OpTester(const Impl<Op>& impl, bool strided = false, uint64_t seed = 1)
+      : impl_(impl), strided_(strided), seed_(seed), rng_(seed) {}
+
+  /// Normal values of the given deviation, rounded to the dtype.
+  Tensor random(std::vector<int64_t> dims, DType dtype = DType::kF32, double deviation = 1) {
+    return make(std::move(dims), dtype, strided_, deviation);
+  }
+  Tensor random_dense(std::vector<int64_t> dims, DType dtype = DType::kF32, double deviation = 1) {
+    return make(std::move(dims), dtype, false, deviation);
+  }
+  /// An output: NaN before every run.
+  Tensor output(std::vector<int64_t> dims, DType dtype = DType::kF32) {
+    operands_.push_back(std::make_unique<Operand>(std::move(dims), dtype, strided_));
+    return mark_output(std::nan(""));
+  }
+  /// Input and output at once: random before every run, the same each time.
+  Tensor in_place(std::vector<int64_t> dims, DType dtype = DType::kF32) {
+    make(std::move(dims), dtype, strided_, 1);
+    return mark_output(0);
+  }
+
+  /// What the implementation (or another one) leaves in the outputs; empty, with the reason in error(),
+  /// when it fails or touches bytes outside of the operands.
+  std::vector<std::byte> run(const Args& args, int threads = 2, const Impl<Op>* impl = nullptr) {
+    if (!impl) impl = &impl_;
+    error_.clear();
+    for (Output& o : outputs_) o.operand->set_bytes(o.before);
+    ThreadPool pool(threads);
+    Context ctx;
+    ctx.threads = &pool;
+    if (Status s = Op::check(args); !s.ok()) return fail("check: " + s.message());
+    const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
+    Operand scratch({scratch_bytes}, DType::kU8, false);
+    ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
+    std::memset(scratch.view().data, 0xFF, static_cast<size_t>(scratch_bytes));  // NaN, for most readers
+    if (Status s = impl->run(args, ctx); !s.ok()) return fail("run: " + s.message());
+    if (!scratch.intact()) return fail("wrote outside of its workspace");
+    for (const auto& o : operands_) {
+      if (!o->intact()) return fail("wrote outside of its operands");
+    }
+    std::vector<std::byte> out;
+    for (Output& o : outputs_) {
+      const std::vector<std::byte> bytes = o.operand->bytes();
+      out.insert(out.end(), bytes.begin(), bytes.end());
+    }
+    return out;
+  }
+  const std::string& error() const { return error_; }
+
+  /// Every element within Op::tolerance of the reference.
+  testing::AssertionResult matches_reference(const Args& args) {
+    run(args);
+    if (!error_.empty()) return failure() << error_;
+    std::vector<std::vector<double>> got;
+    for (Output& o : outputs_) got.push_back(values(*o.operand));
+    run(args, 1, &implementation<Op>("reference"));
+    if (!error_.empty()) return failure() << "reference: " << error_;
+    const Tolerance tolerance = Op::tolerance(args);
+    for (size_t n = 0; n < outputs_.size(); ++n) {
+      const Operand& want = *outputs_[n].operand;
+      for (int64_t i = 0; i < want.numel(); ++i) {
+        const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
+        const double allowed = tolerance.rel * std::fabs(ref) + tolerance.abs;
+        const bool same = std::isnan(ref) ? std::isnan(y) : y == ref || std::fabs(y - ref) <= allowed;
+        if (!same) {
+          return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference " << ref
+                           << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
+        }
+      }
+    }
+    return testing::AssertionSuccess();
+  }
+
+  /// The same bits on every instruction set and on 1, 2 and 3 threads.
+  testing::AssertionResult same_bits_everywhere(const Args& args) {
+    const std::vector<std::byte> want = run(args, 1);
+    if (!error_.empty()) return failure() << error_;
+    for (int64_t target : targets()) {
+      const ScopedTarget scoped(target);
+      for (int threads : {1, 2, 3}) {
+        if (run(args, threads) == want && error_.empty()) continue;
+        return failure() << hwy::TargetName(target) << " with " << threads << " threads differs " << error_;
+      }
+    }
+    return testing::AssertionSuccess();
+  }
+
+ private:
+  struct Output {
+    Operand* operand;
+    std::vector<std::byte> before;
+  };
+
+  Tensor make(std::vector<int64_t> dims, DType dtype, bool strided, double deviation) {
+    operands_.push_back(std::make_unique<Operand>(std::move(dims), dtype, strided));
+    Operand& o = *operands_.back();
+    std::normal_distribution<double> normal(0, deviation);
+    for (int64_t i = 0; i < o.numel(); ++i) o.set(i, normal(rng_));
+    return o.view();
+  }
+  Tensor mark_output(double fill) {
+    Operand& o = *operands_.back();
+    if (std::isnan(fill)) o.fill(fill);
+    outputs_.push_back({&o, o.bytes()});
+    return o.view();
+  }
+  std::vector<std::byte> fail(std::string why) {
+    error_ = std::move(why);
+    return {};
+  }
+  testing::AssertionResult failure() const {
+    return testing::AssertionFailure() << Op::kName << "/" << impl_.name << " seed " << seed_
+                                       << (strided_ ? " strided: " : ": ");
+  }
+  static std::vector<double> values(const Operand& o) {
+    std::vector<double> out;
+    for (int64_t i = 0; i < o.numel(); ++i) out.push_back(o.get(i));
+    return out;
+  }
+
+  const Impl<Op>& impl_;
+  bool strided_;
+  uint64_t seed_;
+  std::mt19937_64 rng_;
+  std::vector<std::unique_ptr<Operand>> operands_;
+  std::vector<Output> outputs_;
+  std::string error_;
+};
+
+}  // namespace vlr::test
+
+#endif  // VLR_TESTS_SUPPORT_OP_TESTER_H_
