@@ -1,9 +1,11 @@
 #include "engine/runtime/safetensors.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -39,10 +41,16 @@ void expect_refused(const std::string& header, size_t data_bytes, std::string_vi
   EXPECT_THAT(parsed.error().message(), HasSubstr(why)) << header;
 }
 
+/// An entry of the header.
 std::string entry(std::string_view name, std::string_view dtype, std::string_view shape,
                   std::string_view offsets) {
-  return "\"" + std::string(name) + "\":{\"dtype\":\"" + std::string(dtype) + "\",\"shape\":[" +
-         std::string(shape) + "],\"data_offsets\":[" + std::string(offsets) + "]}";
+  return fmt::format(R"("{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{}]}})", name, dtype,
+                     shape, offsets);
+}
+
+/// A header of these entries.
+std::string header_of(std::initializer_list<std::string_view> entries) {
+  return fmt::format("{{{}}}", fmt::join(entries, ","));
 }
 
 TEST(SafetensorsHeader, ReadsTensors) {
@@ -78,7 +86,7 @@ TEST(SafetensorsHeader, KnowsEveryDtype) {
   for (const auto& [name, dtype] : dtypes) {
     const auto bytes = static_cast<size_t>(3 * dtype_bytes(dtype));
     const auto parsed =
-        parse(file_of("{" + entry("x", name, "3", "0," + std::to_string(bytes)) + "}", bytes));
+        parse(file_of(header_of({entry("x", name, "3", "0," + std::to_string(bytes))}), bytes));
     ASSERT_TRUE(parsed) << name << parsed.error().message();
     EXPECT_EQ(parsed->tensors.at("x").dtype, dtype) << name;
   }
@@ -120,7 +128,7 @@ TEST(SafetensorsHeader, RefusesWhatIsNoHeader) {
 }
 
 TEST(SafetensorsHeader, RefusesDuplicates) {
-  expect_refused("{" + entry("a", "U8", "1", "0,1") + "," + entry("a", "U8", "1", "1,2") + "}", 2,
+  expect_refused(header_of({entry("a", "U8", "1", "0,1"), entry("a", "U8", "1", "1,2")}), 2,
                  "'a' is there twice");
   expect_refused("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "'__metadata__' is there twice");
   expect_refused("{\"__metadata__\":{\"k\":\"\",\"k\":\"\"}}", 0, "metadata has 'k' twice");
@@ -129,7 +137,7 @@ TEST(SafetensorsHeader, RefusesDuplicates) {
 
 TEST(SafetensorsHeader, RefusesBadShapesAndDtypes) {
   const auto one = [](std::string_view dtype, std::string_view shape, std::string_view offsets) {
-    return "{" + entry("a", dtype, shape, offsets) + "}";
+    return header_of({entry("a", dtype, shape, offsets)});
   };
   expect_refused(one("F4", "2", "0,1"), 1, "'a' has dtype 'F4'", Code::kUnimplemented);
   expect_refused(one("U8", "-1", "0,1"), 1, "a negative number in an array");
@@ -144,7 +152,7 @@ TEST(SafetensorsHeader, RefusesBadShapesAndDtypes) {
 
 TEST(SafetensorsHeader, RefusesBadRanges) {
   const auto one = [](std::string_view offsets) {
-    return "{" + entry("a", "U8", "4", offsets) + "}";
+    return header_of({entry("a", "U8", "4", offsets)});
   };
   expect_refused(one("0,3"), 4, "takes 4 bytes, data_offsets are [0, 3)");
   expect_refused(one("4,0"), 4, "data_offsets are [4, 0)");
@@ -155,14 +163,14 @@ TEST(SafetensorsHeader, RefusesBadRanges) {
   expect_refused(one("0,4"), 5, "take 4 bytes, the file has 5");
   expect_refused(one("9223372036854775803,9223372036854775807"), 4, "with a gap");
   const auto two = [](std::string_view second) {
-    return "{" + entry("a", "U8", "4", "0,4") + "," + entry("b", "U8", "4", second) + "}";
+    return header_of({entry("a", "U8", "4", "0,4"), entry("b", "U8", "4", second)});
   };
   EXPECT_TRUE(parse(file_of(two("4,8"), 8)));
   expect_refused(two("3,7"), 7, "'b' starts at byte 3 of the data, inside one that ends at 4");
   expect_refused(two("0,4"), 4, "inside");
   expect_refused(two("5,9"), 9,
                  "'b' starts at byte 5 of the data, with a gap after one that ends at 4");
-  expect_refused("{" + entry("a", "U8", "4", "0,4") + "," + entry("b", "U8", "0", "2,2") + "}", 4,
+  expect_refused(header_of({entry("a", "U8", "4", "0,4"), entry("b", "U8", "0", "2,2")}), 4,
                  "inside");
 }
 
@@ -174,9 +182,8 @@ TEST(SafetensorsHeader, MessagesStayShort) {
 
 TEST(SafetensorsFile, MapsData) {
   TempFolder folder;
-  write_file(
-      folder / "x",
-      file_of("{" + entry("a", "U8", "2", "0,2") + "," + entry("b", "U8", "3", "2,5") + "}", 5));
+  write_file(folder / "x",
+             file_of(header_of({entry("a", "U8", "2", "0,2"), entry("b", "U8", "3", "2,5")}), 5));
   auto file = SafetensorsFile::open(folder / "x");
   ASSERT_TRUE(file) << file.error().message();
   const StoredTensor& b = file->tensors().at("b");
@@ -193,11 +200,10 @@ TEST(SafetensorsFile, MapsData) {
 TEST(SafetensorsFile, SaysWhichDataAreUnaligned) {
   TempFolder folder;
   // 1 byte of a, then 2 of b: whatever the header's length, one of two f16 in a row of u8 is odd.
-  write_file(
-      folder / "x",
-      file_of("{" + entry("a", "U8", "1", "0,1") + "," + entry("b", "F16", "1", "1,3") + "," +
-                  entry("c", "U8", "1", "3,4") + "," + entry("d", "F16", "1", "4,6") + "}",
-              6));
+  write_file(folder / "x",
+             file_of(header_of({entry("a", "U8", "1", "0,1"), entry("b", "F16", "1", "1,3"),
+                                entry("c", "U8", "1", "3,4"), entry("d", "F16", "1", "4,6")}),
+                     6));
   const auto file = SafetensorsFile::open(folder / "x");
   ASSERT_TRUE(file) << file.error().message();
   EXPECT_NE(file->tensors().at("b").aligned(), file->tensors().at("d").aligned());
