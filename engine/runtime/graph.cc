@@ -127,11 +127,12 @@ Status Graph::validate() const {
         if (overwritten[index(v)]) {
           return {Code::kInternal, fmt::format("graph: node {} reads {} after it was overwritten", node.name, info(v).name)};
         }
-        if (info(v).kind != ValueKind::kView) break;
+        // A view that a node wrote has contents of its own, whatever its base held.
+        if (info(v).kind != ValueKind::kView || written[index(v)]) break;
       }
     }
     if (info(node.output).kind == ValueKind::kView) overwritten[index(info(node.output).base)] = true;
-    written[index(root(node.output))] = true;
+    written[index(node.output)] = written[index(root(node.output))] = true;
   }
   return {};
 }
