@@ -20,7 +20,7 @@ std::string_view sym_name(Sym s) {
 }
 
 std::string Dim::text() const {
-  if (sym == Sym::kOne) return std::to_string(mul);
+  if (sym == Sym::kOne) return std::to_string(mul / div);
   std::string text(sym_name(sym));
   if (mul != 1) text = fmt::format("{}*{}", mul, text);
   if (div != 1) text += fmt::format("/{}", div);

@@ -40,7 +40,7 @@ struct Dim {
   Dim(int64_t n) : mul(n) {}  // NOLINT: implicit by design
   Dim(Sym s, int64_t m = 1, int64_t d = 1) : sym(s), mul(m), div(d) {}  // NOLINT
   int64_t at(const Sizes& sizes) const {
-    return sym == Sym::kOne ? mul : sizes[static_cast<size_t>(sym)] * mul / div;
+    return (sym == Sym::kOne ? 1 : sizes[static_cast<size_t>(sym)]) * mul / div;
   }
   std::string text() const;
 };
