@@ -84,6 +84,7 @@ Value GraphBuilder::gelu_in_place(std::string_view name, Value x, ops::GeluKind 
 Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v, const AttentionOptions& options) {
   const Value o = like(name, q, graph.info(q).dims.back().mul);
   const AttentionOptions opt = options;
+  graph.use_segments(opt.segments);
   return graph.add<ops::Attention>(scoped(name), {q, k, v, opt.prefix_k, opt.prefix_v}, o, [=](const Bindings& b) {
     return ops::Attention::Args{.q = b[q], .k = b[k], .v = b[v], .prefix_k = b[opt.prefix_k], .prefix_v = b[opt.prefix_v],
                                 .segments = b.segments(opt.segments), .o = b[o], .scale = opt.scale, .causal = opt.causal};

@@ -24,6 +24,21 @@ Tensor shaped(const ValueInfo& info, const Sizes& sizes, Device device) {
   return t;
 }
 
+Status check_bound(const ValueInfo& info, const Tensor& given, const Tensor& expected) {
+  bool same = given.dtype == expected.dtype && given.device == expected.device && given.rank == expected.rank;
+  for (int a = 0; same && a < given.rank; ++a) same = given.dim(a) == expected.dim(a);
+  if (same) return {};
+  return {Code::kInternal,
+          fmt::format("executor: {} is bound to {}, expected {}", info.name, describe(given), describe(expected))};
+}
+
+Status check_segments(const Graph& graph, const RunArgs& args) {
+  const auto needed = static_cast<size_t>(graph.num_segment_slots());
+  if (args.segments.size() >= needed) return {};
+  return {Code::kInternal,
+          fmt::format("executor: {} attention tables, the graph reads {}", args.segments.size(), needed)};
+}
+
 }  // namespace
 
 Result<Executor> Executor::create(const Graph& graph, const WeightStore& weights) {
@@ -61,6 +76,7 @@ Result<Executor> Executor::create(const Graph& graph, const WeightStore& weights
 }
 
 Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
+  VLR_RETURN_IF_ERROR(check_segments(*graph_, args));
   const auto& values = graph_->values();
   RunPlan plan;
   plan.tensors.resize(values.size());
@@ -74,14 +90,8 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
       case ValueKind::kBound: {
         plan.tensors[i] = shaped(info, args.sizes, ctx.device);
         if (const auto it = args.bound.find(info.name); it != args.bound.end()) {
-          const Tensor& given = it->second;
-          bool same = given.dtype == info.dtype && given.rank == plan.tensors[i].rank;
-          for (int a = 0; same && a < given.rank; ++a) same = given.dim(a) == plan.tensors[i].dim(a);
-          if (!same) {
-            return {Code::kInternal, fmt::format("executor: {} is bound to {}, expected {}", info.name,
-                                                 describe(given), describe(plan.tensors[i]))};
-          }
-          plan.tensors[i] = given;
+          VLR_RETURN_IF_ERROR(check_bound(info, it->second, plan.tensors[i]));
+          plan.tensors[i] = it->second;
         }
         break;
       }
@@ -111,6 +121,7 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
 }
 
 Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena, Context& ctx) const {
+  VLR_RETURN_IF_ERROR(check_segments(*graph_, args));
   if (static_cast<int64_t>(arena.size()) < plan.total()) {
     return {Code::kInternal, fmt::format("executor: an arena of {} bytes, {} are needed", arena.size(), plan.total())};
   }
@@ -120,8 +131,13 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     const ValueInfo& info = values[i];
     if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0) tensors[i].data = arena.data() + plan.offsets[i];
     if (info.kind == ValueKind::kView) tensors[i] = info.view(tensors[index(info.base)]);
-    if (info.kind == ValueKind::kBound && !args.bound.contains(info.name)) {
-      return {Code::kInternal, fmt::format("executor: nothing is bound to {}", info.name)};
+    if (info.kind == ValueKind::kBound) {
+      const auto it = args.bound.find(info.name);
+      if (it == args.bound.end()) {
+        return {Code::kInternal, fmt::format("executor: nothing is bound to {}", info.name)};
+      }
+      VLR_RETURN_IF_ERROR(check_bound(info, it->second, tensors[i]));
+      tensors[i] = it->second;
     }
   }
   const Bindings bindings(std::move(tensors), args.segments);

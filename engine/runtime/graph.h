@@ -2,6 +2,7 @@
 #ifndef VLR_ENGINE_RUNTIME_GRAPH_H_
 #define VLR_ENGINE_RUNTIME_GRAPH_H_
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -112,6 +113,10 @@ class Graph {
   /// The same storage under a new name, for an op that works in place. x must not be read afterwards.
   Value in_place(std::string name, Value x);
 
+  /// Says that a node reads RunArgs::segments[slot].
+  void use_segments(int slot) { num_segment_slots_ = std::max(num_segment_slots_, slot + 1); }
+  int num_segment_slots() const { return num_segment_slots_; }
+
   /// Adds a node for an op: `args` makes the op's arguments from the run's tensors.
   template <class Op, class ArgsOf>
   Value add(std::string name, std::vector<Value> inputs, Value output, ArgsOf args) {
@@ -147,6 +152,7 @@ class Graph {
   Value push(ValueInfo info);
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;
+  int num_segment_slots_ = 0;
 };
 
 }  // namespace vlr
