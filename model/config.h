@@ -14,8 +14,8 @@
 
 namespace vlr {
 
-/// text_config. hidden_act is silu, attention_bias false, mrope interleaved: parse_config() accepts
-/// nothing else, so they are not kept.
+/// text_config. hidden_act is silu, attention_bias false, mrope interleaved: parse_config()
+/// accepts nothing else, so they are not kept.
 struct TextConfig {
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -44,7 +44,8 @@ struct VisionConfig {
   int64_t spatial_merge_size = 0;       ///< 2
   int64_t out_hidden_size = 0;          ///< the text decoder's hidden_size
   int64_t num_position_embeddings = 0;  ///< a square number
-  /// Blocks, ascending, whose output goes through merger K into the text decoder after its layer K.
+  /// Blocks, ascending, whose output goes through merger K into the text decoder after its layer
+  /// K.
   std::vector<int64_t> deepstack_visual_indexes;
 
   int64_t head_dim() const { return hidden_size / num_heads; }

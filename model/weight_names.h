@@ -36,8 +36,8 @@ inline constexpr std::string_view kGateUpProj = "mlp.gate_up_proj.weight";
 std::vector<NamedShape> checkpoint_tensors(const ModelConfig& config, DType dtype = DType::kBF16);
 
 /// The canonical name of a tensor of a checkpoint, whatever tool wrote it: outer prefixes are
-/// dropped, vision_tower, language_model.model and missing language_model are understood, score and
-/// classifier become "score.weight". Names that are none of ours come back without their outer
+/// dropped, vision_tower, language_model.model and missing language_model are understood, score
+/// and classifier become "score.weight". Names that are none of ours come back without their outer
 /// prefixes.
 std::string canonical_name(std::string_view stored);
 
@@ -61,8 +61,8 @@ struct HeadTokens {
 };
 
 /// Where each weight of the model comes from in this checkpoint: q|k|v and gate|up as one,
-/// patch_embed as [h, 1536], two rows of lm_head, or of embed_tokens if the file has no lm_head and
-/// tying is declared. The error is that of compare_names().
+/// patch_embed as [h, 1536], two rows of lm_head, or of embed_tokens if the file has no lm_head
+/// and tying is declared. The error is that of compare_names().
 Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTensors& stored,
                                     HeadTokens tokens = {});
 

@@ -1,8 +1,7 @@
-/// The safetensors container: header, mapping, writing; and a checkpoint folder of one or many of
-/// them.
+/// The safetensors container (header, mapping, writing) and checkpoint folders made of such files.
 ///
 /// A file is: u64 little-endian N; N bytes of JSON, name -> {dtype, shape, data_offsets}; the data
-/// of all tensors, row-major, little-endian, without gaps. docs/formats.md has the details.
+/// of all tensors, row-major, little-endian, without gaps.
 #ifndef VLR_ENGINE_RUNTIME_SAFETENSORS_H_
 #define VLR_ENGINE_RUNTIME_SAFETENSORS_H_
 
@@ -20,8 +19,7 @@
 
 namespace vlr {
 
-/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; the rank is not
-/// limited.
+/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; any rank.
 struct StoredShape {
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape;
@@ -95,8 +93,8 @@ class SafetensorsFile {
 class Checkpoint {
  public:
   /// Takes the shards that model.safetensors.index.json names, else model.safetensors. Other files
-  /// in the folder are not looked at. kNotFound: neither is there, or a shard or one of its tensors
-  /// is not.
+  /// in the folder are not looked at. kNotFound: neither is there, or a shard or one of its
+  /// tensors is not.
   static Result<Checkpoint> open(const std::string& folder);
 
   const StoredTensors& tensors() const { return tensors_; }

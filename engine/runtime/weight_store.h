@@ -43,8 +43,8 @@ using WeightPlan = std::vector<WeightSpec>;
 /// part is missing (kNotFound) or is not what the spec expects (kInvalidArgument).
 Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint);
 
-/// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that need
-/// no second copy in host memory. The spec has passed check_weight().
+/// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that
+/// need no second copy in host memory. The spec has passed check_weight().
 Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out);
 
 /// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and
@@ -52,8 +52,7 @@ Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::sp
 class WeightStore {
  public:
   /// A weight that is one aligned range of a file becomes a view, whose pages are read when they
-  /// are first touched; any other one (q|k|v, gate|up, single rows, unaligned data) is copied here,
-  /// as stored.
+  /// are first touched. Any other one (of several parts, or unaligned) is copied here, as stored.
   static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan);
 
   /// The weight on the CPU; kNotFound if the plan had none of that name.
