@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# tools/configure.sh PRESET [CMAKE ARGUMENT...]: installs what is missing, then configures build/PRESET with
+# what this machine has. demo.sh and test.sh start here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+preset=${1:?usage: tools/configure.sh PRESET [CMAKE ARGUMENT...]}
+shift
+tools/install_deps.sh
+
+options=()
+pkg-config --exists libavformat libavcodec libavutil libswscale || options+=(-DVLR_WITH_FFMPEG=OFF)
+pkg-config --exists openblas || options+=(-DVLR_WITH_OPENBLAS=OFF)
+if [[ $preset == cuda* ]] && ! command -v nvcc >/dev/null; then
+  options+=(-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc)
+fi
+cmake --preset "$preset" "${options[@]}" "$@"
