@@ -24,6 +24,7 @@ Tolerance Add::tolerance(const Args&) { return {}; }  // one rounding: every imp
 
 std::span<const Impl<Add>> Add::impls() {
   static constexpr Impl<Add> kImpls[] = {
+      {"simd", Device::kCpu, add_simd},
       {"reference", Device::kCpu, add_reference},
   };
   return kImpls;

@@ -55,6 +55,56 @@ HWY_INLINE VecF32 fma(VecF32 a, VecF32 b, VecF32 c) {
 #endif
 }
 
+/// The first `count` of kLanes floats, count < kLanes; the other lanes hold `rest`.
+HWY_INLINE VecF32 load_n(const float* p, int64_t count, float rest = 0) {
+  HWY_ALIGN float lanes[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? p[i] : rest;
+  return hn::Load(F32(), lanes);
+}
+HWY_INLINE void store_n(VecF32 v, float* p, int64_t count) {
+  HWY_ALIGN float lanes[kLanes];
+  hn::Store(v, F32(), lanes);
+  for (int64_t i = 0; i < count; ++i) p[i] = lanes[i];
+}
+
+/// y[i] = f(in[i]...) for i < n, a vector at a time; y may be one of the inputs.
+template <class F, class... In>
+HWY_INLINE void map(int64_t n, float* y, F f, const In*... in) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) hn::StoreU(f(hn::LoadU(F32(), in + i)...), F32(), y + i);
+  if (i < n) store_n(f(load_n(in + i, n - i)...), y + i, n - i);
+}
+
+/// Folds a row into one f32 in an order that is the same on every target: kChains chains, chain c over
+/// elements c, c + kChains, ..., then halves added to halves. f(sum, x) takes the next element;
+/// f(sum, rest) has to leave a sum as it is, for the row's end.
+constexpr int kChains = 32;
+template <class F>
+HWY_INLINE float fold(const float* x, int64_t n, float rest, F f) {
+  constexpr int kVecs = kChains / kLanes;
+  VecF32 sum[kVecs];
+#pragma GCC unroll 32
+  for (int v = 0; v < kVecs; ++v) sum[v] = hn::Zero(F32());
+  int64_t i = 0;
+  for (; i + kChains <= n; i += kChains) {
+#pragma GCC unroll 32
+    for (int v = 0; v < kVecs; ++v) sum[v] = f(sum[v], hn::LoadU(F32(), x + i + v * kLanes));
+  }
+  if (i < n) {
+    HWY_ALIGN float last[kChains];
+    for (int c = 0; c < kChains; ++c) last[c] = i + c < n ? x[i + c] : rest;
+#pragma GCC unroll 32
+    for (int v = 0; v < kVecs; ++v) sum[v] = f(sum[v], hn::Load(F32(), last + v * kLanes));
+  }
+  HWY_ALIGN float chains[kChains];
+#pragma GCC unroll 32
+  for (int v = 0; v < kVecs; ++v) hn::Store(sum[v], F32(), chains + v * kLanes);
+  for (int half = kChains / 2; half > 0; half /= 2) {
+    for (int c = 0; c < half; ++c) chains[c] += chains[c + half];
+  }
+  return chains[0];
+}
+
 /// The 4 * kLanes bytes at any address.
 HWY_INLINE VecU32 load_bytes(const std::byte* p) {
 #if HWY_TARGET == HWY_SCALAR

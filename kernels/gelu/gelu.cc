@@ -24,6 +24,7 @@ Tolerance Gelu::tolerance(const Args& a) {
 
 std::span<const Impl<Gelu>> Gelu::impls() {
   static constexpr Impl<Gelu> kImpls[] = {
+      {"simd", Device::kCpu, gelu_simd},
       {"reference", Device::kCpu, gelu_reference},
   };
   return kImpls;

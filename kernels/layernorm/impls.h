@@ -6,6 +6,8 @@
 namespace vlr::ops {
 
 Status layernorm_reference(const LayerNorm::Args&, Context&);
+Status layernorm_simd(const LayerNorm::Args&, Context&);
+int64_t layernorm_simd_workspace(const LayerNorm::Args&, const Context&);
 
 }  // namespace vlr::ops
 

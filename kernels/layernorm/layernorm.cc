@@ -33,6 +33,7 @@ Tolerance LayerNorm::tolerance(const Args& a) {
 
 std::span<const Impl<LayerNorm>> LayerNorm::impls() {
   static constexpr Impl<LayerNorm> kImpls[] = {
+      {"simd", Device::kCpu, layernorm_simd, nullptr, layernorm_simd_workspace},
       {"reference", Device::kCpu, layernorm_reference},
   };
   return kImpls;

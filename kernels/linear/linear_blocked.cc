@@ -20,10 +20,10 @@
 
 #include <algorithm>
 
-#include "kernels/core/load.h"
 #include "kernels/core/scratch.h"
 #include "kernels/core/simd.h"
 #include "kernels/core/simd_tile.h"
+#include "kernels/core/widen.h"
 #include "kernels/linear/impls.h"
 
 #ifndef VLR_KERNELS_LINEAR_LINEAR_BLOCKED_ONCE_
@@ -185,7 +185,7 @@ void run_task(const Linear::Args& a, const Tiles& tiles, int64_t first_tile, int
   const PackFn pack = pack_of(a.w.dtype);
   const bool has_bias = a.bias.defined();
   float* bias = buffer + kDepth * kTaskCols;
-  for (int64_t n = 0; has_bias && n < cols; ++n) bias[n] = load_f32(a.bias, col + n);
+  if (has_bias) widen(a.bias, col, cols, bias);
   for (int64_t k = 0; k < k_dim; k += kDepth) {
     const int64_t depth = std::min(kDepth, k_dim - k);
     const bool first = k == 0, last = k + depth == k_dim;

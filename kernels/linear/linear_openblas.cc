@@ -7,6 +7,7 @@
 
 #include "kernels/core/load.h"
 #include "kernels/core/scratch.h"
+#include "kernels/core/widen.h"
 #include "kernels/linear/impls.h"
 
 namespace vlr::ops {
@@ -33,7 +34,7 @@ Status linear_openblas(const Linear::Args& a, Context& ctx) {
   const float* w = wide ? wide : a.w.as<float>();
   if (wide) {
     ctx.threads->parallel_for(n_cols, [&](int64_t n, int) {
-      for (int64_t i = n * k_dim; i < (n + 1) * k_dim; ++i) wide[i] = load_f32(a.w, i);
+      widen(a.w, n * k_dim, k_dim, wide + n * k_dim);
     });
   }
   openblas_set_num_threads(ctx.threads->num_threads());

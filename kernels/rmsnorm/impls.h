@@ -6,6 +6,8 @@
 namespace vlr::ops {
 
 Status rmsnorm_reference(const RmsNorm::Args&, Context&);
+Status rmsnorm_simd(const RmsNorm::Args&, Context&);
+int64_t rmsnorm_simd_workspace(const RmsNorm::Args&, const Context&);
 
 }  // namespace vlr::ops
 

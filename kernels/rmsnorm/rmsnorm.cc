@@ -30,6 +30,7 @@ Tolerance RmsNorm::tolerance(const Args& a) {
 
 std::span<const Impl<RmsNorm>> RmsNorm::impls() {
   static constexpr Impl<RmsNorm> kImpls[] = {
+      {"simd", Device::kCpu, rmsnorm_simd, nullptr, rmsnorm_simd_workspace},
       {"reference", Device::kCpu, rmsnorm_reference},
   };
   return kImpls;

@@ -31,6 +31,7 @@ Tolerance Rope::tolerance(const Args& a) {
 
 std::span<const Impl<Rope>> Rope::impls() {
   static constexpr Impl<Rope> kImpls[] = {
+      {"simd", Device::kCpu, rope_simd},
       {"reference", Device::kCpu, rope_reference},
   };
   return kImpls;

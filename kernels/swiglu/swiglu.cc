@@ -27,6 +27,7 @@ Tolerance SwiGlu::tolerance(const Args& a) {
 
 std::span<const Impl<SwiGlu>> SwiGlu::impls() {
   static constexpr Impl<SwiGlu> kImpls[] = {
+      {"simd", Device::kCpu, swiglu_simd},
       {"reference", Device::kCpu, swiglu_reference},
   };
   return kImpls;

@@ -1,0 +1,65 @@
+#include "kernels/add/add.h"
+
+#include "tests/support/op_tester.h"
+
+namespace vlr::ops {
+namespace {
+using test::OpTester;
+
+TEST(AddCheck, RefusesWhatTheContractExcludes) {
+  float data[64] = {};
+  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  EXPECT_TRUE(Add::check({.a = f32({2, 3}), .b = f32({2, 3}), .y = f32({2, 3})}).ok());
+  EXPECT_EQ(Add::check({.a = f32({2, 3}), .b = f32({2, 4}), .y = f32({2, 3})}).message(),
+            "add: b must have the shape of f32[2, 3], got f32[2, 4]");
+  EXPECT_EQ(Add::check({.a = f32({2, 3}), .b = f32({2, 3}), .y = f32({3, 3})}).message(),
+            "add: y must have the shape of f32[2, 3], got f32[3, 3]");
+  EXPECT_EQ(Add::check({.a = Tensor(data, DType::kI32, {2, 3}), .b = f32({2, 3}), .y = f32({2, 3})}).message(),
+            "add: a must be f32, got i32[2, 3]");
+}
+
+struct Case {
+  int64_t rows, dim;
+  std::string name() const { return std::to_string(rows) + "x" + std::to_string(dim); }
+};
+constexpr Case kCases[] = {{0, 8}, {1, 1}, {3, 31}, {5, 16}, {7, 1}, {20, 2048}, {777, 50}};
+
+using Param = std::tuple<const Impl<Add>*, Case>;
+class AddImpl : public testing::TestWithParam<Param> {};
+
+TEST_P(AddImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (bool strided : {false, true}) {
+    OpTester<Add> t(*impl, strided);
+    const Tensor a = t.random({c.rows, c.dim}), b = t.random({c.rows, c.dim});
+    const Add::Args args{.a = a, .b = b, .y = t.output({c.rows, c.dim})};
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+  }
+}
+
+TEST_P(AddImpl, WorksInPlace) {
+  const auto& [impl, c] = GetParam();
+  OpTester<Add> t(*impl, true);
+  const Tensor b = t.random({c.rows, c.dim}), y = t.in_place({c.rows, c.dim});
+  EXPECT_TRUE(t.matches_reference({.a = y, .b = b, .y = y}));
+  EXPECT_TRUE(t.matches_reference({.a = b, .b = y, .y = y}));
+}
+INSTANTIATE_TEST_SUITE_P(All, AddImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<Add>()), testing::ValuesIn(kCases)),
+                         test::CaseName());
+
+TEST(AddReference, IsWhatTheFormulaSays) {
+  const float a[] = {1, 2, 3}, b[] = {10, -2, 0.5f};
+  float y[3];
+  ThreadPool pool(1);
+  Context ctx;
+  ctx.threads = &pool;
+  const Add::Args args{.a = ConstTensor(a, DType::kF32, {1, 3}), .b = ConstTensor(b, DType::kF32, {1, 3}),
+                       .y = Tensor(y, DType::kF32, {1, 3})};
+  ASSERT_TRUE(test::implementation<Add>("reference").run(args, ctx).ok());
+  EXPECT_EQ(std::vector<float>(y, y + 3), (std::vector<float>{11, 0, 3.5f}));
+}
+
+}  // namespace
+}  // namespace vlr::ops

@@ -1,0 +1,97 @@
+#include "kernels/rope/rope.h"
+
+#include "tests/support/op_tester.h"
+
+namespace vlr::ops {
+namespace {
+using test::OpTester;
+
+TEST(RopeCheck, RefusesWhatTheContractExcludes) {
+  float data[64] = {};
+  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  EXPECT_TRUE(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 4})}).ok());
+  EXPECT_EQ(Rope::check({.x = f32({2, 3, 5}), .table = f32({2, 2, 2}), .y = f32({2, 3, 5})}).message(),
+            "rope: head_dim must be even, got x f32[2, 3, 5]");
+  EXPECT_EQ(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 4}), .y = f32({2, 3, 4})}).message(),
+            "rope: table must be [2, 2, 2], got f32[2, 2, 4]");
+  EXPECT_EQ(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 6})}).message(),
+            "rope: y must have the shape of f32[2, 3, 4], got f32[2, 3, 6]");
+}
+
+TEST(RopeReference, TurnsPairs) {
+  // Two pairs, (1, 3) by a quarter turn and (2, 4) by half a turn.
+  const float x[] = {1, 2, 3, 4}, table[] = {/*cos*/ 0, -1, /*sin*/ 1, 0};
+  float y[4];
+  ThreadPool pool(1);
+  Context ctx;
+  ctx.threads = &pool;
+  const Rope::Args args{.x = ConstTensor(x, DType::kF32, {1, 1, 4}), .table = ConstTensor(table, DType::kF32, {1, 2, 2}),
+                        .y = Tensor(y, DType::kF32, {1, 1, 4})};
+  ASSERT_TRUE(test::implementation<Rope>("reference").run(args, ctx).ok());
+  EXPECT_EQ(std::vector<float>(y, y + 4), (std::vector<float>{-3, -2, 1, -4}));
+}
+
+struct Case {
+  int64_t tokens, heads, dim;
+  std::string name() const {
+    return std::to_string(tokens) + "x" + std::to_string(heads) + "x" + std::to_string(dim);
+  }
+};
+constexpr Case kCases[] = {{0, 2, 8}, {1, 1, 2}, {3, 2, 6}, {5, 3, 72}, {40, 16, 128}, {300, 4, 64}};
+
+/// Cosines and sines of random angles.
+Tensor random_table(OpTester<Rope>& t, const Case& c) {
+  const Tensor table = t.random_dense({c.tokens, 2, c.dim / 2});
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    float* row = table.row<float>(token);
+    for (int64_t d = 0; d < c.dim / 2; ++d) {
+      const float angle = 100 * row[d];
+      row[d] = std::cos(angle);
+      row[c.dim / 2 + d] = std::sin(angle);
+    }
+  }
+  return table;
+}
+
+using Param = std::tuple<const Impl<Rope>*, Case>;
+class RopeImpl : public testing::TestWithParam<Param> {};
+
+TEST_P(RopeImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (bool strided : {false, true}) {
+    OpTester<Rope> t(*impl, strided);
+    const Tensor x = t.random({c.tokens, c.heads, c.dim}), table = random_table(t, c);
+    const Rope::Args args{.x = x, .table = table, .y = t.output({c.tokens, c.heads, c.dim})};
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+  }
+}
+
+TEST_P(RopeImpl, WorksInPlace) {
+  const auto& [impl, c] = GetParam();
+  OpTester<Rope> t(*impl, true);
+  const Tensor table = random_table(t, c), y = t.in_place({c.tokens, c.heads, c.dim});
+  EXPECT_TRUE(t.matches_reference({.x = y, .table = table, .y = y}));
+}
+
+TEST_P(RopeImpl, KeepsLengths) {
+  const auto& [impl, c] = GetParam();
+  OpTester<Rope> t(*impl);
+  const Tensor x = t.random({c.tokens, c.heads, c.dim}), table = random_table(t, c);
+  const Tensor y = t.output({c.tokens, c.heads, c.dim});
+  t.run({.x = x, .table = table, .y = y});
+  for (int64_t i = 0; i < c.tokens * c.heads; ++i) {
+    double before = 0, after = 0;
+    for (int64_t d = i * c.dim; d < (i + 1) * c.dim; ++d) {
+      before += std::pow(x.as<float>()[d], 2);
+      after += std::pow(y.as<float>()[d], 2);
+    }
+    ASSERT_NEAR(after / before, 1, 1e-5);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, RopeImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<Rope>()), testing::ValuesIn(kCases)),
+                         test::CaseName());
+
+}  // namespace
+}  // namespace vlr::ops
