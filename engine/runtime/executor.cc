@@ -41,7 +41,7 @@ Status check_segments(const Graph& graph, const RunArgs& args) {
 
 }  // namespace
 
-Result<Executor> Executor::create(const Graph& graph, const WeightStore& weights) {
+Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weights) {
   VLR_RETURN_IF_ERROR(graph.validate());
   Executor e;
   e.graph_ = &graph;
@@ -50,7 +50,7 @@ Result<Executor> Executor::create(const Graph& graph, const WeightStore& weights
   for (size_t i = 0; i < graph.values().size(); ++i) {
     const ValueInfo& info = graph.values()[i];
     if (info.kind != ValueKind::kWeight) continue;
-    VLR_ASSIGN_OR_RETURN(const ConstTensor w, weights.get(info.name));
+    VLR_ASSIGN_OR_RETURN(const ConstTensor w, weights(info.name));
     Tensor& slot = e.weights_[i];
     // Bindings hold one kind of view; contracts take weights as ConstTensor, so nobody writes through it.
     slot.data = const_cast<void*>(w.data);

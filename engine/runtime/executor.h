@@ -40,11 +40,17 @@ struct RunPlan {
   std::vector<int64_t> offsets; ///< of every activation in the arena, -1 for other values
 };
 
+/// Finds a weight by name. For planning without weights, the tensor may have no data.
+using WeightLookup = std::function<Result<ConstTensor>(std::string_view name)>;
+
 /// Keeps references to graph and weights; both must outlive it. One thread at a time.
 class Executor {
  public:
-  /// Checks the graph and looks up every weight: kNotFound names a missing one.
-  static Result<Executor> create(const Graph& graph, const WeightStore& weights);
+  /// Checks the graph and looks up every weight: the error is that of the lookup.
+  static Result<Executor> create(const Graph& graph, const WeightLookup& weights);
+  static Result<Executor> create(const Graph& graph, const WeightStore& weights) {
+    return create(graph, [&weights](std::string_view name) { return weights.get(name); });
+  }
 
   /// Lifetimes -> offsets for these sizes. `bound` tensors may be absent: they are then shaped by `sizes`.
   Result<RunPlan> plan(const RunArgs& args, const Context& ctx) const;

@@ -1,0 +1,95 @@
+/// From requests to sequences: media are loaded once each, prompts built, tokens placed.
+#ifndef VLR_ENGINE_API_PREPROCESS_H_
+#define VLR_ENGINE_API_PREPROCESS_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/core/thread_pool.h"
+#include "model/config.h"
+#include "model/mrope_positions.h"
+#include "multimodal/media.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+#include "vlr/reranker.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// An image or a video that some pair of a wave names.
+struct LoadedMedia {
+  std::string name;                       ///< for messages: the path
+  Result<Patches> patches = Patches{};
+  bool loaded = false;
+  int64_t first_row = 0;                  ///< of its features, once the vision tower has run
+  int64_t tokens() const { return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0; }
+};
+
+/// One document of one request, ready for the model or with the reason why not.
+struct Pair {
+  DocumentResult result;       ///< request, index, num_tokens, truncated; status kOk or kEmpty: to be scored
+  Prompt prompt;
+  SequencePositions where;     ///< visual_index becomes rows of VisionFeatures once they are there
+  std::vector<size_t> media;   ///< into Wave::media, in the order of the sequence's placeholders: images, videos
+  std::vector<size_t> images, videos;  ///< the same, apart
+  std::string prefix_key;      ///< equal for pairs that can share their first prompt.prefix_len tokens
+};
+
+/// Pairs that are worked on together, and their media.
+struct Wave {
+  std::vector<Pair> pairs;
+  std::deque<LoadedMedia> media;
+  int64_t tokens = 0, visual_tokens = 0;
+
+  std::map<std::string, size_t> media_by_key;
+  std::map<int64_t, Result<PromptBuilder>> builders;  ///< by request
+};
+
+/// Which document of which request.
+struct PairRef {
+  int64_t request = 0, index = 0;
+};
+
+/// Keeps references to everything it is made from. One thread at a time.
+class Preprocessor {
+ public:
+  /// `want_text` fills Prompt::text.
+  Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options, ThreadPool& threads,
+               bool want_text = false);
+
+  /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on all threads.
+  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave, Usage::Seconds& seconds);
+
+ private:
+  struct SideMedia {
+    std::vector<size_t> images, videos;  // into Wave::media
+  };
+  SideMedia add_media(const Content& content, const Request& request, Wave& wave);
+  Result<PromptSide> prompt_side(const Content& content, const SideMedia& media, const Wave& wave) const;
+  void build(const Request& request, const PairRef& ref, const SideMedia& query, const SideMedia& document, Wave& wave,
+             Encoder& encoder, Pair& pair) const;
+
+  struct LoadJob {
+    size_t media;                    // into Wave::media
+    std::vector<const Media*> files; // one image, or the frames of a video
+    std::vector<std::string> paths;
+    bool video = false;
+  };
+  void load(const LoadJob& job, Wave& wave) const;
+
+  const ModelConfig& config_;
+  const Options& options_;
+  ThreadPool& threads_;
+  bool want_text_;
+  std::vector<Encoder> encoders_;  // one per thread
+  MediaOptions media_options_;
+  std::vector<LoadJob> jobs_;      // of the current prepare()
+};
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_API_PREPROCESS_H_

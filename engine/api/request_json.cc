@@ -1,0 +1,174 @@
+#include "engine/api/request_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/runtime/json.h"
+
+namespace vlr {
+namespace {
+
+using nlohmann::json;
+
+Status wrong(std::string message) { return {Code::kInvalidArgument, std::move(message)}; }
+
+/// Whether upstream takes a list that starts with this string for the frames of one video.
+bool names_picture(std::string path) {
+  std::transform(path.begin(), path.end(), path.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::array<std::string_view, 8> kSuffixes = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tiff", ".svg"};
+  return std::any_of(kSuffixes.begin(), kSuffixes.end(), [&](std::string_view s) { return path.ends_with(s); });
+}
+
+/// A string or a list of strings.
+Result<std::vector<std::string>> strings(const json& value, std::string_view what) {
+  std::vector<std::string> out;
+  const auto add = [&](const json& item) {
+    if (item.is_string()) out.push_back(item.get<std::string>());
+    return item.is_string();
+  };
+  if (value.is_null() || add(value)) return out;
+  if (!value.is_array()) return wrong(fmt::format("{} must be a string or a list of strings, got {}", what, value.type_name()));
+  for (const json& item : value) {
+    if (!add(item)) return wrong(fmt::format("{} must be a list of strings, got a list with {}", what, item.type_name()));
+  }
+  return out;
+}
+
+Result<Video> frame_list(const json& value) {
+  VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "video"));
+  Video video;
+  for (const std::string& path : paths) video.frames.push_back({.path = path, .bytes = nullptr});
+  return video;
+}
+
+Result<std::vector<Video>> videos(const json& value) {
+  std::vector<Video> out;
+  if (value.is_null()) return out;
+  if (value.is_string()) return wrong("video files are not supported yet: video must be a list of frames");
+  if (!value.is_array()) return wrong(fmt::format("video must be a list of frames, got {}", value.type_name()));
+  if (value.empty()) return out;
+  if (value.front().is_string() && names_picture(value.front().get<std::string>())) {
+    VLR_ASSIGN_OR_RETURN(Video video, frame_list(value));
+    out.push_back(std::move(video));
+    return out;
+  }
+  for (const json& item : value) {
+    if (item.is_string()) {
+      return wrong(fmt::format("video files are not supported yet: '{}' is not a list of frames", item.get<std::string>()));
+    }
+    VLR_ASSIGN_OR_RETURN(Video video, frame_list(item));
+    out.push_back(std::move(video));
+  }
+  return out;
+}
+
+Result<Content> content(const json& side) {
+  if (!side.is_object()) return wrong(fmt::format("must be an object with text, image or video, got {}", side.type_name()));
+  Content out;
+  for (const auto& [key, value] : side.items()) {
+    if (key == "text") {
+      VLR_ASSIGN_OR_RETURN(out.texts, strings(value, "text"));
+    } else if (key == "image") {
+      VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "image"));
+      for (const std::string& path : paths) out.images.push_back({.path = path, .bytes = nullptr});
+    } else if (key == "video") {
+      VLR_ASSIGN_OR_RETURN(out.videos, videos(value));
+    } else {
+      return wrong(fmt::format("has a key '{}'; known are text, image and video", key));
+    }
+  }
+  return out;
+}
+
+Result<ParsedRequest> from_json(const json& root) {
+  if (!root.is_object()) return wrong(fmt::format("must be an object, got {}", root.type_name()));
+  ParsedRequest out;
+  if (const auto it = root.find("instruction"); it != root.end() && !it->is_null()) {
+    if (!it->is_string()) return wrong(fmt::format("instruction must be a string, got {}", it->type_name()));
+    out.request.instruction = it->get<std::string>();
+  }
+  const auto query = root.find("query"), documents = root.find("documents");
+  if (query == root.end()) return wrong("no query");
+  auto side = content(*query);
+  if (!side) return side.error().with_context("query");
+  out.request.query = *std::move(side);
+  if (documents == root.end() || !documents->is_array()) {
+    return wrong(fmt::format("documents must be a list, got {}", documents == root.end() ? "none" : documents->type_name()));
+  }
+  for (const json& item : *documents) {
+    auto document = content(item);
+    Content& c = out.request.documents.emplace_back();
+    if (document) c = *std::move(document);
+    else c.error = "the document " + document.error().message();
+  }
+  if (const auto it = root.find("relevant"); it != root.end()) {
+    if (!it->is_number_integer()) return wrong(fmt::format("relevant must be an index, got {}", it->type_name()));
+    out.relevant = it->get<int64_t>();
+    if (*out.relevant < 0 || *out.relevant >= std::ssize(out.request.documents)) {
+      return wrong(fmt::format("relevant is {} of {} documents", *out.relevant, out.request.documents.size()));
+    }
+  }
+  if (const auto it = root.find("log_odds"); it != root.end()) {
+    const bool numbers = it->is_array() && it->size() == out.request.documents.size() &&
+                         std::all_of(it->begin(), it->end(), [](const json& v) { return v.is_number(); });
+    if (!numbers) return wrong("log_odds must be a list of one number a document");
+    for (const json& v : *it) out.log_odds.push_back(v.get<double>());
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<ParsedRequest> parse_request(std::string_view text) {
+  VLR_ASSIGN_OR_RETURN(const json root, parse_json(text));
+  auto parsed = from_json(root);
+  if (!parsed) return parsed.error().with_context("request");
+  return parsed;
+}
+
+std::string response_json(const Response& response, const Usage& usage, const Reranker& reranker,
+                          std::span<const Explanation> explanations, int indent) {
+  using ordered = nlohmann::ordered_json;
+  ordered out = {{"model", reranker.model_name()}, {"device", reranker.device()}, {"dtype", reranker.dtype()}, {"quant", "none"}};
+  ordered& results = out["results"] = ordered::array();
+  for (size_t i = 0; i < response.results.size(); ++i) {
+    const DocumentResult& r = response.results[i];
+    ordered item = {{"index", r.index}, {"status", document_status_name(r.status)}};
+    if (!r.message.empty()) item["message"] = r.message;
+    if (r.scored()) {
+      // Nine digits bring every f32 back.
+      const auto f32 = [](float v) { return ordered::parse(fmt::format("{:.9g}", v)); };
+      item["score"] = f32(r.score);
+      item["log_odds"] = f32(r.log_odds);
+      item["num_tokens"] = r.num_tokens;
+      item["truncated"] = r.truncated;
+    }
+    if (i < explanations.size()) {
+      const Explanation& e = explanations[i];
+      ordered& x = item["explain"];
+      x = {{"prompt", e.prompt}, {"num_tokens_before_truncation", e.num_tokens_before_truncation},
+           {"prefix_tokens", e.prefix_tokens}, {"token_ids", e.token_ids}, {"image_grid_thw", e.image_grids},
+           {"video_grid_thw", e.video_grids}};
+      const auto tokens = std::ssize(e.token_ids);
+      for (int64_t axis = 0; tokens > 0 && axis < 3; ++axis) {
+        const auto begin = e.positions.begin() + axis * tokens;
+        x["position_ids"].push_back(std::vector<int32_t>(begin, begin + tokens));
+      }
+    }
+    results.push_back(std::move(item));
+  }
+  const auto seconds = [](double s) { return std::round(s * 1e6) / 1e6; };
+  out["usage"] = {{"tokens", usage.tokens}, {"shared_prefix_tokens", usage.shared_prefix_tokens},
+                  {"image_tokens", usage.image_tokens}, {"batches", usage.batches},
+                  {"seconds", {{"load", seconds(usage.seconds.load)}, {"media", seconds(usage.seconds.media)},
+                               {"prompt", seconds(usage.seconds.prompt)}, {"vision", seconds(usage.seconds.vision)},
+                               {"text", seconds(usage.seconds.text)}, {"total", seconds(usage.seconds.total)}}}};
+  return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
+}
+
+}  // namespace vlr

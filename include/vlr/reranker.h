@@ -1,0 +1,207 @@
+/// The C++ API: open a checkpoint, score documents against a query.
+///
+///   auto reranker = vlr::Reranker::open("Qwen3-VL-Reranker-2B", {});
+///   if (!reranker) return fail(reranker.error().message());
+///   vlr::Request request;
+///   request.query.texts = {"What is the capital of China?"};
+///   request.documents.resize(1);
+///   request.documents[0].texts = {"The capital of China is Beijing."};
+///   auto response = reranker->score(request);
+///   if (response && response->results[0].scored()) use(response->results[0].score);
+#ifndef VLR_RERANKER_H_
+#define VLR_RERANKER_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vlr/export.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// An image or a frame: a file, or the bytes of one. Relative paths start from Request::media_root.
+struct Media {
+  std::string path;                                     ///< also names the medium in messages
+  std::shared_ptr<const std::vector<std::byte>> bytes;  ///< null: read from path
+};
+
+/// A video as a list of frames, evenly sampled by the caller.
+struct Video {
+  std::vector<Media> frames;
+};
+
+/// A query or a document. In the prompt all videos come first, then all images, then all texts.
+struct Content {
+  std::vector<std::string> texts;
+  std::vector<Media> images;
+  std::vector<Video> videos;
+  std::string error;  ///< not empty: this document could not be read; its status becomes kInvalid
+};
+
+struct Request {
+  std::string instruction;  ///< empty: the official default instruction
+  Content query;
+  std::vector<Content> documents;
+  std::string media_root;  ///< where relative paths start; empty: Options::media_root
+};
+
+enum class DocumentStatus {
+  kOk,         ///< scored
+  kEmpty,      ///< nothing in the document or the query: scored as the official pipeline does
+  kBadMedia,   ///< an image or a frame could not be used
+  kTooLong,    ///< special and media tokens alone exceed Options::max_length
+  kInvalid,    ///< the document makes no sense
+  kCancelled,  ///< not reached before cancel()
+  kError,      ///< anything else; the message says what
+};
+VLR_API std::string_view document_status_name(DocumentStatus status);  ///< "ok", "empty", "bad_media", ...
+
+struct DocumentResult {
+  int64_t request = 0;  ///< which request, for score() of several
+  int64_t index = 0;    ///< which of its documents
+  DocumentStatus status = DocumentStatus::kError;
+  std::string message;  ///< what was expected and found, unless status is kOk
+  float log_odds = 0;   ///< of "yes" against "no"; only if scored()
+  float score = 0;      ///< sigmoid(log_odds), in (0, 1)
+  int64_t num_tokens = 0;
+  bool truncated = false;  ///< text was cut to fit Options::max_length
+
+  bool scored() const { return status == DocumentStatus::kOk || status == DocumentStatus::kEmpty; }
+};
+
+/// What a call cost. For one call with several requests it is the sum over all of them.
+struct Usage {
+  int64_t tokens = 0;                ///< tokens run through the decoder; shared prefixes count once
+  int64_t shared_prefix_tokens = 0;  ///< tokens that pairs did not run because a prefix was shared
+  int64_t image_tokens = 0;          ///< visual tokens that the vision tower made
+  int64_t batches = 0;
+  struct Seconds {
+    double load = 0;   ///< opening the model (once, whatever the call)
+    double media = 0;  ///< reading, decoding, resizing
+    double prompt = 0; ///< tokens and positions
+    double vision = 0;
+    double text = 0;
+    double total = 0;  ///< of the call
+  } seconds;
+};
+
+struct Response {
+  std::vector<DocumentResult> results;  ///< in the order of Request::documents
+};
+
+/// A pair as the model sees it.
+struct Explanation {
+  DocumentResult result;  ///< status, message, num_tokens, truncated; never scored
+  std::string prompt;     ///< rendered, placeholders expanded
+  std::vector<int32_t> token_ids;
+  std::vector<int32_t> positions;             ///< [3, num_tokens]: time, row, column
+  int64_t num_tokens_before_truncation = 0;
+  int64_t prefix_tokens = 0;                  ///< leading tokens that do not depend on the document
+  std::vector<std::array<int64_t, 3>> image_grids, video_grids;  ///< time, rows, columns, in patches
+};
+
+/// Receives values of the graphs as they are computed: "text.0/layers.3.mlp.residual", shape, f32 data that
+/// is valid during the call.
+using ValueObserver = std::function<void(std::string_view name, std::span<const int64_t> shape, const float* data)>;
+
+/// Time of one op of one run, for every node in order.
+struct NodeTiming {
+  std::string run;   ///< "vision.0", "prefix.0", "text.0"
+  std::string name;  ///< "layers.3.mlp.down_proj"
+  std::string op;    ///< "linear"
+  double seconds = 0;
+  double flops = 0;
+  double bytes = 0;
+};
+
+struct Options {
+  std::string device = "auto";  ///< auto | cpu
+  int num_threads = 0;          ///< 0: one per core
+  int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
+  std::string media_root;       ///< where relative media paths start; empty: the working directory
+  bool allow_special = false;   ///< literal special tokens in user text act as such, as in the official pipeline
+  bool compat_null = false;     ///< a pair whose media fail is scored by the official pipeline's fallback prompt
+  int frame_factor = 32;        ///< frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI
+  int64_t batch_tokens = 0;     ///< token budget of a batch; 0: chosen for the device
+  bool share_prefix = true;     ///< compute the tokens that pairs of a query have in common once
+  std::map<std::string, std::string> impls;       ///< implementations by name: op -> implementation
+  std::function<void(std::string_view)> log;      ///< warnings, one line each
+  ValueObserver on_value;                         ///< null: nothing is observed
+  std::function<bool(std::string_view)> wants_value;  ///< which names on_value gets; null: all
+  std::function<void(const NodeTiming&)> on_node;     ///< null: nodes are not timed
+};
+
+/// Bytes that a model will take, by purpose.
+struct MemoryPlan {
+  struct Part {
+    std::string name;
+    int64_t bytes = 0;
+  };
+  std::vector<Part> parts;
+  int64_t total() const {
+    int64_t sum = 0;
+    for (const Part& p : parts) sum += p.bytes;
+    return sum;
+  }
+};
+
+/// What plan() assumes about the work.
+struct Workload {
+  int64_t documents = 100;
+  int64_t tokens_per_document = 256;  ///< with the query, without images
+  int64_t images_per_document = 0;
+  int64_t patches_per_image = 4800;   ///< 1280 x 960 pixels
+};
+
+/// Called for every document once it has its status; may be called from the thread of score() only.
+using OnResult = std::function<void(const DocumentResult&)>;
+
+/// A model that is ready to score. Move-only. One thread at a time may call it, but for cancel().
+class VLR_API Reranker {
+ public:
+  /// Opens a checkpoint folder: config.json, tokenizer.json, model.safetensors or its shards.
+  static Result<Reranker> open(const std::string& path, const Options& options);
+
+  /// What open() and score() would take, from config.json alone.
+  static Result<MemoryPlan> plan(const std::string& path, const Options& options, const Workload& workload);
+
+  Reranker(Reranker&&) noexcept;
+  Reranker& operator=(Reranker&&) noexcept;
+  ~Reranker();
+
+  /// Scores every document of a request. The error is that of a request that makes no sense as a whole;
+  /// what goes wrong with a document stands in its result. A document's score does not depend on the others.
+  Result<Response> score(const Request& request, const OnResult& on_result = nullptr);
+
+  /// The same for several requests, whose pairs share batches. One response a request, in order.
+  Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result = nullptr);
+
+  /// What score() would feed to the model, for every document of the request.
+  Result<std::vector<Explanation>> explain(const Request& request);
+
+  /// Ends a running score() after its current batch; what was not reached becomes kCancelled. Any thread.
+  void cancel();
+
+  const Usage& usage() const;         ///< of the last score()
+  std::string_view model_name() const;  ///< last part of the path
+  std::string_view device() const;      ///< "cpu"
+  std::string_view dtype() const;       ///< of activations: "f32"
+
+ private:
+  class Impl;
+  explicit Reranker(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vlr
+
+#endif  // VLR_RERANKER_H_
