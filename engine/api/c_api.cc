@@ -241,7 +241,7 @@ vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int 
     if (explain) {
       VLR_ASSIGN_OR_RETURN(explanations, reranker->reranker.explain(request->request));
     }
-    *json = copy_string(vlr::response_json(response, reranker->reranker.usage(), reranker->reranker, explanations, -1));
+    *json = copy_string(vlr::response_json(response, &reranker->reranker.usage(), reranker->reranker, explanations, -1));
     return *json ? Status() : Status(Code::kOutOfMemory, "host memory");
   });
 }

@@ -131,7 +131,7 @@ Result<ParsedRequest> parse_request(std::string_view text) {
   return parsed;
 }
 
-std::string response_json(const Response& response, const Usage& usage, const Reranker& reranker,
+std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
                           std::span<const Explanation> explanations, int indent) {
   using ordered = nlohmann::ordered_json;
   ordered out = {{"model", reranker.model_name()}, {"device", reranker.device()}, {"dtype", reranker.dtype()}, {"quant", "none"}};
@@ -162,12 +162,13 @@ std::string response_json(const Response& response, const Usage& usage, const Re
     }
     results.push_back(std::move(item));
   }
+  if (!usage) return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
   const auto seconds = [](double s) { return std::round(s * 1e6) / 1e6; };
-  out["usage"] = {{"tokens", usage.tokens}, {"shared_prefix_tokens", usage.shared_prefix_tokens},
-                  {"image_tokens", usage.image_tokens}, {"batches", usage.batches},
-                  {"seconds", {{"load", seconds(usage.seconds.load)}, {"media", seconds(usage.seconds.media)},
-                               {"prompt", seconds(usage.seconds.prompt)}, {"vision", seconds(usage.seconds.vision)},
-                               {"text", seconds(usage.seconds.text)}, {"total", seconds(usage.seconds.total)}}}};
+  out["usage"] = {{"tokens", usage->tokens}, {"shared_prefix_tokens", usage->shared_prefix_tokens},
+                  {"image_tokens", usage->image_tokens}, {"batches", usage->batches},
+                  {"seconds", {{"load", seconds(usage->seconds.load)}, {"media", seconds(usage->seconds.media)},
+                               {"prompt", seconds(usage->seconds.prompt)}, {"vision", seconds(usage->seconds.vision)},
+                               {"text", seconds(usage->seconds.text)}, {"total", seconds(usage->seconds.total)}}}};
   return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
 }
 

@@ -28,9 +28,9 @@ struct ParsedRequest {
 /// a side, where they would silently be scored as nothing, and ignored beside it.
 Result<ParsedRequest> parse_request(std::string_view json);
 
-/// The object that `vlr score` prints for one request; docs/formats.md describes it. `explanations` is empty
-/// or one a document.
-std::string response_json(const Response& response, const Usage& usage, const Reranker& reranker,
+/// The object that `vlr score` prints for one request; docs/formats.md describes it. `usage` may be null,
+/// `explanations` is empty or one a document; indent -1 puts everything on one line.
+std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
                           std::span<const Explanation> explanations, int indent);
 
 }  // namespace vlr

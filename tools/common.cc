@@ -1,0 +1,83 @@
+#include "tools/common.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+
+#include "engine/runtime/json.h"
+
+namespace vlr::tools {
+
+void ModelOptions::add_to(CLI::App& app) {
+  app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")->required();
+  app.add_option("--device", options.device, "auto | cpu")->capture_default_str();
+  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")->capture_default_str();
+  app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")->capture_default_str();
+  app.add_option("--media-root", options.media_root, "Where relative media paths start");
+  app.add_option("--batch-tokens", options.batch_tokens, "Token budget of a batch; 0: chosen for the device")->capture_default_str();
+  app.add_option("--frame-factor", options.frame_factor, "First resize of frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI")
+      ->capture_default_str();
+  app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
+  app.add_flag("--compat-null", options.compat_null, "Score pairs whose media fail as the official pipeline does");
+  app.add_flag("!--no-share-prefix", options.share_prefix, "Run every pair whole");
+  app.add_option("--impl", impls, "Use an implementation: op=name (repeatable)");
+}
+
+Result<Reranker> ModelOptions::open() {
+  for (const std::string& choice : impls) {
+    const size_t equals = choice.find('=');
+    if (equals == std::string::npos) return {Code::kInvalidArgument, fmt::format("--impl must be op=name, got '{}'", choice)};
+    options.impls[choice.substr(0, equals)] = choice.substr(equals + 1);
+  }
+  options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
+  return Reranker::open(model, options);
+}
+
+int fail(const Status& status) {
+  fmt::print(stderr, "vlr: {}\n", status.message());
+  return kUnusable;
+}
+
+Result<std::string> read_input(const std::string& path) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  if (path != "-") return read_text_file(path, kMaxBytes);
+  return std::string(std::istreambuf_iterator<char>(std::cin), {});
+}
+
+Result<RequestFile> read_requests(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const std::string text, read_input(path));
+  std::vector<std::string_view> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back(line);
+    begin = end + 1;
+  }
+  RequestFile out;
+  // Several lines of which the first is complete are JSON lines; anything else is one request.
+  out.json_lines = lines.size() > 1 && parse_json(lines.front());
+  if (!out.json_lines) lines = {text};
+  for (std::string_view line : lines) out.requests.push_back(parse_request(line));
+  if (!out.json_lines && !out.requests.front()) return out.requests.front().error();
+  return out;
+}
+
+Progress::Progress(int64_t total, std::string_view unit) : total_(total), unit_(unit), on_(isatty(STDERR_FILENO) != 0) {}
+
+Progress::~Progress() {
+  if (on_ && shown_ >= 0) fmt::print(stderr, "\r{:60}\r", "");
+}
+
+void Progress::step() {
+  ++done_;
+  const int64_t percent = 100 * done_ / std::max<int64_t>(total_, 1);
+  if (!on_ || percent == shown_) return;
+  shown_ = percent;
+  fmt::print(stderr, "\r{} / {} {}", done_, total_, unit_);
+  std::fflush(stderr);
+}
+
+}  // namespace vlr::tools

@@ -1,0 +1,67 @@
+/// What the subcommands share: options of a model, files, progress.
+#ifndef VLR_TOOLS_COMMON_H_
+#define VLR_TOOLS_COMMON_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/api/request_json.h"
+#include "vlr/reranker.h"
+
+namespace vlr::tools {
+
+constexpr int kServed = 0, kUnusable = 1;  // CLI11 itself exits with other codes on usage errors: see main()
+
+/// -m and everything that changes how it scores.
+struct ModelOptions {
+  std::string model;
+  Options options;
+  std::vector<std::string> impls;  // "op=name"
+
+  void add_to(CLI::App& app);
+  Result<Reranker> open();
+};
+
+/// "vlr: <message>" on stderr; returns kUnusable.
+int fail(const Status& status);
+
+/// Contents of a file, or of standard input for "-".
+Result<std::string> read_input(const std::string& path);
+
+/// A request file: one JSON object, or one a line.
+struct RequestFile {
+  std::vector<Result<ParsedRequest>> requests;  // an unusable line keeps its place
+  bool json_lines = false;
+};
+Result<RequestFile> read_requests(const std::string& path);
+
+/// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise.
+class Progress {
+ public:
+  Progress(int64_t total, std::string_view unit);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void step();
+
+ private:
+  int64_t total_, done_ = 0, shown_ = -1;
+  std::string unit_;
+  bool on_;
+};
+
+// One a subcommand: adds its options, and sets `run` to what main() calls.
+using Run = std::function<int()>;
+void add_checkpoint(CLI::App& app, Run& run);
+void add_eval(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+void add_plan(CLI::App& app, Run& run);
+void add_rank(CLI::App& app, Run& run);
+void add_score(CLI::App& app, Run& run);
+
+}  // namespace vlr::tools
+
+#endif  // VLR_TOOLS_COMMON_H_

@@ -1,0 +1,151 @@
+/// vlr eval: requests with known answers -> ranking quality and distance to expected scores.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "tools/common.h"
+
+namespace vlr::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Sums over the requests of a file.
+struct Metrics {
+  int64_t requests = 0, pairs = 0, failed = 0;
+  int64_t judged = 0;  // requests that say which document is relevant
+  double top1 = 0, mrr = 0, ndcg = 0;
+  int64_t compared = 0;  // pairs with an expected log-odds
+  double max_distance = 0, sum_distance = 0;
+  int64_t top1_changes = 0, order_changes = 0;
+  double seconds = 0;
+
+  void add(const ParsedRequest& expected, const Response& response);
+};
+
+/// Indices by falling score, equal ones in their order.
+template <class Scores>
+std::vector<size_t> ranking(const Scores& scores) {
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  return order;
+}
+
+void Metrics::add(const ParsedRequest& expected, const Response& response) {
+  ++requests;
+  pairs += std::ssize(response.results);
+  std::vector<double> got;
+  for (const DocumentResult& r : response.results) {
+    got.push_back(r.scored() ? r.log_odds : -INFINITY);
+    if (!r.scored()) ++failed;
+  }
+  const std::vector<size_t> order = ranking(got);
+  if (expected.relevant) {
+    const auto at = std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
+    const double rank = 1.0 + static_cast<double>(at - order.begin());
+    ++judged;
+    top1 += rank == 1;
+    mrr += 1 / rank;
+    ndcg += 1 / std::log2(1 + rank);
+  }
+  if (expected.log_odds.empty() || got.empty()) return;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double distance = std::abs(got[i] - expected.log_odds[i]);
+    max_distance = std::max(max_distance, distance);
+    sum_distance += distance;
+    ++compared;
+  }
+  const std::vector<size_t> wanted = ranking(expected.log_odds);
+  top1_changes += order.front() != wanted.front();
+  order_changes += order != wanted;
+}
+
+struct EvalCommand {
+  ModelOptions model;
+  std::vector<std::string> files;
+  std::string json_to;
+  int run();
+};
+
+int EvalCommand::run() {
+  auto reranker = model.open();
+  if (!reranker) return fail(reranker.error());
+  nlohmann::ordered_json out;
+  out["model"] = reranker->model_name();
+  out["device"] = reranker->device();
+  out["dtype"] = reranker->dtype();
+  Metrics total;
+  fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8}\n", "file", "requests", "pairs",
+             "failed", "top-1", "MRR", "nDCG", "max dist", "mean dist", "top-1*", "order*", "seconds", "pairs/s");
+  const auto show = [&](const std::string& name, const Metrics& m) {
+    const auto judged = static_cast<double>(std::max<int64_t>(m.judged, 1)), compared = static_cast<double>(std::max<int64_t>(m.compared, 1));
+    fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} {:>8.3f} {:>8.1f}\n", name, m.requests,
+               m.pairs, m.failed, m.top1 / judged, m.mrr / judged, m.ndcg / judged, m.max_distance, m.sum_distance / compared, m.top1_changes,
+               m.order_changes, m.seconds, static_cast<double>(m.pairs) / m.seconds);
+    out["files"].push_back({{"file", name}, {"requests", m.requests}, {"pairs", m.pairs}, {"failed", m.failed}, {"top1", m.top1 / judged},
+                            {"mrr", m.mrr / judged}, {"ndcg", m.ndcg / judged}, {"max_distance", m.max_distance},
+                            {"mean_distance", m.sum_distance / compared}, {"top1_changes", m.top1_changes},
+                            {"order_changes", m.order_changes}, {"seconds", m.seconds}, {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
+  };
+  for (const std::string& path : files) {
+    const auto file = read_requests(path);
+    if (!file) return fail(file.error());
+    const std::string media_root = (fs::path(path).parent_path() / "media").string();
+    std::vector<Request> requests;
+    for (size_t i = 0; i < file->requests.size(); ++i) {
+      if (!file->requests[i]) return fail(file->requests[i].error().with_context(fmt::format("{}: line {}", path, i + 1)));
+      requests.push_back(file->requests[i]->request);
+      if (model.options.media_root.empty()) requests.back().media_root = media_root;
+    }
+    int64_t pairs = 0;
+    for (const Request& r : requests) pairs += std::ssize(r.documents);
+    Result<std::vector<Response>> responses = std::vector<Response>{};
+    const auto start = std::chrono::steady_clock::now();
+    {
+      Progress progress(pairs, "pairs of " + path);
+      responses = reranker->score(requests, [&](const DocumentResult&) { progress.step(); });
+    }
+    if (!responses) return fail(responses.error());
+    Metrics m;
+    m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      m.add(*file->requests[i], (*responses)[i]);
+      for (const DocumentResult& r : (*responses)[i].results) {
+        if (!r.scored()) fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", path, i, r.index, r.message);
+      }
+    }
+    show(fs::path(path).filename().string(), m);
+    total.requests += m.requests, total.pairs += m.pairs, total.failed += m.failed, total.judged += m.judged;
+    total.top1 += m.top1, total.mrr += m.mrr, total.ndcg += m.ndcg, total.compared += m.compared;
+    total.max_distance = std::max(total.max_distance, m.max_distance);
+    total.sum_distance += m.sum_distance, total.top1_changes += m.top1_changes, total.order_changes += m.order_changes;
+    total.seconds += m.seconds;
+  }
+  if (files.size() > 1) show("all", total);
+  fmt::print("\ndist: |log-odds - expected|. *: requests whose best document, or whose order, is not the expected one.\n");
+  if (!json_to.empty()) {
+    std::ofstream json(json_to);
+    json << out.dump(1) << "\n";
+    if (!json) return fail({Code::kNotFound, json_to + ": cannot be written"});
+  }
+  return kServed;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Run& run) {
+  auto command = std::make_shared<EvalCommand>();
+  command->model.add_to(app);
+  app.add_option("files", command->files, "JSON lines: requests with `relevant` and, optionally, `log_odds`")->required();
+  app.add_option("--json", command->json_to, "Write the table as JSON too");
+  app.callback([command, &run] { run = [command] { return command->run(); }; });
+}
+
+}  // namespace vlr::tools

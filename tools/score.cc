@@ -1,0 +1,137 @@
+/// vlr score: the machine form.
+#include <fmt/format.h>
+
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "engine/runtime/safetensors.h"
+#include "tools/common.h"
+
+namespace vlr::tools {
+namespace {
+
+struct ScoreCommand {
+  ModelOptions model;
+  std::string request = "-";
+  bool explain = false, times = false;
+  std::vector<std::string> dump;
+  std::string dump_to = "dump.safetensors";
+
+  int run();
+  int run_lines(Reranker& reranker, const RequestFile& file) const;
+};
+
+/// Values of the run, kept for a safetensors file.
+struct Dump {
+  std::vector<NamedShape> shapes;
+  std::map<std::string, std::vector<float>> data;
+
+  void observe(std::string_view name, std::span<const int64_t> shape, const float* values) {
+    NamedShape& s = shapes.emplace_back();
+    s.name = std::string(name);
+    s.dtype = DType::kF32;
+    s.shape.assign(shape.begin(), shape.end());
+    data[s.name].assign(values, values + s.numel());
+  }
+  Status write(const std::string& path) const {
+    return write_safetensors(path, shapes, [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
+      std::memcpy(out.data(), reinterpret_cast<const std::byte*>(data.at(t.name).data()) + begin, out.size());
+      return {};
+    });
+  }
+};
+
+int ScoreCommand::run() {
+  auto file = read_requests(request);
+  if (!file) return fail(file.error());
+  if (model.options.media_root.empty() && request != "-") {
+    model.options.media_root = std::filesystem::path(request).parent_path().string();
+  }
+  Dump values;
+  if (!dump.empty()) {
+    model.options.wants_value = [this](std::string_view name) {
+      return std::any_of(dump.begin(), dump.end(), [&](const std::string& part) { return name.find(part) != std::string_view::npos; });
+    };
+    model.options.on_value = [&](std::string_view name, std::span<const int64_t> shape, const float* data) {
+      values.observe(name, shape, data);
+    };
+  }
+  std::map<std::string, std::pair<double, int64_t>> per_op;
+  if (times) {
+    model.options.on_node = [&](const NodeTiming& t) {
+      auto& [seconds, count] = per_op[t.run.substr(0, t.run.find('.')) + " " + t.op];
+      seconds += t.seconds;
+      ++count;
+    };
+  }
+  auto reranker = model.open();
+  if (!reranker) return fail(reranker.error());
+  if (file->json_lines) return run_lines(*reranker, *file);
+
+  const Request& one = file->requests.front()->request;
+  Progress progress(std::ssize(one.documents), "documents");
+  const auto response = reranker->score(one, [&](const DocumentResult&) { progress.step(); });
+  if (!response) return fail(response.error());
+  std::vector<Explanation> explanations;
+  if (explain) {
+    auto explained = reranker->explain(one);
+    if (!explained) return fail(explained.error());
+    explanations = *std::move(explained);
+  }
+  if (!dump.empty()) {
+    if (const Status s = values.write(dump_to); !s.ok()) return fail(s);
+  }
+  fmt::print("{}\n", response_json(*response, &reranker->usage(), *reranker, explanations, 1));
+  for (const auto& [op, time] : per_op) fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
+  return kServed;
+}
+
+/// Batches hold pairs of many requests, so lines are served some hundred at a time.
+int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
+  constexpr size_t kLines = 256;
+  Progress progress(std::ssize(file.requests), "requests");
+  bool served = false;
+  for (size_t begin = 0; begin < file.requests.size(); begin += kLines) {
+    const size_t end = std::min(begin + kLines, file.requests.size());
+    std::vector<Request> usable;
+    for (size_t i = begin; i < end; ++i) {
+      if (file.requests[i]) usable.push_back(file.requests[i]->request);
+    }
+    const auto responses = reranker.score(usable);
+    if (!responses) return fail(responses.error());
+    size_t next = 0;
+    for (size_t i = begin; i < end; ++i, progress.step()) {
+      if (!file.requests[i]) {
+        fmt::print("{}\n", nlohmann::json{{"error", file.requests[i].error().message()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+        continue;
+      }
+      served = true;
+      const Response& response = (*responses)[next];
+      std::vector<Explanation> explanations;
+      if (explain) {
+        auto explained = reranker.explain(usable[next]);
+        if (!explained) return fail(explained.error());
+        explanations = *std::move(explained);
+      }
+      fmt::print("{}\n", response_json(response, nullptr, reranker, explanations, -1));
+      ++next;
+    }
+  }
+  return served ? kServed : kUnusable;
+}
+
+}  // namespace
+
+void add_score(CLI::App& app, Run& run) {
+  auto command = std::make_shared<ScoreCommand>();
+  command->model.add_to(app);
+  app.add_option("-r,--request", command->request, "Request JSON, or JSON lines; - is standard input")->capture_default_str();
+  app.add_flag("--explain", command->explain, "Add prompt, token ids, positions and grids of every document");
+  app.add_flag("--times", command->times, "Time per op on stderr");
+  app.add_option("--dump", command->dump, "Keep values whose name contains this, as text.0/layers.3.mlp.residual (repeatable)");
+  app.add_option("--dump-to", command->dump_to, "Where they go")->capture_default_str();
+  app.callback([command, &run] { run = [command] { return command->run(); }; });
+}
+
+}  // namespace vlr::tools
