@@ -7,21 +7,22 @@
 namespace vlr {
 namespace {
 
-// Below this a scan over all pairs beats a heap; encode_short has two such arrays on the stack.
-constexpr size_t kShortPiece = 64;
+// Up to this, a scan over all pairs beats a heap.
+constexpr size_t kShortPiece = 128;
 
-uint64_t pair_key(int32_t left, int32_t right) {
-  return (uint64_t{static_cast<uint32_t>(left)} << 32) | static_cast<uint32_t>(right);
-}
+// Larger than any rank. Shifted by 8 bits it still fits, see encode_short.
+constexpr int32_t kNoRank = kMaxMerges;
 
 }  // namespace
 
 Bpe::Bpe(const std::array<int32_t, 256>& byte_ids, std::span<const Merge> merges)
-    : byte_ids_(byte_ids), table_(std::bit_ceil(2 * merges.size() + 2)) {
-  uint32_t rank = 0;
+    : byte_ids_(byte_ids), table_(std::bit_ceil(merges.size() * 2 + 2), kFree) {
+  merged_.reserve(merges.size());
   for (const Merge& m : merges) {
-    const uint64_t pair = pair_key(m.left, m.right);
-    table_[slot_of(pair)] = {.pair = pair, .rank = rank++, .merged = m.merged};
+    const uint64_t pair =
+        (uint64_t{static_cast<uint32_t>(m.left)} << kIdBits) | static_cast<uint32_t>(m.right);
+    table_[slot_of(pair)] = (pair << kRankBits) | merged_.size();
+    merged_.push_back(m.merged);
   }
 }
 
@@ -31,12 +32,15 @@ size_t Bpe::slot_of(uint64_t pair) const {
   hash ^= hash >> 32;
   const size_t mask = table_.size() - 1;
   size_t slot = hash & mask;
-  while (table_[slot].pair != pair && table_[slot].pair != UINT64_MAX) slot = (slot + 1) & mask;
+  while (table_[slot] != kFree && table_[slot] >> kRankBits != pair) slot = (slot + 1) & mask;
   return slot;
 }
 
-const Bpe::Entry& Bpe::find(int32_t left, int32_t right) const {
-  return table_[slot_of(pair_key(left, right))];
+int32_t Bpe::rank_of(int32_t left, int32_t right) const {
+  const uint64_t pair =
+      (uint64_t{static_cast<uint32_t>(left)} << kIdBits) | static_cast<uint32_t>(right);
+  const uint64_t entry = table_[slot_of(pair)];
+  return entry == kFree ? kNoRank : static_cast<int32_t>(entry & ((1u << kRankBits) - 1));
 }
 
 void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& ids) const {
@@ -48,31 +52,39 @@ void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_
 }
 
 void Bpe::encode_short(std::string_view piece, std::vector<int32_t>& ids) const {
-  std::array<int32_t, kShortPiece> id;
-  std::array<const Entry*, kShortPiece> pair;  // pair[i]: (id[i], id[i + 1])
-  std::array<uint32_t, kShortPiece> rank;      // pair[i]->rank
-  size_t n = piece.size();
-  for (size_t i = 0; i < n; ++i) id[i] = byte_ids_[static_cast<uint8_t>(piece[i])];
+  // Symbols stay where their first byte is. key[i] is rank << 8 | i for the pair that starts at i,
+  // so that the smallest is the leftmost of the lowest rank.
+  std::array<int32_t, kShortPiece> id, key;
+  std::array<uint8_t, kShortPiece + 1> previous, next;
+  constexpr int32_t kNoKey = kNoRank << 8;
+  const size_t n = piece.size();
   const auto look_up = [&](size_t i) {
-    pair[i] = &find(id[i], id[i + 1]);
-    rank[i] = pair[i]->rank;
+    key[i] = (rank_of(id[i], id[next[i]]) << 8) | static_cast<int32_t>(i);
   };
-  for (size_t i = 0; i + 1 < n; ++i) look_up(i);
-  while (n > 1) {
-    const auto* best = std::min_element(rank.data(), rank.data() + n - 1);  // the first of equals
-    if (*best == kNoRank) break;
-    const auto i = static_cast<size_t>(best - rank.data());
-    id[i] = pair[i]->merged;
-    std::copy(id.begin() + i + 2, id.begin() + n, id.begin() + i + 1);
-    if (i + 2 < n) {
-      std::copy(pair.begin() + i + 2, pair.begin() + n - 1, pair.begin() + i + 1);
-      std::copy(rank.begin() + i + 2, rank.begin() + n - 1, rank.begin() + i + 1);
-    }
-    --n;
-    if (i > 0) look_up(i - 1);
-    if (i + 1 < n) look_up(i);
+  for (size_t i = 0; i < n; ++i) {
+    id[i] = byte_ids_[static_cast<uint8_t>(piece[i])];
+    previous[i] = static_cast<uint8_t>(i - 1);
+    next[i] = static_cast<uint8_t>(i + 1);
   }
-  ids.insert(ids.end(), id.begin(), id.begin() + n);
+  for (size_t i = 0; i + 1 < n; ++i) look_up(i);
+  key[n - 1] = kNoKey;
+  while (true) {
+    int32_t best = kNoKey;
+    for (size_t i = 0; i < n; ++i) best = std::min(best, key[i]);
+    if (best >= kNoKey) break;
+    const size_t left = best & 0xFF, right = next[left];
+    id[left] = merged_[static_cast<size_t>(best >> 8)];
+    key[right] = kNoKey;
+    next[left] = next[right];
+    previous[next[left]] = static_cast<uint8_t>(left);
+    if (next[left] < n) {
+      look_up(left);
+    } else {
+      key[left] = kNoKey;
+    }
+    if (left > 0) look_up(previous[left]);
+  }
+  for (size_t i = 0; i < n; i = next[i]) ids.push_back(id[i]);
 }
 
 void Bpe::encode_long(std::string_view piece, BpeScratch& scratch,
@@ -83,21 +95,18 @@ void Bpe::encode_long(std::string_view piece, BpeScratch& scratch,
   symbols.resize(piece.size());
   queue.clear();
   const auto at = [&](int32_t i) -> BpeScratch::Symbol& { return symbols[static_cast<size_t>(i)]; };
-  const auto key = [](uint32_t rank, int32_t i) {
-    return (uint64_t{rank} << 32) | static_cast<uint32_t>(i);
+  const auto key = [&](int32_t i) {
+    return (uint64_t{static_cast<uint32_t>(at(i).rank)} << 32) | static_cast<uint32_t>(i);
   };
   const auto look_up = [&](int32_t i) {
-    const Entry& pair = find(at(i).id, at(at(i).next).id);
-    at(i).rank = pair.rank;
-    at(i).merged = pair.merged;
-    if (pair.rank == kNoRank) return false;
-    queue.push_back(key(pair.rank, i));
+    at(i).rank = rank_of(at(i).id, at(at(i).next).id);
+    if (at(i).rank == kNoRank) return false;
+    queue.push_back(key(i));
     return true;
   };
 
   for (int32_t i = 0; i < n; ++i) {
-    at(i) = {byte_ids_[static_cast<uint8_t>(piece[static_cast<size_t>(i)])], i - 1, i + 1, kNoRank,
-             -1};
+    at(i) = {byte_ids_[static_cast<uint8_t>(piece[static_cast<size_t>(i)])], i - 1, i + 1, kNoRank};
   }
   for (int32_t i = 0; i + 1 < n; ++i) look_up(i);
   constexpr std::greater<> kMinFirst;
@@ -107,10 +116,10 @@ void Bpe::encode_long(std::string_view piece, BpeScratch& scratch,
     std::pop_heap(queue.begin(), queue.end(), kMinFirst);
     queue.pop_back();
     const auto i = static_cast<int32_t>(best & 0xFFFFFFFFu);
-    if (key(at(i).rank, i) != best) continue;  // the pair has changed since it was queued
+    if (key(i) != best) continue;  // the pair has changed since it was queued
     auto& left = at(i);
     auto& right = at(left.next);
-    left.id = left.merged;
+    left.id = merged_[static_cast<size_t>(left.rank)];
     left.next = right.next;
     left.rank = right.rank = kNoRank;
     if (left.next < n) {

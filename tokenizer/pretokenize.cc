@@ -203,6 +203,11 @@ class Cursor {
       size_ = 0;
       return;
     }
+    if (const uint8_t byte = byte_at(text_, pos_); byte < 0x80) {
+      class_ = kAsciiClass[byte];
+      size_ = 1;
+      return;
+    }
     const Utf8Char c = decode_utf8(text_, pos_);
     class_ = vlr::char_class(c.code_point);
     size_ = c.size;

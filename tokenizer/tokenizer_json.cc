@@ -173,6 +173,10 @@ Status read_merges(const Json* merges, const ByteAlphabet& alphabet, TokenizerJs
   if (merges == nullptr || !merges->is_array()) {
     return damaged(fmt::format("model.merges must be an array, got {}", shown(merges)));
   }
+  if (merges->size() > size_t{kMaxMerges}) {
+    return damaged(fmt::format("model.merges has {} entries, expected at most {}", merges->size(),
+                               kMaxMerges));
+  }
   out.merges.reserve(merges->size());
   for (const Json& entry : *merges) {
     const auto spelled = halves(entry);

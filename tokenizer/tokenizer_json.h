@@ -34,6 +34,8 @@ struct TokenizerJson {
 
 /// Ids are below this, which bounds what a damaged file can make us allocate.
 inline constexpr int32_t kMaxTokenId = 1 << 19;
+/// There are at most this many merges. Bpe packs both.
+inline constexpr int32_t kMaxMerges = 1 << 22;
 
 /// Reads both spellings of merges, ["a", "b"] and "a b". kDataLoss: damaged; kUnimplemented: a
 /// tokenizer of another kind, whose ids would be wrong. The result has a token for each of the 256

@@ -34,16 +34,16 @@ constexpr CharClass look_up(uint32_t c) {
   return r[-1].char_class;
 }
 
-constexpr std::array<CharClass, 128> kAscii = [] {
+}  // namespace
+
+constexpr std::array<CharClass, 128> kAsciiClass = [] {
   std::array<CharClass, 128> table{};
   for (uint32_t c = 0; c < 128; ++c) table[c] = look_up(c);
   return table;
 }();
 
-}  // namespace
-
 CharClass char_class(uint32_t c) {
-  if (c < 128) return kAscii[c];
+  if (c < 128) return kAsciiClass[c];
   // Most of the world's non-ASCII text, without a search.
   if ((c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3)) return CharClass::kLetter;
   return look_up(c);

@@ -2,6 +2,7 @@
 #ifndef VLR_TOKENIZER_UNICODE_CLASSES_H_
 #define VLR_TOKENIZER_UNICODE_CLASSES_H_
 
+#include <array>
 #include <cstdint>
 
 namespace vlr {
@@ -18,6 +19,9 @@ enum class CharClass : uint8_t {
 /// our own because pieces, and so scores, must not depend on the Unicode version of an installed
 /// library.
 CharClass char_class(uint32_t code_point);
+
+/// The same for ASCII, as a table.
+extern const std::array<CharClass, 128> kAsciiClass;
 
 }  // namespace vlr
 
