@@ -6,6 +6,8 @@
 namespace vlr::ops {
 
 Status patch_embed_reference(const PatchEmbed::Args&, Context&);
+Status patch_embed_blocked(const PatchEmbed::Args&, Context&);
+int64_t patch_embed_blocked_workspace(const PatchEmbed::Args&, const Context&);
 
 }  // namespace vlr::ops
 

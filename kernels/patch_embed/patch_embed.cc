@@ -25,6 +25,7 @@ Tolerance PatchEmbed::tolerance(const Args& a) {
 
 std::span<const Impl<PatchEmbed>> PatchEmbed::impls() {
   static constexpr Impl<PatchEmbed> kImpls[] = {
+      {"blocked", Device::kCpu, patch_embed_blocked, nullptr, patch_embed_blocked_workspace},
       {"reference", Device::kCpu, patch_embed_reference},
   };
   return kImpls;

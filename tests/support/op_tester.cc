@@ -46,13 +46,18 @@ bool Operand::intact() const {
 
 double Operand::get(int64_t i) const {
   const int64_t at = offset(i);
-  return view_.dtype == DType::kI32 ? view_.as<int32_t>()[at] : static_cast<double>(load_f32(view_, at));
+  switch (view_.dtype) {
+    case DType::kI32: return view_.as<int32_t>()[at];
+    case DType::kU8: return view_.as<uint8_t>()[at];
+    default: return static_cast<double>(load_f32(view_, at));
+  }
 }
 
 void Operand::set(int64_t i, double value) {
   const int64_t at = offset(i);
   switch (view_.dtype) {
     case DType::kI32: view_.as<int32_t>()[at] = static_cast<int32_t>(value); break;
+    case DType::kU8: view_.as<uint8_t>()[at] = static_cast<uint8_t>(std::lround(std::fabs(value))); break;
     case DType::kBF16: view_.as<uint16_t>()[at] = f32_to_bf16(static_cast<float>(value)); break;
     case DType::kF16: view_.as<uint16_t>()[at] = f32_to_f16(static_cast<float>(value)); break;
     default: view_.as<float>()[at] = static_cast<float>(value);

@@ -103,7 +103,7 @@ class OpTester {
   explicit OpTester(const Impl<Op>& impl, bool strided = false, uint64_t seed = 1)
       : impl_(impl), strided_(strided), seed_(seed), rng_(seed) {}
 
-  /// Normal values of the given deviation, rounded to the dtype.
+  /// Normal values of the given deviation, rounded to the dtype; their magnitudes for u8.
   Tensor random(std::vector<int64_t> dims, DType dtype = DType::kF32, double deviation = 1) {
     return make(std::move(dims), dtype, strided_, deviation);
   }
