@@ -19,11 +19,13 @@
 #include "model/vision_encoder.h"
 #include "model/weight_names.h"
 #include "tests/support/appendix_d.h"
+#include "tests/support/poisoned_arena.h"
 #include "tests/support/temp_folder.h"
 
 namespace vlr {
 namespace {
 
+using testing::PoisonedArena;
 using testing::TempFolder;
 
 constexpr double kTolerance = 1e-5;
@@ -65,28 +67,13 @@ Tensor view(std::vector<T>& data, std::initializer_list<int64_t> dims) {
   return Tensor(data.data(), kType, dims);
 }
 
-/// Memory for a run, NaN everywhere: what is read before it is written shows in the results.
-class PoisonedArena {
- public:
-  explicit PoisonedArena(int64_t bytes)
-      : size_(static_cast<size_t>(bytes)), memory_(new (std::align_val_t{64}) std::byte[size_]) {
-    std::memset(memory_.get(), 0xff, size_);
-  }
-  std::span<std::byte> span() { return {memory_.get(), size_}; }
-
- private:
-  struct Delete {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
-  };
-  size_t size_;
-  std::unique_ptr<std::byte[], Delete> memory_;
-};
-
 Status execute(const Executor& executor, RunArgs& args, Context& ctx, Record* record) {
   VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
   PoisonedArena arena(plan.total());
   if (record) {
-    args.on_value = [record](std::string_view name, const ConstTensor& t) { keep(*record, name, t); };
+    args.on_value = [record](std::string_view name, const ConstTensor& t) {
+      keep(*record, name, t);
+    };
   }
   return executor.run(args, plan, arena.span(), ctx);
 }
@@ -115,10 +102,18 @@ struct Packed {
       for (size_t a = 0; a < 3; ++a) {
         by_axis[a].insert(by_axis[a].end(), s.positions[a].begin() + skip, s.positions[a].end());
       }
-      last.push_back({.q_begin = static_cast<int32_t>(last_rows.size()), .q_len = 1,
-                      .k_begin = begin, .k_len = len, .prefix_begin = 0, .prefix_len = skip});
-      all.push_back({.q_begin = begin, .q_len = len, .k_begin = begin, .k_len = len,
-                     .prefix_begin = 0, .prefix_len = skip});
+      last.push_back({.q_begin = static_cast<int32_t>(last_rows.size()),
+                      .q_len = 1,
+                      .k_begin = begin,
+                      .k_len = len,
+                      .prefix_begin = 0,
+                      .prefix_len = skip});
+      all.push_back({.q_begin = begin,
+                     .q_len = len,
+                     .k_begin = begin,
+                     .k_len = len,
+                     .prefix_begin = 0,
+                     .prefix_len = skip});
       last_rows.push_back(begin + len - 1);
     }
     for (const auto& axis : by_axis) {
@@ -219,8 +214,8 @@ class TinyModel {
     return out;
   }
 
-  /// Log-odds of sequences that all start with the same `shared` tokens, which are computed once, in
-  /// a pass of their own. ids and pictures of the whole prompt: see prompt().
+  /// Log-odds of sequences that all start with the same `shared` tokens, which are computed once,
+  /// in a pass of their own. ids and pictures of the whole prompt: see prompt().
   Result<std::vector<float>> score(const std::vector<Sequence>& sequences, int32_t shared = 0,
                                    Record* record = nullptr, const ImplChoices* choices = nullptr) {
     Context ctx = context();
@@ -257,7 +252,8 @@ class TinyModel {
   /// The first `length` tokens of the prompt with the image and the video.
   Sequence prompt(size_t length = kIds.size()) const {
     const std::vector<VisualRun> image_runs = {{.rows = 2, .columns = 3}};
-    const std::vector<VisualRun> video_runs = {{.rows = 2, .columns = 2}, {.rows = 2, .columns = 2}};
+    const std::vector<VisualRun> video_runs = {{.rows = 2, .columns = 2},
+                                               {.rows = 2, .columns = 2}};
     const auto whole = mrope_positions(kIds, config, image_runs, video_runs);
     EXPECT_TRUE(whole) << whole.error().message();
     if (!whole) return {};
@@ -441,24 +437,29 @@ TEST_F(AppendixDModel, LastDecoderLayerAndFinalNorm) {
   Context ctx;
   ctx.threads = &pool;
   std::vector<float> y(x.data.size());
-  ASSERT_TRUE(ops::run<ops::RmsNorm>({.x = view(x.data, {3, kHidden}),
-                                      .weight = model_->weight(weights::kTextNorm),
-                                      .y = view(y, {3, kHidden}), .eps = 1e-6f},
-                                     ctx).ok());
+  const ops::RmsNorm::Args norm = {.x = view(x.data, {3, kHidden}),
+                                   .weight = model_->weight(weights::kTextNorm),
+                                   .y = view(y, {3, kHidden}),
+                                   .eps = 1e-6f};
+  PoisonedArena workspace(*ops::workspace_bytes<ops::RmsNorm>(norm, ctx));
+  ctx.workspace = workspace.span();
+  const Status normed = ops::run<ops::RmsNorm>(norm, ctx);
+  ASSERT_TRUE(normed.ok()) << normed.message();
   expect_row(y.data(), {-0.9938298, 0.1036603, 0.0900904, -0.7649996, -0.0722706, -0.3283307},
              "final norm, row 0");
   expect_row(y.data() + kHidden,
              {1.2400807, -0.7497851, -1.0631838, -2.7666102, -0.3584520, -0.4109239},
              "final norm, row 5");
-  expect_row(y.data() + 2 * kHidden,
-             {-1.9219446, 0.3984756, 0.2403832, 0.3063510, 0.4009092, -1.3162982, -0.2921253,
-              0.0091317},
-             "final norm, row 30");
+  expect_row(
+      y.data() + 2 * kHidden,
+      {-1.9219446, 0.3984756, 0.2403832, 0.3063510, 0.4009092, -1.3162982, -0.2921253, 0.0091317},
+      "final norm, row 30");
 
   const auto logit = [&](int32_t id) {
     const float* row = model_->weight(weights::kEmbedTokens).row<float>(id);
     double sum = 0;
-    for (int64_t i = 0; i < kHidden; ++i) sum += double{y[static_cast<size_t>(2 * kHidden + i)]} * row[i];
+    for (int64_t i = 0; i < kHidden; ++i)
+      sum += double{y[static_cast<size_t>(2 * kHidden + i)]} * row[i];
     return sum;
   };
   EXPECT_NEAR(logit(testing::kAppendixDYes), -0.3690159, kTolerance);
@@ -486,40 +487,64 @@ TEST_F(AppendixDModel, ScoreWithEveryImplementation) {
   }
 }
 
+/// The default, and one choice for every implementation whose rows do not depend on each other.
+std::vector<ImplChoices> bit_invariant_choices() {
+  std::vector<ImplChoices> out = {{}};
+  const auto add = [&](std::string_view op, Device device, std::string_view impl) {
+    if (device == Device::kCpu && impl != "openblas") {
+      out.push_back({{std::string(op), std::string(impl)}});
+    }
+  };
+  for (const auto& impl : ops::Linear::impls()) add(ops::Linear::kName, impl.device, impl.name);
+  for (const auto& impl : ops::Attention::impls())
+    add(ops::Attention::kName, impl.device, impl.name);
+  return out;
+}
+
 // Shared prefixes cut between words, inside the video, inside the image and before the last token.
 TEST_F(AppendixDModel, SharedPrefixChangesNoBit) {
   const std::vector<Sequence> one = {model_->prompt()};
-  const std::vector<float> unshared = score(one);
-  for (const int32_t shared : {1, 5, 7, 19, 22, 26, 30}) {
-    EXPECT_EQ(bits(score(one, shared)), bits(unshared)) << shared << " tokens shared";
-  }
-
   std::vector<Sequence> several = {model_->prompt(28), model_->prompt(), model_->prompt(12)};
   several.push_back(several[1]);
   several.back().ids[29] = 40;
-  const std::vector<float> apart = score(several);
-  EXPECT_NE(apart[1], apart[3]);
-  for (const int32_t shared : {3, 8, 11}) {
-    EXPECT_EQ(bits(score(several, shared)), bits(apart)) << shared << " tokens shared";
+  for (const ImplChoices& choices : bit_invariant_choices()) {
+    SCOPED_TRACE(::testing::PrintToString(choices));
+    const std::vector<float> unshared = score(one, 0, nullptr, &choices);
+    for (const int32_t shared : {1, 5, 7, 19, 22, 26, 30}) {
+      EXPECT_EQ(bits(score(one, shared, nullptr, &choices)), bits(unshared)) << shared << " shared";
+    }
+    const std::vector<float> apart = score(several, 0, nullptr, &choices);
+    EXPECT_NE(apart[1], apart[3]);
+    for (const int32_t shared : {3, 8, 11}) {
+      EXPECT_EQ(bits(score(several, shared, nullptr, &choices)), bits(apart))
+          << shared << " shared";
+    }
   }
 }
 
 TEST_F(AppendixDModel, PackingChangesNoBit) {
-  const std::vector<Sequence> sequences = {
-      model_->prompt(), model_->text({9, 10, 11, 40}), model_->prompt(23), model_->text({5}),
-      model_->text(std::vector<int32_t>(77, 33)), model_->prompt(30)};
-  std::vector<float> alone;
-  for (const Sequence& s : sequences) alone.push_back(score({s})[0]);
+  const std::vector<Sequence> sequences = {model_->prompt(),
+                                           model_->text({9, 10, 11, 40}),
+                                           model_->prompt(23),
+                                           model_->text({5}),
+                                           model_->text(std::vector<int32_t>(77, 33)),
+                                           model_->prompt(30)};
   const std::vector<std::vector<size_t>> orders = {
       {0, 1, 2, 3, 4, 5}, {5, 4, 3, 2, 1, 0}, {3, 0, 0, 4}, {4, 2, 0}, {1, 5, 0, 3, 2}};
-  for (const std::vector<size_t>& order : orders) {
-    std::vector<Sequence> packed;
-    std::vector<float> expected;
-    for (const size_t i : order) {
-      packed.push_back(sequences[i]);
-      expected.push_back(alone[i]);
+  for (const ImplChoices& choices : bit_invariant_choices()) {
+    SCOPED_TRACE(::testing::PrintToString(choices));
+    std::vector<float> alone;
+    for (const Sequence& s : sequences) alone.push_back(score({s}, 0, nullptr, &choices)[0]);
+    for (const std::vector<size_t>& order : orders) {
+      std::vector<Sequence> packed;
+      std::vector<float> expected;
+      for (const size_t i : order) {
+        packed.push_back(sequences[i]);
+        expected.push_back(alone[i]);
+      }
+      EXPECT_EQ(bits(score(packed, 0, nullptr, &choices)), bits(expected))
+          << ::testing::PrintToString(order);
     }
-    EXPECT_EQ(bits(score(packed)), bits(expected)) << ::testing::PrintToString(order);
   }
 }
 

@@ -31,10 +31,10 @@ Ints axis(const SequencePositions& p, size_t index) {
 
 // Both the positions and the prompt are those of Qwen3VLModel.get_rope_index, transformers 4.57.
 TEST(MropePositions, VideoThenImage) {
-  const Ints ids = {9,      10,     11,     27,     kStart, kVideo, kVideo, kVideo,
-                    kVideo, kEnd,   28,     kStart, kVideo, kVideo, kVideo, kVideo,
-                    kEnd,   12,     kStart, kImage, kImage, kImage, kImage, kImage,
-                    kImage, kEnd,   13,     14,     15,     16,     17};
+  const Ints ids = {9,      10,   11,     27,     kStart, kVideo, kVideo, kVideo,
+                    kVideo, kEnd, 28,     kStart, kVideo, kVideo, kVideo, kVideo,
+                    kEnd,   12,   kStart, kImage, kImage, kImage, kImage, kImage,
+                    kImage, kEnd, 13,     14,     15,     16,     17};
   const auto p = positions(ids, {{2, 3}}, {{2, 2}, {2, 2}});
   ASSERT_TRUE(p) << p.error().message();
   EXPECT_EQ(axis(*p, 0), (Ints{0,  1,  2,  3,  4,  5,  5,  5,  5,  7,  8,  9,  10, 10, 10, 10,
@@ -44,9 +44,8 @@ TEST(MropePositions, VideoThenImage) {
   EXPECT_EQ(axis(*p, 2), (Ints{0,  1,  2,  3,  4,  5,  6,  5,  6,  7,  8,  9,  10, 11, 10, 11,
                                12, 13, 14, 15, 16, 17, 15, 16, 17, 18, 19, 20, 21, 22, 23}));
   // Features stand image first, though the prompt shows the video first.
-  EXPECT_EQ(p->visual_index,
-            (Ints{-1, -1, -1, -1, -1, 6,  7, 8, 9, -1, -1, -1, 10, 11, 12, 13,
-                  -1, -1, -1, 0,  1,  2,  3, 4, 5, -1, -1, -1, -1, -1, -1}));
+  EXPECT_EQ(p->visual_index, (Ints{-1, -1, -1, -1, -1, 6, 7, 8, 9, -1, -1, -1, 10, 11, 12, 13,
+                                   -1, -1, -1, 0,  1,  2, 3, 4, 5, -1, -1, -1, -1, -1, -1}));
 }
 
 TEST(MropePositions, TextIsOneDimensional) {
@@ -166,7 +165,8 @@ TEST(VisionRotaryPairs, RowsThenColumns) {
     }
     EXPECT_EQ(pairs.inv_freq[0], 1);
     // inv_freq[m] = 10000 ^ (-m / half)
-    EXPECT_NEAR(pairs.inv_freq[half / 2], std::pow(1e4, -static_cast<double>(half / 2) / static_cast<double>(half)), 1e-8);
+    EXPECT_NEAR(pairs.inv_freq[half / 2],
+                std::pow(1e4, -static_cast<double>(half / 2) / static_cast<double>(half)), 1e-8);
   }
 }
 

@@ -71,7 +71,8 @@ TEST(VisionPositions, SecondHalfCountsFromTheEnd) {
   for (size_t i = 0; i < p.rows.size(); ++i) {
     if (p.rows[i] != 0) continue;
     const int32_t c = p.columns[i];
-    const float f = c < 6 ? step * static_cast<float>(c) : 47.0f - step * static_cast<float>(11 - c);
+    const float f =
+        c < 6 ? step * static_cast<float>(c) : 47.0f - step * static_cast<float>(11 - c);
     const float fraction = f - static_cast<float>(static_cast<int>(f));
     EXPECT_EQ(p.pos_weights[4 * i + 1], fraction) << "column " << c;
   }
@@ -129,7 +130,8 @@ TEST(VisionPositions, FramesOfAVideoAreAlikeAndApart) {
   const VisionPositions one = grid(config(), 1, 4, 4);
   const VisionPositions video = grid(config(), 3, 4, 4);
   ASSERT_EQ(video.segments.size(), 3u);
-  for (int32_t t = 0; t < 3; ++t) expect_segment(video.segments[static_cast<size_t>(t)], 16 * t, 16);
+  for (int32_t t = 0; t < 3; ++t)
+    expect_segment(video.segments[static_cast<size_t>(t)], 16 * t, 16);
   for (size_t i = 0; i < video.rows.size(); ++i) {
     EXPECT_EQ(video.rows[i], one.rows[i % 16]);
     EXPECT_EQ(video.columns[i], one.columns[i % 16]);
@@ -149,8 +151,8 @@ TEST(VisionPositions, PicturesStandOneAfterTheOther) {
   expect_segment(p.segments[2], 16, 8);
   const VisionPositions second = grid(config(), 2, 4, 2);
   EXPECT_TRUE(std::equal(second.rows.begin(), second.rows.end(), p.rows.begin() + 8));
-  EXPECT_TRUE(std::equal(second.pos_weights.begin(), second.pos_weights.end(),
-                         p.pos_weights.begin() + 32));
+  EXPECT_TRUE(
+      std::equal(second.pos_weights.begin(), second.pos_weights.end(), p.pos_weights.begin() + 32));
 }
 
 }  // namespace
