@@ -2,6 +2,8 @@
 // reference shows the palette colour of every pixel, transparent or not.
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "multimodal/decoders.h"
 
 namespace vlr::media {
@@ -37,9 +39,10 @@ class Reader {
   bool ok_ = true;
 };
 
-// A table of 2, 4, ... 256 colours whose size stands in the low bits of `flags`. When its entries are
-// just their own indices the reference takes the picture for grey, which differs for higher indices.
-Palette read_palette(Reader& in, int flags) {
+// A table of 2, 4, ... 256 colours whose size stands in the low bits of `flags`. A table whose entries are
+// just their own indices counts as none, as in Pillow: the picture then is grey, indices beyond the table
+// included, or has the colours of the screen's table when it is the frame's that counts as none.
+std::optional<Palette> read_palette(Reader& in, int flags) {
   const size_t count = size_t{2} << (flags & 7);
   const Bytes colors = in.take(3 * count);
   Palette palette;
@@ -49,7 +52,8 @@ Palette read_palette(Reader& in, int flags) {
     palette.set(i, c[0], c[1], c[2]);
     ramp = ramp && c[0] == i && c[1] == i && c[2] == i;
   }
-  return ramp ? Palette::grey() : palette;
+  if (ramp) return std::nullopt;
+  return palette;
 }
 
 // Variable-width codes, lowest bit first, from a chain of sub-blocks.
@@ -137,7 +141,7 @@ Status inflate_lzw(Reader& in, int min_bits, std::span<uint8_t> out) {
   return {};
 }
 
-// Position in the file of each row of an interlaced frame: rows 0, 8, ... then 4, 12, ... 2, 6, ... 1, 3, ...
+// The row of the picture that each row of the file is. Interlaced: rows 0, 8, ... then 4, 12, ... 2, 6, ... 1, 3, ...
 std::vector<int64_t> row_order(int64_t height, bool interlaced) {
   std::vector<int64_t> rows;
   rows.reserve(static_cast<size_t>(height));
@@ -163,7 +167,7 @@ Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits) {
   int64_t width = in.u16(), height = in.u16();
   const int screen_flags = in.u8();
   in.take(2);  // background colour, pixel shape
-  Palette palette = Palette::grey();
+  std::optional<Palette> palette;
   if (screen_flags & 0x80) palette = read_palette(in, screen_flags);
 
   uint8_t outside = 0;  // index of the pixels that the frame does not cover
@@ -183,7 +187,9 @@ Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits) {
 
   const int64_t left = in.u16(), top = in.u16(), frame_width = in.u16(), frame_height = in.u16();
   const int frame_flags = in.u8();
-  if (frame_flags & 0x80) palette = read_palette(in, frame_flags);
+  if (frame_flags & 0x80) {
+    if (std::optional<Palette> local = read_palette(in, frame_flags)) palette = local;
+  }
   const int min_bits = in.u8();
   if (!in.ok()) return truncated("the header of the first frame");
   width = std::max(width, left + frame_width);
@@ -200,7 +206,7 @@ Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits) {
     row += frame_width;
   }
   Image image = make_image(width, height);
-  look_up(screen, palette, image.rgb.data());
+  look_up(screen, palette.value_or(Palette::grey()), image.rgb.data());
   return image;
 }
 

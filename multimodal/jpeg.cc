@@ -80,6 +80,9 @@ Step read_rows(Session& s, J_COLOR_SPACE color, uint8_t* out, size_t row_bytes) 
 Status status_of(Step step, const Session& s, Bytes bytes) {
   if (step == Step::kDone) return {};
   if (step == Step::kNoMoreBytes) {
+    if (s.info.image_height == 0) {
+      return {Code::kDataLoss, fmt::format("jpeg: truncated: {} bytes end in the header", bytes.size())};
+    }
     return {Code::kDataLoss, fmt::format("jpeg: truncated: {} bytes end in row {} of {}", bytes.size(),
                                          s.info.output_scanline, s.info.image_height)};
   }

@@ -9,30 +9,11 @@
 #include <new>
 #include <string>
 #include <system_error>
-#include <utility>
-
-#include "multimodal/resize.h"
 
 namespace vlr {
 namespace {
 
-Result<Image> load_resized(std::span<const std::byte> bytes, int64_t factor, int64_t min_pixels, int64_t max_pixels,
-                           const DecodeLimits& limits) {
-  VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, limits));
-  VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(image.height, image.width, factor, static_cast<double>(min_pixels),
-                                                     static_cast<double>(max_pixels)));
-  if (size == Size{image.height, image.width}) return image;
-  return resize_pillow_bicubic(image, size);
-}
-
-// The size at which frames reach the model. More frames get fewer pixels each.
-Result<Size> video_size(const Image& frame, int64_t num_frames, int64_t total_pixels) {
-  constexpr int64_t kToken = kMergeSize * kPatchSize * kMergeSize * kPatchSize;  // 1024 pixels
-  constexpr int64_t kFactor = kMergeSize * kPatchSize;
-  constexpr double kMin = 128 * kToken, kMax = 768 * kToken, kLeast = 137625;  // trunc(1.05 * kMin)
-  const double share = static_cast<double>(total_pixels) / static_cast<double>(num_frames) * kTemporalPatchSize;
-  return smart_resize(frame.height, frame.width, kFactor, kMin, std::max(std::min(kMax, share), kLeast));
-}
+constexpr int64_t kBlock = kMergeSize * kPatchSize;  // pixels along a side of what becomes one token
 
 }  // namespace
 
@@ -70,10 +51,32 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
 }
 
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) {
-  constexpr int64_t kFactor = kMergeSize * kPatchSize;
-  VLR_ASSIGN_OR_RETURN(const Image image,
-                       load_resized(bytes, kFactor, options.min_pixels, options.max_pixels, options.limits));
+  VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
+  VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(image.height, image.width, kBlock,
+                                                     static_cast<double>(options.min_pixels),
+                                                     static_cast<double>(options.max_pixels)));
+  if (size != Size{image.height, image.width}) {
+    VLR_ASSIGN_OR_RETURN(image, resize_pillow_bicubic(image, size));
+  }
   return patchify_image(image);
+}
+
+Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options) {
+  if (num_frames < 1 || options.frame_factor < 1) {
+    return {Code::kInvalidArgument, fmt::format("video: {} frames and frame_factor {}, expected 1 or more", num_frames,
+                                                options.frame_factor)};
+  }
+  // Four tokens at least and 16384 at most, of frame_factor pixels a side.
+  const auto token = static_cast<double>(options.frame_factor) * static_cast<double>(options.frame_factor);
+  VLR_ASSIGN_OR_RETURN(const Size picture,
+                       smart_resize(frame.height, frame.width, options.frame_factor, 4 * token, 16384 * token));
+  constexpr double kMin = 128 * kBlock * kBlock, kMax = 768 * kBlock * kBlock;
+  constexpr double kLeast = 137625;  // trunc(1.05 * kMin): what is left to a frame, however many there are
+  const int64_t even = num_frames + num_frames % kTemporalPatchSize;
+  const double share = static_cast<double>(options.total_pixels) / static_cast<double>(even) * kTemporalPatchSize;
+  VLR_ASSIGN_OR_RETURN(const Size video, smart_resize(picture.height, picture.width, kBlock, kMin,
+                                                      std::max(std::min(kMax, share), kLeast)));
+  return FrameSizes{picture, video};
 }
 
 std::vector<int64_t> thin_frames(int64_t num_frames, int64_t max_frames) {
@@ -97,36 +100,32 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const 
   const std::vector<int64_t> picked = thin_frames(num_frames, options.max_frames);
   const auto count = static_cast<int64_t>(picked.size());
   const int64_t grid_t = (count + 1) / kTemporalPatchSize;
-  const int64_t token = options.frame_factor * options.frame_factor;
-  constexpr int64_t kMinTokens = 4, kMaxTokens = 16384;
 
   // One frame at a time is in memory: the first one's size decides where all of them go.
   Patches patches;
-  Size first, target;
+  FrameSizes first;
+  const auto add = [&](int64_t i, int64_t index) -> Status {
+    VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, frame(index));
+    VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
+    VLR_ASSIGN_OR_RETURN(const FrameSizes sizes, frame_sizes({image.height, image.width}, count, options));
+    if (i == 0) {
+      first = sizes;
+      VLR_ASSIGN_OR_RETURN(patches, make_patches(grid_t, sizes.video.height, sizes.video.width));
+    }
+    if (sizes.picture != first.picture) {
+      return {Code::kInvalidArgument,
+              fmt::format("{}x{} pixels after its resize, frame {} has {}x{}", sizes.picture.width,
+                          sizes.picture.height, picked.front(), first.picture.width, first.picture.height)};
+    }
+    VLR_ASSIGN_OR_RETURN(image, resize_pillow_bicubic(image, sizes.picture));
+    VLR_ASSIGN_OR_RETURN(image, resize_torchvision_bicubic(image, sizes.video));
+    VLR_RETURN_IF_ERROR(put_frame(image, i, patches));
+    const bool pairs_with_itself = i == count - 1 && i % kTemporalPatchSize == 0;
+    return pairs_with_itself ? put_frame(image, i + 1, patches) : Status();
+  };
   for (int64_t i = 0; i < count; ++i) {
     const int64_t index = picked[static_cast<size_t>(i)];
-    const auto where = [&] { return fmt::format("video frame {}", index); };
-    Result<std::vector<std::byte>> bytes = frame(index);
-    if (!bytes.ok()) return bytes.error().with_context(where());
-    Result<Image> image =
-        load_resized(*bytes, options.frame_factor, kMinTokens * token, kMaxTokens * token, options.limits);
-    if (!image.ok()) return image.error().with_context(where());
-    const Size size{image->height, image->width};
-    if (i == 0) {
-      first = size;
-      VLR_ASSIGN_OR_RETURN(target, video_size(*image, kTemporalPatchSize * grid_t, options.total_pixels));
-      VLR_ASSIGN_OR_RETURN(patches, make_patches(grid_t, target.height, target.width));
-    }
-    if (size != first) {
-      return {Code::kInvalidArgument,
-              fmt::format("{}: {}x{} pixels after its resize, frame {} has {}x{}", where(), size.width, size.height,
-                          picked.front(), first.width, first.height)};
-    }
-    image = resize_torchvision_bicubic(*image, target);
-    if (!image.ok()) return image.error().with_context(where());
-    VLR_RETURN_IF_ERROR(put_frame(*image, i, patches));
-    const bool pairs_with_itself = i == count - 1 && i % kTemporalPatchSize == 0;
-    if (pairs_with_itself) VLR_RETURN_IF_ERROR(put_frame(*image, i + 1, patches));
+    VLR_RETURN_IF_ERROR(add(i, index).with_context(fmt::format("video frame {}", index)));
   }
   constexpr double kFramesPerSecond = 2;
   for (int64_t k = 0; k < grid_t; ++k) {

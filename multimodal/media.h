@@ -11,6 +11,7 @@
 
 #include "multimodal/image.h"
 #include "multimodal/patchify.h"
+#include "multimodal/resize.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -24,7 +25,7 @@ struct MediaOptions {
   /// Sides of the frames of a frame list are first rounded to multiples of this: 32, or 64 as the reference
   /// does with the qwen-vl-utils 0.0.14 of PyPI.
   int64_t frame_factor = 32;
-  DecodeLimits limits;
+  DecodeLimits limits = {};
 };
 
 /// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than max_bytes;
@@ -40,6 +41,14 @@ using FrameSource = std::function<Result<std::vector<std::byte>>(int64_t index)>
 /// A video given as a list of pictures, taken to be at 2 frames a second. Of num_frames frames at most
 /// max_frames are asked for, in order, each once; they must have equal sizes. Errors name the frame.
 Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const MediaOptions& options = {});
+
+/// The two sizes that a frame of a list goes through: `picture`, as if it were a picture of its own, by
+/// Pillow's filter; then `video`, which depends on how many frames share the pixels, by torchvision's.
+struct FrameSizes {
+  Size picture;
+  Size video;
+};
+Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options = {});
 
 /// Which frames of a list are used: all of them, or max_frames evenly spread with the first and the last.
 std::vector<int64_t> thin_frames(int64_t num_frames, int64_t max_frames);

@@ -80,7 +80,9 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
   }
   context->thread_count = 1;
   context->max_pixels = limits.max_pixels;
-  context->err_recognition = AV_EF_EXPLODE;  // damaged data are an error, not something to conceal
+  // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags an error.
+  if (id != AV_CODEC_ID_TIFF) context->err_recognition = AV_EF_EXPLODE;
+  context->log_level_offset = AV_LOG_TRACE;  // below every level that is printed: messages go into Status
   const int error = avcodec_open2(context.get(), codec, nullptr);
   if (error < 0) return av_failed(format, "decoder", error);
   return context;

@@ -1,0 +1,153 @@
+#include "multimodal/image.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/multimodal/pack.h"
+
+namespace vlr {
+namespace {
+
+using testing::HasSubstr;
+
+std::span<const std::byte> as_bytes(std::string_view s) {
+  return std::as_bytes(std::span(s.data(), s.size()));
+}
+
+struct Fixture {
+  std::string name;
+  std::vector<uint8_t> file;
+  int64_t width = 0, height = 0;  // 0: Pillow refuses the file
+  int tolerance = 0;
+  std::vector<uint8_t> rgb;
+
+  std::span<const std::byte> bytes() const { return std::as_bytes(std::span(file)); }
+};
+
+const std::vector<Fixture>& fixtures() {
+  static const std::vector<Fixture> all = [] {
+    std::vector<Fixture> read;
+    Pack pack(VLR_TEST_DATA_DIR "/images.pack");
+    while (!pack.done()) {
+      Fixture f;
+      int64_t file_bytes = -1;
+      pack.line() >> f.name >> file_bytes >> f.width >> f.height >> f.tolerance;
+      f.file = pack.take(file_bytes);
+      f.rgb = pack.take(3 * f.width * f.height);
+      read.push_back(std::move(f));
+    }
+    return read;
+  }();
+  return all;
+}
+
+const Fixture& fixture(std::string_view name) {
+  const auto it = std::find_if(fixtures().begin(), fixtures().end(), [&](const Fixture& f) { return f.name == name; });
+  if (it == fixtures().end()) throw std::runtime_error("no fixture " + std::string(name));
+  return *it;
+}
+
+#ifdef VLR_WITH_FFMPEG
+constexpr bool kWithFfmpeg = true;
+#else
+constexpr bool kWithFfmpeg = false;
+#endif
+
+bool needs_ffmpeg(const std::string& name) {
+  return name.starts_with("tiff") || name.starts_with("pnm") || name.starts_with("jpeg2000") ||
+         name.starts_with("avif");
+}
+
+void PrintTo(const Fixture& f, std::ostream* out) { *out << f.name; }
+
+class ImageFixture : public testing::TestWithParam<Fixture> {};
+
+TEST_P(ImageFixture, GivesPillowsPixels) {
+  const Fixture& f = GetParam();
+  const Result<Image> image = decode_image(f.bytes());
+  if (!kWithFfmpeg && needs_ffmpeg(f.name)) {
+    ASSERT_FALSE(image.ok());
+    EXPECT_EQ(image.error().code(), Code::kUnimplemented);
+    EXPECT_THAT(image.error().message(), HasSubstr(f.name.substr(0, f.name.find('_'))));
+    return;
+  }
+  if (f.width == 0) {
+    ASSERT_FALSE(image.ok()) << image->width << "x" << image->height << " pixels";
+    const std::string format = f.name.substr(0, f.name.find('_'));
+    EXPECT_THAT(image.error().message(), testing::StartsWith(format));
+    return;
+  }
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  ASSERT_EQ(image->width, f.width);
+  ASSERT_EQ(image->height, f.height);
+  ASSERT_EQ(image->rgb.size(), f.rgb.size());
+  for (size_t i = 0; i < f.rgb.size(); ++i) {
+    ASSERT_LE(std::abs(image->rgb[i] - f.rgb[i]), f.tolerance)
+        << "x " << i / 3 % static_cast<size_t>(f.width) << ", y " << i / 3 / static_cast<size_t>(f.width) << ", colour "
+        << i % 3 << ": got " << +image->rgb[i] << ", expected " << +f.rgb[i];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ImageFixture, testing::ValuesIn(fixtures()),
+                         [](const auto& param_info) { return param_info.param.name; });
+
+TEST(Image, EveryFormatHasFixtures) {
+  for (const char* format : {"jpeg_", "webp_", "png_", "gif_", "bmp_", "tiff_", "avif_", "jpeg2000_", "pnm_"}) {
+    EXPECT_TRUE(std::any_of(fixtures().begin(), fixtures().end(), [&](const Fixture& f) {
+      return f.name.starts_with(format) && f.width > 0;
+    })) << format;
+  }
+}
+
+TEST(Image, MessagesSayWhatWasFound) {
+  EXPECT_EQ(decode_image(as_bytes("PK\x03\x04 rest")).error().message(),
+            "not an image: starts with 'PK\\x03\\x04 res'");
+  EXPECT_EQ(decode_image({}).error().message(), "not an image: no bytes at all");
+  EXPECT_EQ(decode_image({}).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(decode_image(fixture("jpeg_header_only").bytes()).error().message(),
+            "jpeg: truncated: 100 bytes end in the header");
+  EXPECT_EQ(decode_image(fixture("png_wrong_header_crc").bytes()).error().code(), Code::kDataLoss);
+  EXPECT_EQ(decode_image(fixture("gif_too_few_pixels").bytes()).error().message(),
+            "gif: truncated: 132 of 143 pixels before byte 112");
+  EXPECT_EQ(decode_image(fixture("bmp_16_masks_444").bytes()).error().code(), Code::kUnimplemented);
+}
+
+// A file cut anywhere in its first half gives an error, whatever the format, and never pixels.
+TEST(Image, TruncationIsAnError) {
+  for (const char* name : {"jpeg_420_17x13", "jpeg_progressive", "jpeg_cmyk", "webp_lossy", "webp_lossless_alpha",
+                           "png_rgb_8", "png_rgba_16_interlaced", "gif_rgb", "bmp_24", "bmp_rle8"}) {
+    const std::span<const std::byte> bytes = fixture(name).bytes();
+    ASSERT_TRUE(decode_image(bytes).ok()) << name;
+    for (size_t size = 0; size < bytes.size() / 2; ++size) {
+      ASSERT_FALSE(decode_image(bytes.first(size)).ok()) << name << " cut to " << size << " bytes";
+    }
+  }
+}
+
+TEST(Image, PixelLimit) {
+  for (const char* name : {"jpeg_420_17x13", "webp_lossy", "png_rgb_8", "gif_rgb", "bmp_24"}) {
+    EXPECT_TRUE(decode_image(fixture(name).bytes(), {.max_pixels = 17 * 13}).ok()) << name;
+    const Result<Image> refused = decode_image(fixture(name).bytes(), {.max_pixels = 17 * 13 - 1});
+    ASSERT_FALSE(refused.ok()) << name;
+    EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
+    EXPECT_THAT(refused.error().message(), HasSubstr("17x13 pixels, at most 220 are allowed"));
+  }
+}
+
+// A header may promise what nobody has the memory for.
+TEST(Image, HugeSizesAreRefusedBeforeAllocating) {
+  const std::string gif("GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\2", 24);
+  EXPECT_THAT(decode_image(as_bytes(gif)).error().message(), HasSubstr("65535x65535 pixels"));
+  EXPECT_THAT(decode_image(fixture("bmp_negative_width").bytes()).error().message(), HasSubstr("at most 178956970"));
+}
+
+}  // namespace
+}  // namespace vlr
