@@ -507,11 +507,19 @@ TEST_F(AppendixDModel, SharedPrefixChangesNoBit) {
   std::vector<Sequence> several = {model_->prompt(28), model_->prompt(), model_->prompt(12)};
   several.push_back(several[1]);
   several.back().ids[29] = 40;
+  std::vector<int32_t> ids;  // longer than the blocks of any implementation
+  for (int32_t i = 0; i < 300; ++i) ids.push_back(i * i % 113);
+  const std::vector<Sequence> long_text = {model_->text(ids)};
   for (const ImplChoices& choices : bit_invariant_choices()) {
     SCOPED_TRACE(::testing::PrintToString(choices));
     const std::vector<float> unshared = score(one, 0, nullptr, &choices);
     for (const int32_t shared : {1, 5, 7, 19, 22, 26, 30}) {
       EXPECT_EQ(bits(score(one, shared, nullptr, &choices)), bits(unshared)) << shared << " shared";
+    }
+    const std::vector<float> long_unshared = score(long_text, 0, nullptr, &choices);
+    for (const int32_t shared : {63, 64, 130, 257, 299}) {
+      EXPECT_EQ(bits(score(long_text, shared, nullptr, &choices)), bits(long_unshared))
+          << shared << " of 300 shared";
     }
     const std::vector<float> apart = score(several, 0, nullptr, &choices);
     EXPECT_NE(apart[1], apart[3]);
