@@ -9,4 +9,4 @@ if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
 fi
 tools/configure.sh "$preset"
 cmake --build "build/$preset" --target vlr_cli -j "$(nproc)"
-"build/$preset/tools/vlr" rank -m demo/model --request demo/request.json
+"build/$preset/tools/vlr" rank -m demo/model -q "a shining star" demo/documents/*
