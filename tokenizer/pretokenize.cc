@@ -154,6 +154,11 @@ std::string_view Normalizer::normalize(std::string_view text) {
   size_t copied = 0;  // text[0, copied) is in composed_
   size_t previous = 0;
   for (size_t pos = 0; pos < text.size();) {
+    if (const size_t ascii_end = skip_ascii(text, pos); ascii_end > pos) {
+      previous = ascii_end - 1;
+      pos = ascii_end;
+      continue;
+    }
     Utf8Char c = decode_utf8(text, pos);
     if (is_nfc_inert(c.code_point)) {
       previous = pos;
@@ -193,7 +198,11 @@ class Cursor {
     read();
   }
   void skip(CharClass c) {
-    while (is(c)) next();
+    for (; pos_ < text_.size() && byte_at(text_, pos_) < 0x80; ++pos_) {
+      if (kAsciiClass[byte_at(text_, pos_)] != c) return read();
+    }
+    for (read(); is(c); next()) {
+    }
   }
 
  private:

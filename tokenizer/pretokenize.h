@@ -25,6 +25,8 @@ Utf8Char decode_utf8(std::string_view text, size_t pos);
 void append_valid_utf8(std::string_view text, std::string& out);
 
 /// Turns text into valid UTF-8 in NFC. Keeps its buffers, so one normaliser serves one thread.
+/// The reference normalises by Unicode 13: it differs where marks that are newer than that meet
+/// others.
 class Normalizer {
  public:
   /// `text` itself where nothing has to change (ASCII, and nearly all other text as it is found),
