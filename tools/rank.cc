@@ -64,7 +64,7 @@ Result<std::vector<RankCommand::Document>> RankCommand::collect() const {
     return {};
   };
   if (!request_file.empty()) VLR_RETURN_IF_ERROR(from_request(request_file));
-  for (const std::string& text : texts) out.push_back({.label = text, .content = {.texts = {text}, .images = {}, .videos = {}, .error = {}}});
+  for (const std::string& text : texts) out.push_back({.label = text, .content = {.texts = {text}}});
   for (const std::string& path : documents) {
     if (path == "-") {
       // Lines of documents: {"text": ..., "image": ...}
@@ -80,11 +80,11 @@ Result<std::vector<RankCommand::Document>> RankCommand::collect() const {
     } else if (!fs::exists(path)) {
       return {Code::kNotFound, fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     } else if (is_picture(path)) {
-      out.push_back({.label = path, .content = {.texts = {}, .images = {{.path = fs::absolute(path).string(), .bytes = nullptr}}, .videos = {}, .error = {}}});
+      out.push_back({.label = path, .content = {.images = {{.path = fs::absolute(path).string()}}}});
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-      out.push_back({.label = fmt::format("{}: {}", path, text), .content = {.texts = {std::move(text)}, .images = {}, .videos = {}, .error = {}}});
+      out.push_back({.label = fmt::format("{}: {}", path, text), .content = {.texts = {std::move(text)}}});
     }
   }
   return out;
@@ -106,7 +106,7 @@ int RankCommand::run() {
   }
   if (!query.empty()) request.query.texts = {query};
   if (!instruction.empty()) request.instruction = instruction;
-  for (const std::string& path : query_images) request.query.images.push_back({.path = fs::absolute(path).string(), .bytes = nullptr});
+  for (const std::string& path : query_images) request.query.images.push_back({.path = fs::absolute(path).string()});
   for (const Document& d : all) request.documents.push_back(d.content);
 
   auto reranker = model.open();

@@ -188,7 +188,7 @@ vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char
 vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document, const char* path, vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     if (!path) return missing("path");
-    c.images.push_back({.path = path, .bytes = nullptr});
+    c.images.push_back({.path = path});
     return {};
   });
 }
@@ -209,7 +209,7 @@ vlr_code vlr_request_add_frames(vlr_request* request, int64_t document, const ch
     vlr::Video video;
     for (size_t i = 0; i < num_paths; ++i) {
       if (!paths || !paths[i]) return missing("paths");
-      video.frames.push_back({.path = paths[i], .bytes = nullptr});
+      video.frames.push_back({.path = paths[i]});
     }
     c.videos.push_back(std::move(video));
     return {};

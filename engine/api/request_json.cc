@@ -42,7 +42,7 @@ Result<std::vector<std::string>> strings(const json& value, std::string_view wha
 Result<Video> frame_list(const json& value) {
   VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "video"));
   Video video;
-  for (const std::string& path : paths) video.frames.push_back({.path = path, .bytes = nullptr});
+  for (const std::string& path : paths) video.frames.push_back({.path = path});
   return video;
 }
 
@@ -75,7 +75,7 @@ Result<Content> content(const json& side) {
       VLR_ASSIGN_OR_RETURN(out.texts, strings(value, "text"));
     } else if (key == "image") {
       VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "image"));
-      for (const std::string& path : paths) out.images.push_back({.path = path, .bytes = nullptr});
+      for (const std::string& path : paths) out.images.push_back({.path = path});
     } else if (key == "video") {
       VLR_ASSIGN_OR_RETURN(out.videos, videos(value));
     } else {

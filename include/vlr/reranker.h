@@ -30,8 +30,8 @@ namespace vlr {
 
 /// An image or a frame: a file, or the bytes of one. Relative paths start from Request::media_root.
 struct Media {
-  std::string path;                                     ///< also names the medium in messages
-  std::shared_ptr<const std::vector<std::byte>> bytes;  ///< null: read from path
+  std::string path = {};                                ///< also names the medium in messages
+  std::shared_ptr<const std::vector<std::byte>> bytes = {};  ///< null: read from path
 };
 
 /// A video as a list of frames, evenly sampled by the caller.
@@ -41,10 +41,10 @@ struct Video {
 
 /// A query or a document. In the prompt all videos come first, then all images, then all texts.
 struct Content {
-  std::vector<std::string> texts;
-  std::vector<Media> images;
-  std::vector<Video> videos;
-  std::string error;  ///< not empty: this document could not be read; its status becomes kInvalid
+  std::vector<std::string> texts = {};
+  std::vector<Media> images = {};
+  std::vector<Video> videos = {};
+  std::string error = {};  ///< not empty: this document could not be read; its status becomes kInvalid
 };
 
 struct Request {
@@ -127,17 +127,17 @@ struct Options {
   std::string device = "auto";  ///< auto | cpu
   int num_threads = 0;          ///< 0: one per core
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
-  std::string media_root;       ///< where relative media paths start; empty: the working directory
+  std::string media_root = {};  ///< where relative media paths start; empty: the working directory
   bool allow_special = false;   ///< literal special tokens in user text act as such, as in the official pipeline
   bool compat_null = false;     ///< a pair whose media fail is scored by the official pipeline's fallback prompt
   int frame_factor = 32;        ///< frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI
   int64_t batch_tokens = 0;     ///< token budget of a batch; 0: chosen for the device
   bool share_prefix = true;     ///< compute the tokens that pairs of a query have in common once
-  std::map<std::string, std::string> impls;       ///< implementations by name: op -> implementation
-  std::function<void(std::string_view)> log;      ///< warnings, one line each
-  ValueObserver on_value;                         ///< null: nothing is observed
-  std::function<bool(std::string_view)> wants_value;  ///< which names on_value gets; null: all
-  std::function<void(const NodeTiming&)> on_node;     ///< null: nodes are not timed
+  std::map<std::string, std::string> impls = {};       ///< implementations by name: op -> implementation
+  std::function<void(std::string_view)> log = {};      ///< warnings, one line each
+  ValueObserver on_value = {};                         ///< null: nothing is observed
+  std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
+  std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed
 };
 
 /// Bytes that a model will take, by purpose.
