@@ -1,0 +1,102 @@
+#include "bench/support/roofline.h"
+
+// clang-format off: foreach_target includes this file again, once per instruction set
+#include "kernels/core/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "bench/support/roofline.cc"
+#include "hwy/foreach_target.h"
+// clang-format on
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "kernels/core/simd.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vlr::bench::HWY_NAMESPACE {
+using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this target
+
+constexpr int kSums = kRegisters == 32 ? 24 : 12;  // more than latency times ports, less than the registers
+
+/// `steps` multiply-adds on each of kSums vectors; returns the floating-point operations done.
+double multiply_add(int64_t steps, float* sink) {
+  const F32 d;
+  VecF32 sum[kSums];
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; ++i) sum[i] = hn::Set(d, static_cast<float>(i));
+  const VecF32 a = hn::Set(d, 0.5f + *sink), b = hn::Set(d, 0.25f);
+  for (int64_t s = 0; s < steps; ++s) {
+#pragma GCC unroll 32
+    for (int i = 0; i < kSums; ++i) sum[i] = fma(sum[i], a, b);
+  }
+  HWY_ALIGN float lanes[kLanes];
+  for (int i = 0; i < kSums; ++i) {
+    hn::Store(sum[i], d, lanes);
+    for (float lane : lanes) *sink += lane * 1e-30f;
+  }
+  return 2.0 * static_cast<double>(steps) * kSums * kLanes;
+}
+
+float read(const float* x, int64_t n) {
+  return fold(x, n, 0.0f, [](VecF32 sum, VecF32 v) HWY_ATTR { return hn::Add(sum, v); });
+}
+
+const char* target_name() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace vlr::bench::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vlr::bench {
+HWY_EXPORT(multiply_add);
+HWY_EXPORT(read);
+HWY_EXPORT(target_name);
+
+namespace {
+
+/// The best of several runs, in seconds.
+template <class F>
+double best_seconds(F f) {
+  double best = 1e30;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+Peak measure_peak(ThreadPool& threads) {
+  const int64_t n = threads.num_threads();
+  std::vector<float> sinks(static_cast<size_t>(n) * 16);
+  double flops = 0;
+  const double compute = best_seconds([&] {
+    std::vector<double> done(static_cast<size_t>(n));
+    threads.parallel_for(n, [&](int64_t i, int) {
+      done[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(multiply_add)(2'000'000, &sinks[static_cast<size_t>(i) * 16]);
+    });
+    flops = 0;
+    for (double d : done) flops += d;
+  });
+  // Pieces of 1 MB out of 1 GB, more than any last-level cache that a few cores have to themselves.
+  constexpr int64_t kPiece = 1 << 18, kPieces = 1 << 10;
+  const std::vector<float> data(static_cast<size_t>(kPiece * kPieces), 1.0f);
+  std::vector<float> sums(static_cast<size_t>(kPieces));
+  const double memory = best_seconds([&] {
+    threads.parallel_for(kPieces, [&](int64_t i, int) {
+      sums[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(read)(data.data() + i * kPiece, kPiece);
+    });
+  });
+  return {flops / compute, static_cast<double>(kPiece * kPieces) * sizeof(float) / memory,
+          HWY_DYNAMIC_DISPATCH(target_name)()};
+}
+
+double roof_seconds(const Cost& cost, const Peak& peak) {
+  return std::max(cost.flops / peak.flops, cost.bytes / peak.bytes);
+}
+
+}  // namespace vlr::bench
+#endif  // HWY_ONCE
