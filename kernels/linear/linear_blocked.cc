@@ -19,6 +19,7 @@
 // clang-format on
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/core/scratch.h"
 #include "kernels/core/simd.h"
@@ -71,11 +72,10 @@ using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this tar
 
 constexpr int kMaxTileRows = kRegisters == 32 ? 14 : 6;  // times two vectors, plus three, is all registers
 
+constexpr int kMaxRows4 = kRegisters == 32 ? 6 : 2, kMaxRows8 = kRegisters == 32 ? 2 : 1;
+
 /// Vectors in a panel's row: few rows need more columns, to have eight chains or more in flight.
-constexpr int panel_vecs(int64_t tile_rows) {
-  if (kRegisters == 32) return tile_rows <= 2 ? 8 : tile_rows <= 6 ? 4 : 2;
-  return tile_rows <= 1 ? 8 : tile_rows <= 2 ? 4 : 2;
-}
+int panel_vecs(int64_t tile_rows) { return tile_rows <= kMaxRows8 ? 8 : tile_rows <= kMaxRows4 ? 4 : 2; }
 
 /// One tile over one depth. x [depth][kRows], w [depth][kVecs * kLanes].
 /// The first depth starts from zero, later ones from y; the last one adds bias, if there is one.
@@ -90,6 +90,7 @@ void run_tile(const float* x, const float* w, int64_t depth, bool first, const f
   }
   tile.multiply_add(x, 1, kRows, w, kVecs * kLanes, depth);
   if (bias) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) {
       const VecF32 b = hn::LoadU(F32(), bias + v * kLanes);
 #pragma GCC unroll 16
@@ -101,26 +102,20 @@ void run_tile(const float* x, const float* w, int64_t depth, bool first, const f
 
 using TileFn = void (*)(const float*, const float*, int64_t, bool, const float*, float*, int64_t);
 
-template <int kVecs>
-TileFn tile_of(int64_t rows) {
-  if constexpr (kVecs == 8) {
-    constexpr TileFn kFns[] = {run_tile<1, 8>, run_tile<2, 8>};
-    return kFns[rows - 1];
-  } else if constexpr (kVecs == 4) {
-    constexpr TileFn kFns[] = {run_tile<1, 4>, run_tile<2, 4>, run_tile<3, 4>,
-                               run_tile<4, 4>, run_tile<5, 4>, run_tile<6, 4>};
-    return kFns[rows - 1];
-  } else {
-    constexpr TileFn kFns[] = {
-        run_tile<1, 2>, run_tile<2, 2>, run_tile<3, 2>,  run_tile<4, 2>,  run_tile<5, 2>,
-        run_tile<6, 2>, run_tile<7, 2>, run_tile<8, 2>,  run_tile<9, 2>,  run_tile<10, 2>,
-        run_tile<11, 2>, run_tile<12, 2>, run_tile<13, 2>, run_tile<14, 2>};
-    return kFns[rows - 1];
-  }
+/// run_tile for 1, 2, ... rows.
+template <int kVecs, int... kRowsMinus1>
+TileFn pick_tile(int64_t rows, std::integer_sequence<int, kRowsMinus1...>) {
+  constexpr TileFn kFns[] = {run_tile<kRowsMinus1 + 1, kVecs>...};
+  return kFns[rows - 1];
 }
 
 TileFn tile_of(int64_t rows, int vecs) {
-  return vecs == 8 ? tile_of<8>(rows) : vecs == 4 ? tile_of<4>(rows) : tile_of<2>(rows);
+  switch (vecs) {
+    case 8: return pick_tile<8>(rows, std::make_integer_sequence<int, kMaxRows8>());
+    case 4: return pick_tile<4>(rows, std::make_integer_sequence<int, kMaxRows4>());
+    case 2: return pick_tile<2>(rows, std::make_integer_sequence<int, kMaxTileRows>());
+    default: return pick_tile<1>(rows, std::make_integer_sequence<int, kMaxTileRows>());
+  }
 }
 
 /// The rows of a block, cut into tiles whose heights differ by at most one.
@@ -181,26 +176,30 @@ struct TaskGrid {
 
 void run_task(const Linear::Args& a, const Tiles& tiles, int64_t first_tile, int64_t last_tile,
               const float* x_packed, const Tensor& y, int64_t col, int64_t cols, int vecs, float* buffer) {
-  const int64_t k_dim = a.x.dim(1), panel_cols = vecs * kLanes;
+  const int64_t k_dim = a.x.dim(1);
+  const int64_t panel_cols = vecs * kLanes;
   const PackFn pack = pack_of(a.w.dtype);
   const bool has_bias = a.bias.defined();
   float* bias = buffer + kDepth * kTaskCols;
+  // A panel at the right edge is one vector wide if that is all there is.
+  const auto width_of = [&](int64_t n) { return vecs == 2 && cols - n <= kLanes ? kLanes : panel_cols; };
   if (has_bias) widen(a.bias, col, cols, bias);
   for (int64_t k = 0; k < k_dim; k += kDepth) {
     const int64_t depth = std::min(kDepth, k_dim - k);
     const bool first = k == 0, last = k + depth == k_dim;
     for (int64_t n = 0; n < cols; n += panel_cols) {
       const auto* w = a.w.as<std::byte>() + ((col + n) * k_dim + k) * dtype_bytes(a.w.dtype);
-      pack(w, k_dim, std::min(panel_cols, cols - n), depth, buffer + n * kDepth, panel_cols);
+      pack(w, k_dim, std::min(panel_cols, cols - n), depth, buffer + n * kDepth, width_of(n));
     }
     for (int64_t t = first_tile; t < last_tile; ++t) {
       const int64_t m = tiles.begin(t), height = tiles.height(t);
       const float* x = x_packed + m * k_dim + t * kTilePad + k * height;
-      const TileFn tile = tile_of(height, vecs);
       for (int64_t n = 0; n < cols; n += panel_cols) {
+        const int64_t width = width_of(n);
+        const TileFn tile = tile_of(height, static_cast<int>(width / kLanes));
         const float* b = has_bias && last ? bias + n : nullptr;
         float* out = y.row<float>(m) + col + n;
-        if (cols - n >= panel_cols) {
+        if (cols - n >= width) {
           tile(x, buffer + n * kDepth, depth, first, b, out, y.stride(0));
           continue;
         }
@@ -208,11 +207,11 @@ void run_task(const Linear::Args& a, const Tiles& tiles, int64_t first_tile, int
         HWY_ALIGN float edge[kMaxTileRows * 8 * kLanes] = {};
         const auto bytes = static_cast<size_t>(cols - n) * sizeof(float);
         for (int64_t r = 0; r < height && !first; ++r) {
-          std::memcpy(edge + r * panel_cols, out + r * y.stride(0), bytes);
+          std::memcpy(edge + r * width, out + r * y.stride(0), bytes);
         }
-        tile(x, buffer + n * kDepth, depth, first, b, edge, panel_cols);
+        tile(x, buffer + n * kDepth, depth, first, b, edge, width);
         for (int64_t r = 0; r < height; ++r) {
-          std::memcpy(out + r * y.stride(0), edge + r * panel_cols, bytes);
+          std::memcpy(out + r * y.stride(0), edge + r * width, bytes);
         }
       }
     }
