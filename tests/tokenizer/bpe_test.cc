@@ -61,7 +61,7 @@ TEST(Bpe, MergesByRankThenLeftmost) {
   for (int round = 0; round < 200; ++round) {
     const RandomMerges model(rng);
     const Bpe bpe(model.byte_ids, model.merges);
-    for (const size_t size : {1, 2, 3, 7, 20, 127, 128, 129, 300}) {
+    for (const size_t size : {1u, 2u, 3u, 7u, 20u, 127u, 128u, 129u, 300u}) {
       std::string piece;
       while (piece.size() < size) piece.push_back("abcabcabcx"[rng() % 10]);
       Ids ids;
