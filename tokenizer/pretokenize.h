@@ -38,17 +38,15 @@ class Normalizer {
   std::string valid_, composed_;
 };
 
-/// The end of the piece that starts at `text[begin]`, for valid UTF-8; begin < text.size().
-/// Pieces are the matches, one after the other, of
-///   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|
-///   ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+| \s+(?!\S)|\s+
-/// Written out by hand: it cannot run out of a match limit or a JIT stack, is several times as fast
-/// as a regex engine, and \s is Unicode's White_Space (PCRE2's also has U+180E).
-size_t piece_end(std::string_view text, size_t begin);
-
-/// The regex above, as tokenizer.json spells it.
+/// The regex whose matches, one after the other, are the pieces; as tokenizer.json spells it.
 inline constexpr std::string_view kSplitRegex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+/// The end of the piece that starts at `text[begin]`, for valid UTF-8; begin < text.size().
+/// kSplitRegex written out by hand: so it cannot run out of a match limit or a JIT stack, and \s is
+/// Unicode's White_Space (PCRE2's also has U+180E).
+size_t piece_end(std::string_view text, size_t begin);
 
 }  // namespace vlr
 

@@ -46,7 +46,8 @@ class Pcre {
 /// kSplitRegex with White_Space spelled out, because PCRE2's \s also has U+180E.
 std::string regex_for_pcre() {
   constexpr std::string_view kSpaces =
-      R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+      R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029})"
+      R"(\x{202f}\x{205f}\x{3000})";
   std::string out;
   const std::string_view regex = kSplitRegex;
   bool in_class = false;
