@@ -1,7 +1,12 @@
 /// The official prompt: a query and a document -> token ids.
 ///
-///   <|im_start|>system⏎{system}<|im_end|>⏎<|im_start|>user⏎<Instruct>:
-///   {instruction}<Query>:{query}⏎ <Document>:{document}<|im_end|>⏎<|im_start|>assistant⏎
+///   <|im_start|>system
+///   {system}<|im_end|>
+///   <|im_start|>user
+///   <Instruct>: {instruction}<Query>:{query}
+///   <Document>:{document}<|im_end|>
+///   <|im_start|>assistant
+///   (and a newline)
 ///
 /// A side is its videos, its images and its texts, with nothing between them; NULL if it has none.
 #ifndef VLR_TOKENIZER_CHAT_TEMPLATE_H_
@@ -70,8 +75,7 @@ class PromptBuilder {
   static Result<PromptBuilder> create(std::string_view instruction, PromptSide query,
                                       const PromptOptions& options, Encoder& encoder);
 
-  /// kInvalidArgument also where allow_special lets in placeholders that no image or video belongs
-  /// to.
+  /// kInvalidArgument also where allow_special lets in placeholders without an image or video.
   Result<Prompt> build(const PromptSide& document, Encoder& encoder) const;
 
  private:
