@@ -152,15 +152,11 @@ int64_t ModelRunner::prefix_row_bytes() const {
   return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim * static_cast<int64_t>(sizeof(float));
 }
 
-Status ModelRunner::reserve_prefixes(int64_t rows) {
-  if (prefixes_.used + rows <= prefixes_.capacity) return {};
+Status ModelRunner::reset_prefixes(int64_t rows) {
   prefixes_.used = 0;
-  if (rows <= prefixes_.capacity) return {};
-  prefixes_.capacity = 0;
   for (HostBuffer& layer : prefixes_.layers) {
     VLR_RETURN_IF_ERROR(layer.reserve(rows * prefix_row_bytes() / config_.text_config.num_hidden_layers));
   }
-  prefixes_.capacity = rows;
   return {};
 }
 

@@ -49,8 +49,8 @@ struct TextInput {
 
 /// Keys and values of shared prefixes, for every layer. Rows are handed out one after the other.
 struct PrefixStore {
-  std::vector<HostBuffer> layers;  ///< [capacity, 2 * Hkv * D] f32 each
-  int64_t capacity = 0, used = 0;
+  std::vector<HostBuffer> layers;  ///< [rows, 2 * Hkv * D] f32 each
+  int64_t used = 0;                ///< rows that are filled
 };
 
 /// One thread at a time.
@@ -69,8 +69,8 @@ class ModelRunner {
   /// Runs the tower over all inputs, in batches of about `batch_patches`.
   Result<VisionFeatures> run_vision(std::span<const VisionInput> inputs, int64_t batch_patches);
 
-  /// Makes room for `rows` more rows; if that needs a larger store, everything in it is dropped (used = 0).
-  Status reserve_prefixes(int64_t rows);
+  /// Empties the store and makes room for `rows` rows.
+  Status reset_prefixes(int64_t rows);
   const PrefixStore& prefixes() const { return prefixes_; }
 
   /// Computes prefixes (their prefix_len is 0); their rows start at prefixes().used, one after the other.

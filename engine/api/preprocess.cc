@@ -125,6 +125,11 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
     fail(pair, DocumentStatus::kEmpty, request.query.texts.empty() ? "the query is empty: scored as the word NULL" : "the query's text is empty");
   }
 
+  const auto has_media = [](const Content& c) { return !c.images.empty() || !c.videos.empty(); };
+  if (!config_.vision_config && (has_media(content) || has_media(request.query))) {
+    return fail(pair, DocumentStatus::kInvalid, "this checkpoint has no vision tower: it scores text only");
+  }
+
   // Media first: a pair that lacks one is not scored, or as the official pipeline's fallback.
   const Result<PromptSide> query_side = prompt_side(request.query, query, wave);
   const Result<PromptSide> document_side = prompt_side(content, document, wave);

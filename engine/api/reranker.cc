@@ -133,6 +133,12 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   VLR_ASSIGN_OR_RETURN(const HeadTokens head, check_tokenizer(tokenizer, config));
   VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(path));
   VLR_ASSIGN_OR_RETURN(const WeightPlan plan, make_weight_plan(config, checkpoint.tensors(), head));
+  if (options.log) {
+    const std::vector<std::string> unexpected = compare_names(config, checkpoint.tensors()).unexpected;
+    if (!unexpected.empty()) {
+      options.log(fmt::format("{}: {} tensors are not used, {} is the first", path, unexpected.size(), unexpected.front()));
+    }
+  }
 
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
   VLR_ASSIGN_OR_RETURN(impl->weights, WeightStore::load(std::move(checkpoint), plan));
@@ -271,7 +277,7 @@ Status Reranker::Impl::run_vision(Wave& wave, VisionFeatures& features) {
 /// A prefix is computed once where at least two pairs of the wave have it.
 Status Reranker::Impl::run_prefixes(Wave& wave, VisionFeatures& features) {
   prefixes.clear();
-  if (!options.share_prefix) return {};
+  if (!options.share_prefix) return runner->reset_prefixes(0);
   const double start = now();
   std::map<std::string_view, std::pair<const Pair*, int64_t>> users;  // first pair with the key, how many
   for (const Pair& pair : wave.pairs) {
@@ -289,8 +295,7 @@ Status Reranker::Impl::run_prefixes(Wave& wave, VisionFeatures& features) {
     rows += lengths.back();
     usage.shared_prefix_tokens += lengths.back() * (user.second - 1);
   }
-  if (shared.empty()) return {};
-  VLR_RETURN_IF_ERROR(runner->reserve_prefixes(rows));
+  VLR_RETURN_IF_ERROR(runner->reset_prefixes(rows));
   const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
   for (const std::vector<size_t>& members : pack_batches(lengths, budget)) {
     std::vector<TextInput> batch;

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "engine/api/request_json.h"
@@ -249,6 +250,22 @@ TEST(BadDocuments, AQueryThatFailsFailsEveryPairOfItsRequestOnly) {
     EXPECT_EQ(r.status, DocumentStatus::kBadMedia);
     EXPECT_THAT(r.message, HasSubstr("query: "));
   }
+}
+
+TEST(BadDocuments, ATextOnlyCheckpointRefusesPicturesOnly) {
+  const testing::TempFolder folder;
+  const std::string path = make_synthetic(folder, "b");
+  nlohmann::json config = nlohmann::json::parse(read(path + "/config.json"));
+  config.erase("vision_config");
+  write(path + "/config.json", config.dump());
+  std::vector<std::string> log;
+  Reranker reranker = open_or_die(path, {.log = [&](std::string_view line) { log.emplace_back(line); }});
+  ASSERT_EQ(log.size(), 1u);  // the vision tower's tensors are there all the same
+  EXPECT_THAT(log[0], HasSubstr("model.visual."));
+  const auto response = reranker.score(request_of("q", {image_document(kGolden / "media/small.png"), text_document("x")}));
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->results[0].status, DocumentStatus::kInvalid);
+  EXPECT_EQ(response->results[1].status, DocumentStatus::kOk);
 }
 
 TEST(SpecialTokens, AreTextUnlessAllowed) {
