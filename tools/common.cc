@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -10,6 +11,10 @@
 #include "engine/runtime/json.h"
 
 namespace vlr::tools {
+
+void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values, const std::string& help) {
+  app.add_option(name, values, help + " (repeatable)")->allow_extra_args(false);
+}
 
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")->required();
@@ -22,8 +27,8 @@ void ModelOptions::add_to(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
   app.add_flag("--compat-null", options.compat_null, "Score pairs whose media fail as the official pipeline does");
-  app.add_flag("!--no-share-prefix", options.share_prefix, "Run every pair whole");
-  app.add_option("--impl", impls, "Use an implementation: op=name (repeatable)");
+  app.add_flag_callback("--no-share-prefix", [this] { options.share_prefix = false; }, "Run every pair whole");
+  add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
 }
 
 Result<Reranker> ModelOptions::open() {
@@ -56,19 +61,28 @@ Result<RequestFile> read_requests(const std::string& path) {
     if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back(line);
     begin = end + 1;
   }
+  const std::string name = path == "-" ? "standard input" : path;
   RequestFile out;
-  // Several lines of which the first is complete are JSON lines; anything else is one request.
-  out.json_lines = lines.size() > 1 && parse_json(lines.front());
-  if (!out.json_lines) lines = {text};
+  if (parse_json(text) || lines.size() < 2) {
+    out.requests.push_back(parse_request(text));
+    if (!out.requests.front()) return out.requests.front().error().with_context(name);
+    return out;
+  }
+  // No JSON as a whole: one request a line, if any line is one.
+  out.json_lines = true;
   for (std::string_view line : lines) out.requests.push_back(parse_request(line));
-  if (!out.json_lines && !out.requests.front()) return out.requests.front().error();
-  return out;
+  if (std::any_of(out.requests.begin(), out.requests.end(), [](const auto& r) { return r.has_value(); })) return out;
+  if (parse_json(lines.front())) return out.requests.front().error().with_context(name + ": line 1");
+  return parse_request(text).error().with_context(name);
 }
 
 Progress::Progress(int64_t total, std::string_view unit) : total_(total), unit_(unit), on_(isatty(STDERR_FILENO) != 0) {}
 
-Progress::~Progress() {
+Progress::~Progress() { clear(); }
+
+void Progress::clear() {
   if (on_ && shown_ >= 0) fmt::print(stderr, "\r{:60}\r", "");
+  shown_ = -1;
 }
 
 void Progress::step() {

@@ -25,13 +25,16 @@ struct ModelOptions {
   Result<Reranker> open();
 };
 
+/// An option that takes one value each time it is given; CLI11 by itself would take positionals for more.
+void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values, const std::string& help);
+
 /// "vlr: <message>" on stderr; returns kUnusable.
 int fail(const Status& status);
 
 /// Contents of a file, or of standard input for "-".
 Result<std::string> read_input(const std::string& path);
 
-/// A request file: one JSON object, or one a line.
+/// A request file: one JSON object, or one a line, of which at least one is usable.
 struct RequestFile {
   std::vector<Result<ParsedRequest>> requests;  // an unusable line keeps its place
   bool json_lines = false;
@@ -46,6 +49,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void step();
+  void clear();  ///< takes the line away; later steps bring it back
 
  private:
   int64_t total_, done_ = 0, shown_ = -1;

@@ -12,17 +12,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// What is ranked: a request, and how to show its documents.
+struct Ranking {
+  Request request;
+  std::vector<std::string> labels;  // one a document
+};
+
 struct RankCommand {
   ModelOptions model;
   std::string query, instruction, request_file;
   std::vector<std::string> query_images, documents, texts;
   int64_t top = 0;
 
-  struct Document {
-    std::string label;
-    Content content;
-  };
-  Result<std::vector<Document>> collect() const;
+  Result<Ranking> collect() const;
   int run();
 };
 
@@ -47,76 +49,83 @@ std::string shorten(std::string_view text, size_t width) {
   return out;
 }
 
-Result<std::vector<RankCommand::Document>> RankCommand::collect() const {
-  std::vector<Document> out;
-  const auto from_request = [&](const std::string& path) -> Status {
-    VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(path));
-    for (const auto& parsed : file.requests) {
-      if (!parsed) return parsed.error();
-      for (const Content& c : parsed->request.documents) {
-        std::string label;
-        for (const Media& m : c.images) label += m.path + " ";
-        for (const Video& v : c.videos) label += fmt::format("{} frames ", v.frames.size());
-        for (const std::string& t : c.texts) label += t + " ";
-        out.push_back({.label = label.empty() ? "(nothing)" : label, .content = c});
-      }
-    }
-    return {};
-  };
-  if (!request_file.empty()) VLR_RETURN_IF_ERROR(from_request(request_file));
-  for (const std::string& text : texts) out.push_back({.label = text, .content = {.texts = {text}}});
-  for (const std::string& path : documents) {
-    if (path == "-") {
-      // Lines of documents: {"text": ..., "image": ...}
-      VLR_ASSIGN_OR_RETURN(const std::string text, read_input("-"));
-      for (size_t begin = 0; begin < text.size();) {
-        const size_t end = std::min(text.find('\n', begin), text.size());
-        const std::string line = text.substr(begin, end - begin);
-        begin = end + 1;
-        if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-        VLR_ASSIGN_OR_RETURN(ParsedRequest parsed, parse_request(R"({"query": {}, "documents": [)" + line + "]}"));
-        for (Content& c : parsed.request.documents) out.push_back({.label = line, .content = std::move(c)});
-      }
-    } else if (!fs::exists(path)) {
-      return {Code::kNotFound, fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
-    } else if (is_picture(path)) {
-      out.push_back({.label = path, .content = {.images = {{.path = fs::absolute(path).string()}}}});
-    } else {
-      VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
-      while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-      out.push_back({.label = fmt::format("{}: {}", path, text), .content = {.texts = {std::move(text)}}});
-    }
-  }
-  return out;
+std::string label_of(const Content& c) {
+  std::vector<std::string> parts;
+  for (const Video& v : c.videos) parts.push_back(fmt::format("{} frames", v.frames.size()));
+  for (const Media& m : c.images) parts.push_back(m.path);
+  parts.insert(parts.end(), c.texts.begin(), c.texts.end());
+  return parts.empty() ? "(nothing)" : fmt::format("{}", fmt::join(parts, " "));
 }
 
-int RankCommand::run() {
-  auto documents_or = collect();
-  if (!documents_or) return fail(documents_or.error());
-  const std::vector<Document>& all = *documents_or;
-  if (all.empty()) return fail({Code::kInvalidArgument, "nothing to rank: give files, --text or --request"});
-
-  Request request;
+Result<Ranking> RankCommand::collect() const {
+  Ranking out;
+  Request& request = out.request;
+  const auto add = [&](std::string label, Content content) {
+    out.labels.push_back(std::move(label));
+    request.documents.push_back(std::move(content));
+  };
+  const bool request_is_input = request_file == "-";
   if (!request_file.empty()) {
-    const auto file = read_requests(request_file);
-    if (!file) return fail(file.error());
-    request.query = file->requests.front()->request.query;
-    request.instruction = file->requests.front()->request.instruction;
-    request.media_root = model.options.media_root.empty() ? fs::path(request_file).parent_path().string() : "";
+    VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(request_file));
+    if (file.json_lines) return {Code::kInvalidArgument, request_file + ": holds several requests; vlr score takes those"};
+    request = file.requests.front()->request;
+    for (const Content& c : request.documents) out.labels.push_back(label_of(c));
+    if (model.options.media_root.empty() && !request_is_input) request.media_root = fs::path(request_file).parent_path().string();
   }
   if (!query.empty()) request.query.texts = {query};
   if (!instruction.empty()) request.instruction = instruction;
   for (const std::string& path : query_images) request.query.images.push_back({.path = fs::absolute(path).string()});
-  for (const Document& d : all) request.documents.push_back(d.content);
+  if (request_file.empty() && query.empty() && query_images.empty()) {
+    return {Code::kInvalidArgument, "no query: give --query, --query-image or --request"};
+  }
 
+  for (const std::string& text : texts) add(text, {.texts = {text}});
+  for (const std::string& path : documents) {
+    if (path == "-") {
+      if (request_is_input) return {Code::kInvalidArgument, "standard input cannot be both the request and documents"};
+      // Lines of documents: {"text": ..., "image": ...}
+      VLR_ASSIGN_OR_RETURN(const std::string text, read_input("-"));
+      int64_t number = 0;
+      for (size_t begin = 0; begin < text.size();) {
+        const size_t end = std::min(text.find('\n', begin), text.size());
+        const std::string line = text.substr(begin, end - begin);
+        begin = end + 1;
+        ++number;
+        if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+        Content content;
+        if (const auto parsed = parse_request(R"({"query": {}, "documents": [)" + line + "]}"); !parsed) {
+          content.error = fmt::format("line {} of standard input is no JSON object", number);
+        } else if (parsed->request.documents.size() == 1) {
+          content = parsed->request.documents[0];
+        } else {
+          content.error = fmt::format("line {} of standard input is not one document", number);
+        }
+        add(content.error.empty() ? label_of(content) : line, std::move(content));
+      }
+    } else if (!fs::exists(path)) {
+      return {Code::kNotFound, fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
+    } else if (is_picture(path)) {
+      add(path, {.images = {{.path = fs::absolute(path).string()}}});
+    } else {
+      VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
+      while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+      add(fmt::format("{}: {}", path, text), {.texts = {std::move(text)}});
+    }
+  }
+  if (request.documents.empty()) return {Code::kInvalidArgument, "nothing to rank: give files, --text or --request"};
+  return out;
+}
+
+int RankCommand::run() {
+  auto ranking = collect();
+  if (!ranking) return fail(ranking.error());
+  const Request& request = ranking->request;
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
-  Progress* progress = nullptr;
   Result<Response> response = Response{};
   {
-    Progress shown(std::ssize(all), "documents");
-    progress = &shown;
-    response = reranker->score(request, [&](const DocumentResult&) { progress->step(); });
+    Progress progress(std::ssize(request.documents), "documents");
+    response = reranker->score(request, [&](const DocumentResult&) { progress.step(); });
   }
   if (!response) return fail(response.error());
 
@@ -127,14 +136,11 @@ int RankCommand::run() {
     return a->scored() && a->log_odds > b->log_odds;
   });
 
-  std::string shown_query;
-  for (const Media& m : request.query.images) shown_query += fs::path(m.path).filename().string() + " ";
-  for (const std::string& t : request.query.texts) shown_query += t;
-  fmt::print("query: {}\n\n", shorten(shown_query, 90));
+  fmt::print("query: {}\n\n", shorten(label_of(request.query), 90));
   fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n", "#", "", "score", "log-odds", "tokens", "document");
   int64_t rank = 0;
   for (const DocumentResult* r : order) {
-    const std::string label = shorten(all[static_cast<size_t>(r->index)].label, 70);
+    const std::string label = shorten(ranking->labels[static_cast<size_t>(r->index)], 70);
     if (!r->scored()) {
       fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n     {}\n", "-", document_status_name(r->status), "", "", "", label, r->message);
       continue;
@@ -147,8 +153,8 @@ int RankCommand::run() {
                r->truncated ? "  [cut]" : "", r->message.empty() ? "" : "  [" + r->message + "]");
   }
   const Usage& usage = reranker->usage();
-  fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}), model {} loaded in {:.3f} s\n", all.size(), usage.tokens,
-             usage.shared_prefix_tokens, usage.seconds.total, reranker->device(), reranker->dtype(), reranker->model_name(), usage.seconds.load);
+  fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n", request.documents.size(), usage.tokens,
+             usage.shared_prefix_tokens, usage.seconds.total, reranker->device(), reranker->dtype(), model.model, usage.seconds.load);
   return kServed;
 }
 
@@ -158,10 +164,10 @@ void add_rank(CLI::App& app, Run& run) {
   auto command = std::make_shared<RankCommand>();
   command->model.add_to(app);
   app.add_option("-q,--query", command->query, "Query text");
-  app.add_option("--query-image", command->query_images, "Query image (repeatable)");
+  add_repeatable(app, "--query-image", command->query_images, "Query image");
   app.add_option("--instruction", command->instruction, "Task instruction; the official one by default");
-  app.add_option("--text", command->texts, "A document given as text (repeatable)");
-  app.add_option("--request", command->request_file, "Query and documents from a request's JSON");
+  add_repeatable(app, "--text", command->texts, "A document given as text");
+  app.add_option("--request", command->request_file, "Query and documents from a request's JSON; - is standard input");
   app.add_option("--top", command->top, "Print only the best; 0: all")->capture_default_str();
   app.add_option("documents", command->documents, "Text and image files, or - for JSON lines {\"text\": ..., \"image\": ...}");
   app.callback([command, &run] { run = [command] { return command->run(); }; });
