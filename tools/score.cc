@@ -11,19 +11,9 @@
 namespace vlr::tools {
 namespace {
 
-struct ScoreCommand {
-  ModelOptions model;
-  std::string request = "-";
-  bool explain = false, times = false;
-  std::vector<std::string> dump;
-  std::string dump_to = "dump.safetensors";
-
-  int run();
-  int run_lines(Reranker& reranker, const RequestFile& file) const;
-};
-
 /// Values of the run, kept for a safetensors file.
 struct Dump {
+  std::string path;  // empty: nothing is dumped
   std::vector<NamedShape> shapes;
   std::map<std::string, std::vector<float>> data;
 
@@ -34,7 +24,9 @@ struct Dump {
     s.shape.assign(shape.begin(), shape.end());
     data[s.name].assign(values, values + s.numel());
   }
-  Status write(const std::string& path) const {
+  Status write() const {
+    if (path.empty()) return {};
+    if (shapes.empty()) return {Code::kNotFound, "--dump: no value has that in its name; vlr inspect --graph text lists them"};
     return write_safetensors(path, shapes, [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
       std::memcpy(out.data(), reinterpret_cast<const std::byte*>(data.at(t.name).data()) + begin, out.size());
       return {};
@@ -42,14 +34,27 @@ struct Dump {
   }
 };
 
+struct ScoreCommand {
+  ModelOptions model;
+  std::string request_file = "-";
+  bool explain = false, times = false;
+  std::vector<std::string> dump;
+  std::string dump_to = "dump.safetensors";
+
+  int run();
+  int run_one(Reranker& reranker, const Request& request, const Dump& values) const;
+  int run_lines(Reranker& reranker, const RequestFile& file) const;
+};
+
 int ScoreCommand::run() {
-  auto file = read_requests(request);
+  auto file = read_requests(request_file);
   if (!file) return fail(file.error());
-  if (model.options.media_root.empty() && request != "-") {
-    model.options.media_root = std::filesystem::path(request).parent_path().string();
+  if (model.options.media_root.empty() && request_file != "-") {
+    model.options.media_root = std::filesystem::path(request_file).parent_path().string();
   }
   Dump values;
   if (!dump.empty()) {
+    values.path = dump_to;
     model.options.wants_value = [this](std::string_view name) {
       return std::any_of(dump.begin(), dump.end(), [&](const std::string& part) { return name.find(part) != std::string_view::npos; });
     };
@@ -67,23 +72,33 @@ int ScoreCommand::run() {
   }
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
-  if (file->json_lines) return run_lines(*reranker, *file);
+  int code = kServed;
+  if (!file->json_lines) {
+    code = run_one(*reranker, file->requests.front()->request, values);
+  } else {
+    code = run_lines(*reranker, *file);
+    if (const Status s = values.write(); code == kServed && !s.ok()) code = fail(s);
+  }
+  for (const auto& [op, time] : per_op) fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
+  return code;
+}
 
-  const Request& one = file->requests.front()->request;
-  Progress progress(std::ssize(one.documents), "documents");
-  const auto response = reranker->score(one, [&](const DocumentResult&) { progress.step(); });
+int ScoreCommand::run_one(Reranker& reranker, const Request& request, const Dump& values) const {
+  Result<Response> response = Response{};
+  {
+    Progress progress(std::ssize(request.documents), "documents");
+    response = reranker.score(request, [&](const DocumentResult&) { progress.step(); });
+  }
   if (!response) return fail(response.error());
   std::vector<Explanation> explanations;
   if (explain) {
-    auto explained = reranker->explain(one);
+    auto explained = reranker.explain(request);
     if (!explained) return fail(explained.error());
     explanations = *std::move(explained);
   }
-  if (!dump.empty()) {
-    if (const Status s = values.write(dump_to); !s.ok()) return fail(s);
-  }
-  fmt::print("{}\n", response_json(*response, &reranker->usage(), *reranker, explanations, 1));
-  for (const auto& [op, time] : per_op) fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
+  // All that can fail comes first: what is unusable prints nothing.
+  if (const Status s = values.write(); !s.ok()) return fail(s);
+  fmt::print("{}\n", response_json(*response, &reranker.usage(), reranker, explanations, 1));
   return kServed;
 }
 
@@ -91,7 +106,6 @@ int ScoreCommand::run() {
 int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
   constexpr size_t kLines = 256;
   Progress progress(std::ssize(file.requests), "requests");
-  bool served = false;
   for (size_t begin = 0; begin < file.requests.size(); begin += kLines) {
     const size_t end = std::min(begin + kLines, file.requests.size());
     std::vector<Request> usable;
@@ -106,7 +120,6 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
         fmt::print("{}\n", nlohmann::json{{"error", file.requests[i].error().message()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
         continue;
       }
-      served = true;
       const Response& response = (*responses)[next];
       std::vector<Explanation> explanations;
       if (explain) {
@@ -118,7 +131,7 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
       ++next;
     }
   }
-  return served ? kServed : kUnusable;
+  return kServed;
 }
 
 }  // namespace
@@ -126,11 +139,11 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
 void add_score(CLI::App& app, Run& run) {
   auto command = std::make_shared<ScoreCommand>();
   command->model.add_to(app);
-  app.add_option("-r,--request", command->request, "Request JSON, or JSON lines; - is standard input")->capture_default_str();
+  app.add_option("-r,--request", command->request_file, "Request JSON, or JSON lines; - is standard input")->capture_default_str();
   app.add_flag("--explain", command->explain, "Add prompt, token ids, positions and grids of every document");
   app.add_flag("--times", command->times, "Time per op on stderr");
-  app.add_option("--dump", command->dump, "Keep values whose name contains this, as text.0/layers.3.mlp.residual (repeatable)");
-  app.add_option("--dump-to", command->dump_to, "Where they go")->capture_default_str();
+  add_repeatable(app, "--dump", command->dump, "Keep values whose name contains this, as in text.0/layers.3.mlp.residual");
+  app.add_option("--dump-to", command->dump_to, "The safetensors file they go to")->capture_default_str();
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 
