@@ -48,15 +48,18 @@ void Metrics::add(const ParsedRequest& expected, const Response& response) {
   }
   const std::vector<size_t> order = ranking(got);
   if (expected.relevant) {
-    const auto at = std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
-    const double rank = 1.0 + static_cast<double>(at - order.begin());
     ++judged;
-    top1 += rank == 1;
-    mrr += 1 / rank;
-    ndcg += 1 / std::log2(1 + rank);
+    if (response.results[static_cast<size_t>(*expected.relevant)].scored()) {
+      const auto at = std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
+      const double rank = 1.0 + static_cast<double>(at - order.begin());
+      top1 += rank == 1;
+      mrr += 1 / rank;
+      ndcg += 1 / std::log2(1 + rank);
+    }
   }
   if (expected.log_odds.empty() || got.empty()) return;
   for (size_t i = 0; i < got.size(); ++i) {
+    if (!response.results[i].scored()) continue;
     const double distance = std::abs(got[i] - expected.log_odds[i]);
     max_distance = std::max(max_distance, distance);
     sum_distance += distance;
@@ -74,7 +77,34 @@ struct EvalCommand {
   int run();
 };
 
+/// A file's requests, and what they should give.
+struct EvalFile {
+  std::string path;
+  std::vector<ParsedRequest> expected;
+  std::vector<Request> requests;
+  int64_t pairs = 0;
+};
+
+Result<EvalFile> read_eval(const std::string& path, bool has_media_root) {
+  VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(path));
+  EvalFile out{.path = path, .expected = {}, .requests = {}};
+  for (size_t i = 0; i < file.requests.size(); ++i) {
+    if (!file.requests[i]) return file.requests[i].error().with_context(fmt::format("{}: request {}", path, i));
+    out.expected.push_back(*file.requests[i]);
+    out.requests.push_back(file.requests[i]->request);
+    if (!has_media_root) out.requests.back().media_root = (fs::path(path).parent_path() / "media").string();
+    out.pairs += std::ssize(out.requests.back().documents);
+  }
+  return out;
+}
+
 int EvalCommand::run() {
+  std::vector<EvalFile> sets;
+  for (const std::string& path : files) {
+    auto set = read_eval(path, !model.options.media_root.empty());
+    if (!set) return fail(set.error());
+    sets.push_back(*std::move(set));
+  }
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
   nlohmann::ordered_json out;
@@ -94,34 +124,23 @@ int EvalCommand::run() {
                             {"mean_distance", m.sum_distance / compared}, {"top1_changes", m.top1_changes},
                             {"order_changes", m.order_changes}, {"seconds", m.seconds}, {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
   };
-  for (const std::string& path : files) {
-    const auto file = read_requests(path);
-    if (!file) return fail(file.error());
-    const std::string media_root = (fs::path(path).parent_path() / "media").string();
-    std::vector<Request> requests;
-    for (size_t i = 0; i < file->requests.size(); ++i) {
-      if (!file->requests[i]) return fail(file->requests[i].error().with_context(fmt::format("{}: line {}", path, i + 1)));
-      requests.push_back(file->requests[i]->request);
-      if (model.options.media_root.empty()) requests.back().media_root = media_root;
-    }
-    int64_t pairs = 0;
-    for (const Request& r : requests) pairs += std::ssize(r.documents);
+  for (const EvalFile& set : sets) {
     Result<std::vector<Response>> responses = std::vector<Response>{};
     const auto start = std::chrono::steady_clock::now();
     {
-      Progress progress(pairs, "pairs of " + path);
-      responses = reranker->score(requests, [&](const DocumentResult&) { progress.step(); });
+      Progress progress(set.pairs, "pairs of " + set.path);
+      responses = reranker->score(set.requests, [&](const DocumentResult&) { progress.step(); });
     }
     if (!responses) return fail(responses.error());
     Metrics m;
     m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    for (size_t i = 0; i < requests.size(); ++i) {
-      m.add(*file->requests[i], (*responses)[i]);
+    for (size_t i = 0; i < set.requests.size(); ++i) {
+      m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
-        if (!r.scored()) fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", path, i, r.index, r.message);
+        if (!r.scored()) fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", set.path, i, r.index, r.message);
       }
     }
-    show(fs::path(path).filename().string(), m);
+    show(fs::path(set.path).filename().string(), m);
     total.requests += m.requests, total.pairs += m.pairs, total.failed += m.failed, total.judged += m.judged;
     total.top1 += m.top1, total.mrr += m.mrr, total.ndcg += m.ndcg, total.compared += m.compared;
     total.max_distance = std::max(total.max_distance, m.max_distance);
