@@ -8,14 +8,14 @@
 extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/imgutils.h>
+#include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 }
 
 #include <cstring>
 #include <memory>
-#include <string>
+#include <utility>
 #endif
 
 namespace vlr::media {
@@ -53,6 +53,12 @@ struct FreeScaler {
 };
 using Scaler = std::unique_ptr<SwsContext, FreeScaler>;
 
+// FFmpeg prints to stderr unless told not to, and only a level of the whole process stops all of it. A host
+// that has chosen a level keeps it.
+void silence_ffmpeg() {
+  if (av_log_get_level() == AV_LOG_INFO) av_log_set_level(AV_LOG_QUIET);
+}
+
 Status no_memory(OtherFormat format) {
   return {Code::kOutOfMemory, fmt::format("{}: no host memory for FFmpeg", name_of(format))};
 }
@@ -82,7 +88,6 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
   context->max_pixels = limits.max_pixels;
   // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags an error.
   if (id != AV_CODEC_ID_TIFF) context->err_recognition = AV_EF_EXPLODE;
-  context->log_level_offset = AV_LOG_TRACE;  // below every level that is printed: messages go into Status
   const int error = avcodec_open2(context.get(), codec, nullptr);
   if (error < 0) return av_failed(format, "decoder", error);
   return context;
@@ -157,6 +162,9 @@ Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits
     if (error < 0) return av_failed(format, "no picture in the container", error);
     const AVCodecParameters* stream = demuxer->streams[packet->stream_index]->codecpar;
     if (stream->codec_type == AVMEDIA_TYPE_VIDEO) {
+      if (packet->flags & AV_PKT_FLAG_CORRUPT) {
+        return {Code::kDataLoss, fmt::format("{}: truncated: {} bytes end in the pixels", name_of(format), bytes.size())};
+      }
       if (stream->codec_id != AV_CODEC_ID_AV1) {
         return {Code::kUnimplemented, fmt::format("{}: a picture coded as {}, expected av1", name_of(format),
                                                   avcodec_get_name(stream->codec_id))};
@@ -168,55 +176,215 @@ Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits
   }
 }
 
-// A frame in a pixel format of 8 bits a value: RGB24, RGBA, GRAY8, or GRAY16 for saturation.
+// FFmpeg copies what the file says into fields of enum types, values that the enum lacks included.
+template <class Enum>
+int number(const Enum& field) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int value;
+  std::memcpy(&value, &field, sizeof value);
+  return value;
+}
+
+// Grey, with or without alpha, which is dropped.
+Image grey_to_rgb(const AVFrame& frame, const AVComponentDescriptor& grey, bool big_endian) {
+  Image image = make_image(frame.width, frame.height);
+  uint8_t* rgb = image.rgb.data();
+  for (int y = 0; y < frame.height; ++y) {
+    const uint8_t* in = frame.data[0] + int64_t{y} * frame.linesize[0] + grey.offset;
+    for (int x = 0; x < frame.width; ++x, in += grey.step, rgb += 3) {
+      const uint8_t value =
+          grey.depth == 8 ? in[0]
+                          : grey16_to_8(static_cast<uint32_t>(big_endian ? in[0] << 8 | in[1] : in[1] << 8 | in[0]));
+      std::fill_n(rgb, 3, value);
+    }
+  }
+  return image;
+}
+
+// Planes of YUV, as libavif turns them into RGB: chroma samples lie between pixels and are interpolated
+// linearly; sums in floating point. (swscale is off by dozens of levels where colours change.)
+Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
+  struct Weights {
+    float red, blue;
+  };
+  const auto [kr, kb] = [&]() -> Weights {
+    switch (number(frame.colorspace)) {
+      case AVCOL_SPC_BT709: return {0.2126f, 0.0722f};
+      case AVCOL_SPC_FCC: return {0.30f, 0.11f};
+      case AVCOL_SPC_SMPTE240M: return {0.212f, 0.087f};
+      case AVCOL_SPC_BT2020_NCL: return {0.2627f, 0.0593f};
+      default: return {0.299f, 0.114f};  // BT.601
+    }
+  }();
+  const int depth = pixels.comp[0].depth;
+  const bool full = number(frame.color_range) == AVCOL_RANGE_JPEG;
+  const auto step = static_cast<float>(1 << (depth - 8));
+  const auto top = static_cast<float>((1 << depth) - 1), half = 128 * step;
+  const float black = full ? 0 : 16 * step, luma = full ? top : 219 * step, chroma = full ? top : 224 * step;
+  const auto sample = [&](int plane, int64_t y, int64_t x) {
+    const uint8_t* row = frame.data[plane] + y * frame.linesize[plane];
+    if (depth == 8) return static_cast<float>(row[x]);
+    uint16_t v;
+    std::memcpy(&v, row + 2 * x, sizeof v);
+    return static_cast<float>(v);
+  };
+  // Along an axis with half as many chroma samples: the near one counts 3/4, the next one to it 1/4.
+  struct Taps {
+    int64_t near, next;
+    float weight;  // of the near one
+  };
+  const auto taps = [](int64_t at, int shift, int64_t size) -> Taps {
+    if (shift == 0) return {at, at, 1};
+    const int64_t last = ((size + 1) >> 1) - 1, near = at >> 1;
+    return {near, std::clamp<int64_t>(at % 2 == 0 ? near - 1 : near + 1, 0, last), 0.75f};
+  };
+
+  Image image = make_image(frame.width, frame.height);
+  uint8_t* rgb = image.rgb.data();
+  for (int64_t y = 0; y < frame.height; ++y) {
+    const Taps v = taps(y, pixels.log2_chroma_h, frame.height);
+    for (int64_t x = 0; x < frame.width; ++x) {
+      const Taps h = taps(x, pixels.log2_chroma_w, frame.width);
+      const auto color = [&](int plane) {
+        const auto row = [&](int64_t at) {
+          return h.weight * sample(plane, at, h.near) + (1 - h.weight) * sample(plane, at, h.next);
+        };
+        return (v.weight * row(v.near) + (1 - v.weight) * row(v.next) - half) / chroma;
+      };
+      const float light = (sample(0, y, x) - black) / luma, cb = color(1), cr = color(2);
+      const float r = light + 2 * (1 - kr) * cr, b = light + 2 * (1 - kb) * cb;
+      const float g = (light - kr * r - kb * b) / (1 - kr - kb);
+      for (const float value : {r, g, b}) *rgb++ = static_cast<uint8_t>(255 * std::clamp(value, 0.0f, 1.0f) + 0.5f);
+    }
+  }
+  return image;
+}
+
+Result<Scaler> make_scaler(OtherFormat format, const AVFrame& frame, AVPixelFormat target) {
+  Scaler scaler(sws_alloc_context());
+  if (!scaler) return no_memory(format);
+  const std::pair<const char*, int> kOptions[] = {
+      {"srcw", frame.width}, {"srch", frame.height}, {"src_format", frame.format},
+      {"dstw", frame.width}, {"dsth", frame.height}, {"dst_format", target},
+      {"sws_flags", SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND}};
+  for (const auto& [option, value] : kOptions) av_opt_set_int(scaler.get(), option, value, 0);
+  if (sws_init_context(scaler.get(), nullptr, nullptr) < 0) {
+    return {Code::kUnimplemented, fmt::format("{}: pixels of format {}", name_of(format),
+                                              av_get_pix_fmt_name(static_cast<AVPixelFormat>(frame.format)))};
+  }
+  return scaler;
+}
+
 Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimits& limits) {
   VLR_RETURN_IF_ERROR(check_size(name_of(format), frame.width, frame.height, limits));
-  const auto source = static_cast<AVPixelFormat>(frame.format);
-  const AVPixFmtDescriptor* description = av_pix_fmt_desc_get(source);
-  if (!description) return {Code::kInternal, fmt::format("{}: FFmpeg names no pixel format", name_of(format))};
-  const bool has_color = description->nb_components >= 3 || (description->flags & AV_PIX_FMT_FLAG_PAL);
-  const bool deep_grey = !has_color && description->comp[0].depth > 8;
-  const bool has_alpha = has_color && (description->flags & AV_PIX_FMT_FLAG_ALPHA) &&
-                         !(description->flags & AV_PIX_FMT_FLAG_PAL);  // grey and alpha: dropped
-  const AVPixelFormat target = deep_grey ? AV_PIX_FMT_GRAY16LE : has_alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
-  const int64_t pixel_bytes = deep_grey ? 2 : has_alpha ? 4 : 3;
-
-  Scaler scaler(sws_getContext(frame.width, frame.height, source, frame.width, frame.height, target,
-                               SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_ACCURATE_RND, nullptr,
-                               nullptr, nullptr));
-  if (!scaler) {
-    return {Code::kUnimplemented,
-            fmt::format("{}: pixels of format {}", name_of(format), description->name)};
+  const AVPixFmtDescriptor* pixels = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
+  if (!pixels) return {Code::kInternal, fmt::format("{}: FFmpeg names no pixel format", name_of(format))};
+  const bool palette = pixels->flags & AV_PIX_FMT_FLAG_PAL;
+  const AVComponentDescriptor& grey = pixels->comp[0];
+  if (!palette && pixels->nb_components <= 2 && (grey.depth == 8 || grey.depth == 16)) {
+    return grey_to_rgb(frame, grey, pixels->flags & AV_PIX_FMT_FLAG_BE);
   }
-  const int* matrix = sws_getCoefficients(frame.colorspace == AVCOL_SPC_UNSPECIFIED ? SWS_CS_ITU601
-                                                                                   : static_cast<int>(frame.colorspace));
-  sws_setColorspaceDetails(scaler.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG ? 1 : 0, matrix, 1, 0,
-                           1 << 16, 1 << 16);
+  const bool planes_of_yuv = pixels->nb_components == 3 && (pixels->flags & AV_PIX_FMT_FLAG_PLANAR) &&
+                             !(pixels->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_BE)) &&
+                             pixels->log2_chroma_w <= 1 && pixels->log2_chroma_h <= 1 && pixels->comp[2].plane == 2;
+  if (planes_of_yuv) return yuv_to_rgb(frame, *pixels);
+  const bool alpha = (pixels->flags & AV_PIX_FMT_FLAG_ALPHA) && !palette;
+  const AVPixelFormat target = alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
+  VLR_ASSIGN_OR_RETURN(const Scaler scaler, make_scaler(format, frame, target));
   // Rows padded to 64 bytes and a margin behind them: swscale writes whole vectors.
-  const int64_t stride = (frame.width * pixel_bytes + 63) / 64 * 64;
-  std::vector<uint8_t> pixels(static_cast<size_t>(stride * frame.height + 64));
-  uint8_t* planes[4] = {pixels.data(), nullptr, nullptr, nullptr};
+  const int64_t stride = (frame.width * int64_t{alpha ? 4 : 3} + 63) / 64 * 64;
+  std::vector<uint8_t> rows(static_cast<size_t>(stride * frame.height + 64));
+  uint8_t* const planes[4] = {rows.data(), nullptr, nullptr, nullptr};
   const int strides[4] = {static_cast<int>(stride), 0, 0, 0};
   if (stride > INT32_MAX || sws_scale(scaler.get(), frame.data, frame.linesize, 0, frame.height, planes, strides) !=
                                 frame.height) {
     return {Code::kInternal, fmt::format("{}: swscale stopped early", name_of(format))};
   }
-
   Image image = make_image(frame.width, frame.height);
   uint8_t* rgb = image.rgb.data();
   for (int64_t y = 0; y < frame.height; ++y) {
-    const uint8_t* in = pixels.data() + y * stride;
-    if (target == AV_PIX_FMT_RGB24) {
+    const uint8_t* in = rows.data() + y * stride;
+    if (!alpha) {
       rgb = std::copy_n(in, 3 * frame.width, rgb);
       continue;
     }
-    for (int64_t x = 0; x < frame.width; ++x, in += pixel_bytes, rgb += 3) {
-      for (int c = 0; c < 3; ++c) {
-        rgb[c] = deep_grey ? grey16_to_8(static_cast<uint32_t>(in[0] | in[1] << 8)) : over_white(in[c], in[3]);
-      }
+    for (int64_t x = 0; x < frame.width; ++x, in += 4, rgb += 3) {
+      for (int c = 0; c < 3; ++c) rgb[c] = over_white(in[c], in[3]);
     }
   }
   return image;
+}
+
+// The tags of a TIFF's first picture that FFmpeg does not follow, or not as Pillow does.
+struct TiffTags {
+  uint32_t compression = 1;
+  uint32_t photometric = 2;
+  uint32_t orientation = 1;
+};
+
+TiffTags read_tiff_tags(Bytes b) {
+  const bool big = b[0] == 'M';
+  const auto field = [&](size_t at, size_t count) {
+    uint32_t v = 0;
+    for (size_t i = 0; i < count && at + count <= b.size(); ++i) v = v << 8 | b[at + (big ? i : count - 1 - i)];
+    return v;
+  };
+  TiffTags tags;
+  const size_t directory = field(4, 4), count = field(directory, 2);
+  for (size_t entry = directory + 2, i = 0; i < count && entry + 12 <= b.size(); ++i, entry += 12) {
+    constexpr uint32_t kShort = 3;
+    if (field(entry + 2, 2) != kShort) continue;
+    const uint32_t value = field(entry + 8, 2);
+    switch (field(entry, 2)) {
+      case 259: tags.compression = value; break;
+      case 262: tags.photometric = value; break;
+      case 274: tags.orientation = value; break;
+      default: break;
+    }
+  }
+  return tags;
+}
+
+// The picture as it is to be seen: orientation 2-4 mirror it, 5-8 swap its sides first.
+Image oriented(const Image& in, uint32_t orientation) {
+  if (orientation < 2 || orientation > 8) return in;
+  const bool swap = orientation >= 5;
+  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+  Image out = make_image(swap ? in.height : in.width, swap ? in.width : in.height);
+  uint8_t* rgb = out.rgb.data();
+  for (int64_t y = 0; y < out.height; ++y) {
+    for (int64_t x = 0; x < out.width; ++x) {
+      const int64_t from_x = flip_x ? out.width - 1 - x : x, from_y = flip_y ? out.height - 1 - y : y;
+      const int64_t at = swap ? from_x * in.width + from_y : from_y * in.width + from_x;
+      rgb = std::copy_n(&in.rgb[static_cast<size_t>(3 * at)], 3, rgb);
+    }
+  }
+  return out;
+}
+
+Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits) {
+  const TiffTags tags = read_tiff_tags(bytes);
+  constexpr uint32_t kOldJpeg = 6, kJpeg = 7, kYcbcr = 6;
+  if (tags.compression == kOldJpeg || tags.compression == kJpeg) {
+    return {Code::kUnimplemented, "tiff: JPEG inside TIFF"};
+  }
+  if (tags.photometric >= kYcbcr) {
+    return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", tags.photometric)};
+  }
+  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, limits));
+  VLR_ASSIGN_OR_RETURN(const Image image, to_rgb(OtherFormat::kTiff, *frame, limits));
+  return oriented(image, tags.orientation);
+}
+
+Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits) {
+  // The name under which a picture or a track is another one's alpha. FFmpeg gives the colours alone.
+  constexpr std::string_view kAlpha = "urn:mpeg:mpegB:cicp:systems:auxiliary:alpha";
+  if (std::search(bytes.begin(), bytes.end(), kAlpha.begin(), kAlpha.end()) != bytes.end()) {
+    return {Code::kUnimplemented, "avif: a picture with transparency"};
+  }
+  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_isobmff(OtherFormat::kAvif, bytes, limits));
+  return to_rgb(OtherFormat::kAvif, *frame, limits);
 }
 
 #endif
@@ -225,20 +393,21 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
 
 Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& limits) {
 #ifdef VLR_WITH_FFMPEG
-  const auto decode = [&]() -> Result<Frame> {
-    switch (format) {
-      case OtherFormat::kTiff: return decode_bare(format, AV_CODEC_ID_TIFF, bytes, limits);
-      case OtherFormat::kJpeg2000: return decode_bare(format, AV_CODEC_ID_JPEG2000, bytes, limits);
-      case OtherFormat::kPnm: {
-        constexpr AVCodecID kCodecs[] = {AV_CODEC_ID_PBM, AV_CODEC_ID_PGM, AV_CODEC_ID_PPM};
-        return decode_bare(format, kCodecs[(bytes[1] - '1') % 3], bytes, limits);
-      }
-      case OtherFormat::kAvif: return decode_isobmff(format, bytes, limits);
-    }
-    return {Code::kInternal, "decode_other: unknown format"};
+  silence_ffmpeg();
+  const auto decode = [&](AVCodecID id) -> Result<Image> {
+    VLR_ASSIGN_OR_RETURN(const Frame frame, decode_bare(format, id, bytes, limits));
+    return to_rgb(format, *frame, limits);
   };
-  VLR_ASSIGN_OR_RETURN(Frame frame, decode());
-  return to_rgb(format, *frame, limits);
+  switch (format) {
+    case OtherFormat::kTiff: return decode_tiff(bytes, limits);
+    case OtherFormat::kAvif: return decode_avif(bytes, limits);
+    case OtherFormat::kJpeg2000: return decode(AV_CODEC_ID_JPEG2000);
+    case OtherFormat::kPnm: {
+      constexpr AVCodecID kCodecs[] = {AV_CODEC_ID_PBM, AV_CODEC_ID_PGM, AV_CODEC_ID_PPM};
+      return decode(kCodecs[(bytes[1] - '1') % 3]);
+    }
+  }
+  return {Code::kInternal, "decode_other: unknown format"};
 #else
   (void)bytes, (void)limits;
   return {Code::kUnimplemented,

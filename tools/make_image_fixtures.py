@@ -342,13 +342,25 @@ def others():
     yield "tiff_palette", save(rgb.quantize(50), "tiff")
     grey16 = picture(17, 13, 1)[..., 0].astype(np.uint16) * 2
     yield "tiff_grey_16", save(Image.fromarray(grey16), "tiff")
-    yield "tiff_big_endian", b"MM\0*" + struct.pack(">IH", 8, 0)
+    yield "tiff_grey_alpha", save(rgba.convert("LA"), "tiff")
+    yield "tiff_second_page_ignored", save(rgb, "tiff", save_all=True, append_images=[rgba])
+    for orientation in range(1, 9):
+        yield f"tiff_orientation_{orientation}", save(rgb, "tiff", tiffinfo={274: orientation})
+    yield "tiff_no_directory", b"MM\0*" + struct.pack(">IH", 8, 0)
     yield "tiff_truncated", save(rgb, "tiff", compression="tiff_lzw")[:60]
     yield "pnm_rgb", save(rgb, "ppm")
     yield "pnm_grey", save(rgb.convert("L"), "ppm")
+    yield "pnm_16", b"P5 3 2 65535\n" + bytes([0, 0, 0, 1, 0, 200, 1, 0, 2, 55, 255, 255])
+    yield "pnm_bilevel_text", b"P1\n3 2\n1 0 1 0 1 0\n"
     yield "pnm_truncated", save(rgb, "ppm")[:-30]
     yield "jpeg2000_lossless", save(rgb, "jpeg2000", irreversible=False)
-    yield "avif_rgb", save(Image.fromarray(picture(40, 32)), "avif", quality=90, subsampling="4:4:4")
+    yield "jpeg2000_rgba", save(rgba, "jpeg2000", irreversible=False)
+    yield "jpeg2000_grey_alpha", save(rgba.convert("LA"), "jpeg2000", irreversible=False)
+    yield "jpeg2000_truncated", save(rgb, "jpeg2000", irreversible=False)[:-20]
+    for subsampling in ("4:4:4", "4:2:0", "4:0:0"):
+        yield f"avif_{subsampling.replace(':', '')}", save(Image.fromarray(picture(40, 32)), "avif", quality=90, subsampling=subsampling)
+    yield "avif_limited_range", save(rgb, "avif", range="limited", subsampling="4:4:4")
+    yield "avif_truncated", save(rgb, "avif")[:-20]
 
 
 def patches(rgb, min_pixels=4 * 1024, max_pixels=1800 * 1024):

@@ -120,6 +120,18 @@ TEST(Image, MessagesSayWhatWasFound) {
   EXPECT_EQ(decode_image(fixture("bmp_16_masks_444").bytes()).error().code(), Code::kUnimplemented);
 }
 
+// Where FFmpeg would give other pixels than the reference, silence would be worse than an error.
+TEST(Image, RefusesWhatItCannotDecodeRight) {
+  if (!kWithFfmpeg) GTEST_SKIP() << "built without FFmpeg";
+  using namespace std::string_literals;
+  const Result<Image> avif = decode_image(as_bytes("\0\0\0\x20" "ftypavif....urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"s));
+  EXPECT_EQ(avif.error().code(), Code::kUnimplemented);
+  EXPECT_EQ(avif.error().message(), "avif: a picture with transparency");
+  const Result<Image> tiff = decode_image(as_bytes("II*\0\x08\0\0\0" "\1\0" "\3\1\3\0\1\0\0\0\7\0\0\0"s));
+  EXPECT_EQ(tiff.error().code(), Code::kUnimplemented);
+  EXPECT_EQ(tiff.error().message(), "tiff: JPEG inside TIFF");
+}
+
 // A file cut anywhere in its first half gives an error, whatever the format, and never pixels.
 TEST(Image, TruncationIsAnError) {
   for (const char* name : {"jpeg_420_17x13", "jpeg_progressive", "jpeg_cmyk", "webp_lossy", "webp_lossless_alpha",
