@@ -30,6 +30,9 @@ Tolerance RmsNorm::tolerance(const Args& a) {
 
 std::span<const Impl<RmsNorm>> RmsNorm::impls() {
   static constexpr Impl<RmsNorm> kImpls[] = {
+#if VLR_WITH_CUDA
+      {"warp_per_row", Device::kCuda, rmsnorm_warp_per_row},
+#endif
       {"simd", Device::kCpu, rmsnorm_simd, nullptr, rmsnorm_simd_workspace},
       {"reference", Device::kCpu, rmsnorm_reference},
   };

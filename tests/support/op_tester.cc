@@ -3,7 +3,54 @@
 #include <algorithm>
 #include <cstdlib>
 
+#if VLR_WITH_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
 namespace vlr::test {
+namespace {
+
+bool has_gpu() {
+#if VLR_WITH_CUDA
+  static const bool found = [] {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  }();
+  return found;
+#else
+  return false;
+#endif
+}
+
+std::byte* allocate(int64_t bytes) {
+#if VLR_WITH_CUDA
+  // Pinned memory has one address on both sides, so that an operand can be given to any implementation.
+  void* pinned = nullptr;
+  if (has_gpu()) return cudaMallocHost(&pinned, static_cast<size_t>(bytes)) == cudaSuccess ? static_cast<std::byte*>(pinned) : nullptr;
+#endif
+  return static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+}
+
+}  // namespace
+
+void Operand::Free::operator()(std::byte* p) const {
+#if VLR_WITH_CUDA
+  if (has_gpu()) {
+    cudaFreeHost(p);
+    return;
+  }
+#endif
+  std::free(p);
+}
+
+Status synchronize(Device device) {
+  if (device == Device::kCpu) return {};
+  if (!has_gpu()) return {Code::kDevice, "no GPU"};
+#if VLR_WITH_CUDA
+  if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) return {Code::kDevice, cudaGetErrorString(e)};
+#endif
+  return {};
+}
 
 Operand::Operand(std::vector<int64_t> dims, DType dtype, bool strided) {
   view_.dtype = dtype;
@@ -18,7 +65,7 @@ Operand::Operand(std::vector<int64_t> dims, DType dtype, bool strided) {
   }
   const int64_t bytes = (stride * dtype_bytes(dtype) + 63) / 64 * 64;
   total_ = bytes + 2 * kGuard;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(total_))));
+  memory_.reset(allocate(total_));
   std::fill_n(memory_.get(), total_, kPattern);
   view_.data = memory_.get() + kGuard;
 }

@@ -49,12 +49,15 @@ class Operand {
   int64_t offset(int64_t i) const;  // of element i, in elements of storage
 
   struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
+    void operator()(std::byte* p) const;
   };
   std::unique_ptr<std::byte[], Free> memory_;
   int64_t total_ = 0;
   Tensor view_;
 };
+
+/// Waits until the device is done, and gives its first error; kDevice without a GPU.
+Status synchronize(Device device);
 
 /// Instruction sets that this machine has and the kernels were compiled for, as Highway's bits.
 std::vector<int64_t> targets();
@@ -73,12 +76,12 @@ const Impl<Op>& implementation(std::string_view name) {
   throw std::invalid_argument("no implementation " + std::string(name));
 }
 
-/// The host implementations to be compared with the reference.
+/// The implementations to be compared with the reference, on any device.
 template <class Op>
 std::vector<const Impl<Op>*> candidates() {
   std::vector<const Impl<Op>*> out;
   for (const Impl<Op>& impl : Op::impls()) {
-    if (impl.device == Device::kCpu && impl.name != "reference") out.push_back(&impl);
+    if (impl.name != "reference") out.push_back(&impl);
   }
   return out;
 }
@@ -129,13 +132,16 @@ class OpTester {
     for (Output& o : outputs_) o.operand->set_bytes(o.before);
     ThreadPool pool(threads);
     Context ctx;
+    ctx.device = impl->device;
     ctx.threads = &pool;
+    if (Status s = synchronize(ctx.device); !s.ok()) return fail(s.message());
     if (Status s = Op::check(args); !s.ok()) return fail("check: " + s.message());
     const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
     Operand scratch({scratch_bytes}, DType::kU8, false);
     ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
     std::memset(scratch.view().data, 0xFF, static_cast<size_t>(scratch_bytes));  // NaN, for most readers
     if (Status s = impl->run(args, ctx); !s.ok()) return fail("run: " + s.message());
+    if (Status s = synchronize(ctx.device); !s.ok()) return fail("after run: " + s.message());
     if (!scratch.intact()) return fail("wrote outside of its workspace");
     for (const auto& o : operands_) {
       if (!o->intact()) return fail("wrote outside of its operands");
@@ -173,10 +179,14 @@ class OpTester {
     return testing::AssertionSuccess();
   }
 
-  /// The same bits on every instruction set and on 1, 2 and 3 threads.
+  /// The same bits on every instruction set and on 1, 2 and 3 threads; on a GPU, on every run.
   testing::AssertionResult same_bits_everywhere(const Args& args) {
     const std::vector<std::byte> want = run(args, 1);
     if (!error_.empty()) return failure() << error_;
+    if (impl_.device == Device::kCuda) {
+      if (run(args) == want && error_.empty()) return testing::AssertionSuccess();
+      return failure() << "a second run differs " << error_;
+    }
     for (int64_t target : targets()) {
       const ScopedTarget scoped(target);
       for (int threads : {1, 2, 3}) {

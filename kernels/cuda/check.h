@@ -1,0 +1,21 @@
+/// CUDA errors as Status.
+#ifndef VLR_KERNELS_CUDA_CHECK_H_
+#define VLR_KERNELS_CUDA_CHECK_H_
+
+#include <cuda_runtime_api.h>
+
+#include <string_view>
+
+#include "vlr/status.h"
+
+namespace vlr::cuda {
+
+/// kOutOfMemory for a failed allocation, kDevice for any other error: "<what>: <CUDA's own words>".
+Status to_status(cudaError_t error, std::string_view what);
+
+}  // namespace vlr::cuda
+
+/// Leaves the function with the error of a runtime call, if it is one.
+#define VLR_CUDA_TRY(call) VLR_RETURN_IF_ERROR(::vlr::cuda::to_status((call), #call))
+
+#endif  // VLR_KERNELS_CUDA_CHECK_H_
