@@ -88,7 +88,7 @@ Status status_of(Step step, const Session& s, Bytes bytes) {
   }
   const size_t at = bytes.size() - s.source.bytes_in_buffer;
   const bool unsupported = s.errors.msg_code == JERR_SOF_UNSUPPORTED || s.errors.msg_code == JERR_BAD_PRECISION ||
-                           s.errors.msg_code == JERR_ARITH_NOTIMPL || s.errors.msg_code == JERR_NOT_COMPILED;
+                           s.errors.msg_code == JERR_NOT_COMPILED;
   const Code code = unsupported                                    ? Code::kUnimplemented
                     : s.errors.msg_code == JERR_OUT_OF_MEMORY      ? Code::kOutOfMemory
                                                                    : Code::kDataLoss;
