@@ -12,7 +12,7 @@ struct Peak {
   const char* target;      ///< the instruction set that both were measured with
 };
 
-/// Measured on all threads of the pool; takes about a second.
+/// Measured on all threads of the pool; takes some seconds.
 Peak measure_peak(ThreadPool& threads);
 
 /// Seconds below which nobody can get: the larger of what the operations and the bytes take.
