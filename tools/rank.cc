@@ -109,7 +109,7 @@ Result<Ranking> RankCommand::collect() const {
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-      add(fmt::format("{}: {}", path, text), {.texts = {std::move(text)}});
+      add(fmt::format("{}: {}", path, text), {.texts = {text}});
     }
   }
   if (request.documents.empty()) return {Code::kInvalidArgument, "nothing to rank: give files, --text or --request"};
