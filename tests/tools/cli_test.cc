@@ -1,0 +1,482 @@
+// The vlr command from outside: what it takes, what it prints where, and with which exit code it
+// ends.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/runtime/safetensors.h"
+#include "tests/support/temp_folder.h"
+
+namespace vlr {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::read_file;
+using ::testing::StartsWith;
+using testing::write_file;
+using Arguments = std::vector<std::string>;
+
+const std::string kModel = VLR_SOURCE_DIR "/demo/model";
+const std::string kDemo = VLR_SOURCE_DIR "/demo";
+const std::string kRequest = VLR_SOURCE_DIR "/demo/request.json";
+constexpr const char* kOneText =
+    R"({"query": {"text": "a star"}, "documents": [{"text": "a sun"}]})";
+
+struct Ran {
+  int code = -1;
+  std::string out, err;
+};
+
+/// Each test has a folder, which is also the command's working directory.
+class Cli : public ::testing::Test {
+ protected:
+  /// Adds --threads 2: the tests run side by side.
+  Ran scoring(std::string_view subcommand, const Arguments& arguments,
+              std::string_view input = "") const {
+    Arguments all = {std::string(subcommand), "-m", kModel, "--threads", "2"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return run(all, input);
+  }
+  Ran run(const Arguments& arguments, std::string_view input = "") const {
+    const auto quoted = [](const std::string& word) {
+      std::string out = "'";
+      for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
+      return out + "'";
+    };
+    write_file(folder_ / "stdin", input);
+    std::string command = "cd " + quoted(folder_.path()) + " && " + quoted(VLR_CLI);
+    for (const std::string& a : arguments) command.append(" ").append(quoted(a));
+    const int status = std::system((command + " <stdin >stdout 2>stderr").c_str());
+    return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            .out = read_file(folder_ / "stdout"),
+            .err = read_file(folder_ / "stderr")};
+  }
+
+  /// Nothing on stdout, the reason on stderr.
+  static void expect_unusable(const Ran& ran, const std::string& reason) {
+    EXPECT_EQ(ran.code, 1) << ran.err;
+    EXPECT_EQ(ran.out, "");
+    EXPECT_THAT(ran.err, AllOf(StartsWith("vlr: "), HasSubstr(reason)));
+  }
+
+  testing::TempFolder folder_;
+};
+using CliScore = Cli;
+using CliRank = Cli;
+using CliEval = Cli;
+using CliInspect = Cli;
+using CliPlan = Cli;
+using CliCheckpoint = Cli;
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> out;
+  for (std::string line; std::getline(in, line);) out.push_back(line);
+  return out;
+}
+
+TEST_F(Cli, UsageErrorsEndWithTwo) {
+  for (const Arguments& wrong : std::vector<Arguments>{{},
+                                                       {"rnak"},
+                                                       {"score"},
+                                                       {"score", "-m", kModel, "--threads", "many"},
+                                                       {"score", "-m", kModel, "--no-such-option"},
+                                                       {"eval", "-m", kModel},
+                                                       {"inspect", "-m", kModel, "--graph", "png"},
+                                                       {"checkpoint"}}) {
+    const Ran ran = run(wrong);
+    EXPECT_EQ(ran.code, 2) << ::testing::PrintToString(wrong);
+    EXPECT_EQ(ran.out, "") << ::testing::PrintToString(wrong);
+    EXPECT_NE(ran.err, "") << ::testing::PrintToString(wrong);
+  }
+}
+
+TEST_F(Cli, HelpAndVersion) {
+  for (const char* name : {"rank", "score", "eval", "plan", "inspect", "checkpoint"}) {
+    EXPECT_THAT(run({"--help"}).out, HasSubstr(name));
+    const Ran ran = run({name, "--help"});
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_THAT(ran.out, HasSubstr("Usage: vlr " + std::string(name)));
+  }
+  EXPECT_EQ(run({"--version"}).out, VLR_VERSION "\n");
+}
+
+TEST_F(CliScore, FileAndStandardInputGiveWhatTheReferenceGave) {
+  const Ran file = scoring("score", {"--request", kRequest});
+  ASSERT_EQ(file.code, 0) << file.err;
+  const Ran input = scoring("score", {"--media-root", kDemo}, read_file(kRequest));
+  ASSERT_EQ(input.code, 0) << input.err;
+  const json out = json::parse(file.out),
+             expected = json::parse(read_file(kDemo + "/expected.json"));
+  EXPECT_EQ(out["results"], json::parse(input.out)["results"]);
+  EXPECT_EQ(out["device"], "cpu");
+  EXPECT_EQ(out["dtype"], "f32");
+  EXPECT_EQ(out["quant"], "none");
+  ASSERT_EQ(out["results"].size(), 10u);
+  for (size_t i = 0; i < 10; ++i) {
+    const json& r = out["results"][i];
+    EXPECT_EQ(r["index"], i);
+    EXPECT_EQ(r["status"], "ok");
+    EXPECT_EQ(r["truncated"], false);
+    const auto log_odds = r["log_odds"].get<double>();
+    EXPECT_NEAR(log_odds, expected["log_odds"][i].get<double>(), 2e-3);
+    EXPECT_NEAR(r["score"].get<double>(), 1 / (1 + std::exp(-log_odds)), 1e-6);
+  }
+  EXPECT_GT(out["usage"]["shared_prefix_tokens"], 0);
+  EXPECT_GT(out["usage"]["image_tokens"], 0);
+  EXPECT_GT(out["usage"]["seconds"]["total"], 0);
+}
+
+TEST_F(CliScore, OptionsThatMustNotChangeAScore) {
+  const json plain = json::parse(scoring("score", {"-r", kRequest}).out)["results"];
+  const Ran alone = run({"score", "-m", kModel, "-r", kRequest, "--no-share-prefix",
+                         "--batch-tokens", "1", "--threads", "1"});
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  EXPECT_EQ(json::parse(alone.out)["results"], plain);
+  EXPECT_EQ(json::parse(alone.out)["usage"]["shared_prefix_tokens"], 0);
+}
+
+TEST_F(CliScore, ImplementationsByName) {
+  const json plain = json::parse(scoring("score", {}, kOneText).out)["results"][0];
+  const Ran ran =
+      scoring("score", {"--impl", "linear=reference", "--impl", "attention=reference"}, kOneText);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const json reference = json::parse(ran.out)["results"][0];
+  EXPECT_NEAR(reference["log_odds"].get<double>(), plain["log_odds"].get<double>(), 1e-4);
+  EXPECT_NE(reference["log_odds"], plain["log_odds"]);  // f64 sums round differently
+  expect_unusable(scoring("score", {"--impl", "linear"}, kOneText), "op=name");
+}
+
+TEST_F(CliScore, JsonLinesWithABadLine) {
+  const std::string other =
+      R"({"query": {"text": "a game"}, "documents": [{"text": "chess"}, {"txt": "chess"}]})";
+  const json first = json::parse(scoring("score", {}, kOneText).out)["results"];
+  const json third = json::parse(scoring("score", {}, other).out)["results"];
+  for (const std::string bad : {R"({"query": )", R"({"query": {"text": "no documents"}})"}) {
+    const Ran ran =
+        scoring("score", {}, std::string(kOneText) + "\n" + bad + "\n\n" + other + "\n");
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    const std::vector<std::string> lines = lines_of(ran.out);
+    ASSERT_EQ(lines.size(), 3u);
+    EXPECT_EQ(json::parse(lines[0])["results"], first);
+    EXPECT_NE(json::parse(lines[1])["error"].get<std::string>(), "");
+    EXPECT_EQ(json::parse(lines[2])["results"], third);
+    // It may as well be the first one.
+    const std::vector<std::string> moved =
+        lines_of(scoring("score", {}, bad + "\n" + kOneText + "\n").out);
+    ASSERT_EQ(moved.size(), 2u);
+    EXPECT_TRUE(json::parse(moved[0]).contains("error"));
+    EXPECT_EQ(json::parse(moved[1])["results"], first);
+  }
+}
+
+TEST_F(CliScore, OneBadDocumentCostsOneDocument) {
+  const Ran ran = scoring(
+      "score", {},
+      R"({"query": {"text": "a star"}, "documents": [{"image": "none.png"}, {"text": "a sun"}, {}, 7]})");
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const json results = json::parse(ran.out)["results"];
+  ASSERT_EQ(results.size(), 4u);
+  EXPECT_EQ(results[0]["status"], "bad_media");
+  EXPECT_THAT(results[0]["message"].get<std::string>(), HasSubstr("none.png"));
+  EXPECT_FALSE(results[0].contains("log_odds"));
+  EXPECT_EQ(results[1]["log_odds"],
+            json::parse(scoring("score", {}, kOneText).out)["results"][0]["log_odds"]);
+  EXPECT_EQ(results[2]["status"], "empty");
+  EXPECT_TRUE(results[2].contains("log_odds"));
+  EXPECT_EQ(results[3]["status"], "invalid");
+}
+
+TEST_F(CliScore, UnusableRequestsPrintNothingAndEndWithOne) {
+  expect_unusable(scoring("score", {"-r", "missing.json"}), "missing.json");
+  expect_unusable(scoring("score", {}), "standard input: not JSON");
+  expect_unusable(scoring("score", {}, "[]"), "must be an object");
+  expect_unusable(scoring("score", {}, R"({"query": {"text": "x"}})"), "documents");
+  expect_unusable(scoring("score", {}, R"({"documents": []})"), "no query");
+  expect_unusable(
+      scoring("score", {}, "{\"query\": {},\n \"documents\": [\n  {\"text\": \"x\"}\n }"),
+      "not JSON");
+  expect_unusable(scoring("score", {}, "{\"query\": 1}\n{\"query\": 2}\n"), "line 1");
+  expect_unusable(run({"score", "-m", folder_.path()}, kOneText), "config.json");
+  expect_unusable(scoring("score", {"--device", "abacus"}, kOneText), "abacus");
+  expect_unusable(scoring("score", {"--max-length", "0"}, kOneText), "max_length");
+}
+
+TEST_F(CliScore, ExplainShowsThePairAsTheModelSeesIt) {
+  const Ran ran = scoring("score", {"-r", kRequest, "--explain"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const json results = json::parse(ran.out)["results"];
+  ASSERT_EQ(results.size(), 10u);
+  for (const json& r : results) {
+    const json& x = r["explain"];
+    EXPECT_THAT(x["prompt"].get<std::string>(),
+                AllOf(StartsWith("<|im_start|>system\n"),
+                      HasSubstr("<Query>:a shining star\n<Document>:")));
+    EXPECT_EQ(x["token_ids"].size(), r["num_tokens"]);
+    ASSERT_EQ(x["position_ids"].size(), 3u);
+    for (const json& axis : x["position_ids"]) EXPECT_EQ(axis.size(), r["num_tokens"]);
+    EXPECT_EQ(x["num_tokens_before_truncation"], r["num_tokens"]);
+    EXPECT_EQ(x["prefix_tokens"], results[0]["explain"]["prefix_tokens"]);
+    EXPECT_EQ(x["video_grid_thw"], json::array());
+  }
+  EXPECT_EQ(results[0]["explain"]["image_grid_thw"], json::array());
+  EXPECT_EQ(results[4]["explain"]["image_grid_thw"].size(), 1u);  // documents/star.png
+}
+
+TEST_F(CliScore, DumpKeepsValues) {
+  const Ran ran = scoring("score", {"-r", kRequest, "--dump", "/log_odds", "--dump",
+                                    "layers.0.mlp.residual", "--dump-to", "kept.safetensors"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const auto file = SafetensorsFile::open(folder_ / "kept.safetensors");
+  ASSERT_TRUE(file) << file.error().message();
+  const StoredTensors& kept = file->tensors();
+  ASSERT_EQ(kept.size(), 3u);  // the prefix pass has no log-odds
+  EXPECT_EQ(describe(static_cast<const StoredShape&>(kept.at("text.0/log_odds"))), "f32[10]");
+  EXPECT_EQ(kept.at("prefix.0/layers.0.mlp.residual").shape[1], 256);
+  EXPECT_EQ(kept.at("text.0/layers.0.mlp.residual").shape[1], 256);
+  std::vector<float> dumped(10), printed;
+  std::memcpy(dumped.data(), kept.at("text.0/log_odds").data, 40);
+  const json out = json::parse(ran.out);
+  for (const json& r : out["results"]) printed.push_back(r["log_odds"].get<float>());
+  EXPECT_THAT(dumped,
+              ::testing::UnorderedElementsAreArray(printed));  // a batch is sorted by length
+
+  ASSERT_EQ(scoring("score", {"--dump", "log_odds", "--dump-to", "lines.safetensors"},
+                    std::string(kOneText) + "\n" + kOneText)
+                .code,
+            0);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "lines.safetensors"));
+  expect_unusable(scoring("score", {"--dump", "no such value"}, kOneText), "--dump");
+}
+
+TEST_F(CliScore, TimesGoToStandardError) {
+  const Ran ran = scoring("score", {"--times"}, kOneText);
+  EXPECT_EQ(json::parse(ran.out)["results"].size(), 1u);
+  EXPECT_THAT(ran.err,
+              AllOf(HasSubstr("text linear"), HasSubstr("text attention"), HasSubstr("ms")));
+}
+
+/// The lines of a ranking that hold a document, best first.
+std::vector<std::string> rows_of(const std::string& table) {
+  std::vector<std::string> out;
+  for (const std::string& line : lines_of(table)) {
+    if (line.find("█") != std::string::npos || line.find("·") != std::string::npos)
+      out.push_back(line);
+  }
+  return out;
+}
+
+TEST_F(CliRank, PrintsARequestBestFirst) {
+  const Ran ran = scoring("rank", {"--request", kRequest});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, StartsWith("query: a shining star\n"));
+  const json request = json::parse(read_file(kRequest)),
+             expected = json::parse(read_file(kDemo + "/expected.json"));
+  const std::vector<std::string> rows = rows_of(ran.out);
+  ASSERT_EQ(rows.size(), 10u);
+  for (size_t i = 0; i < 10; ++i) {
+    const json& document = request["documents"][expected["order"][i].get<size_t>()];
+    const auto shown = document.value("text", document.value("image", "")).substr(0, 40);
+    EXPECT_THAT(rows[i],
+                AllOf(StartsWith((i < 9 ? "  " : " ") + std::to_string(i + 1)), HasSubstr(shown)));
+  }
+  EXPECT_EQ(scoring("rank", {"--request", "-", "--media-root", kDemo}, read_file(kRequest)).code,
+            0);
+  const std::vector<std::string> top =
+      rows_of(scoring("rank", {"--request", kRequest, "--top", "3"}).out);
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[2], rows[2]);
+}
+
+TEST_F(CliRank, FilesTextsAndLines) {
+  write_file(folder_ / "moon.txt", "The moon at night.\n");
+  std::filesystem::copy(kDemo + "/documents/star.png", folder_ / "star.png");
+  // What follows the value of --text is a file again.
+  const Ran files =
+      scoring("rank", {"-q", "a star", "--text", "a star in the sky", "star.png", "moon.txt"});
+  ASSERT_EQ(files.code, 0) << files.err;
+  EXPECT_EQ(rows_of(files.out).size(), 3u);
+  EXPECT_THAT(files.out, AllOf(HasSubstr("a star in the sky\n"), HasSubstr("star.png\n"),
+                               HasSubstr("moon.txt: The moon at night.\n")));
+  const Ran scored = scoring(
+      "score", {}, R"({"query": {"text": "a star"}, "documents": [{"image": "star.png"}]})");
+  EXPECT_THAT(files.out, HasSubstr(json::parse(scored.out)["results"][0]["num_tokens"].dump() +
+                                   "  star.png\n"));
+
+  const Ran lines =
+      scoring("rank", {"-q", "a star", "-"},
+              "{\"text\": \"a star in the sky\"}\n\n{\"txt\": 1}\n{\"text\":\n{}, {}\n");
+  ASSERT_EQ(lines.code, 0) << lines.err;
+  EXPECT_EQ(rows_of(lines.out).size(), 1u);
+  EXPECT_THAT(lines.out, AllOf(HasSubstr("invalid"), HasSubstr("key 'txt'"),
+                               HasSubstr("line 4 of standard input is no JSON"),
+                               HasSubstr("line 5 of standard input is not one document")));
+  const Ran images = scoring("rank", {"--query-image", "star.png", "moon.txt"});
+  ASSERT_EQ(images.code, 0) << images.err;
+  EXPECT_EQ(rows_of(images.out).size(), 1u);
+}
+
+TEST_F(CliRank, ABadDocumentIsShownLast) {
+  write_file(folder_ / "broken.png", "not a picture");
+  const Ran ran = scoring("rank", {"-q", "a star", "broken.png", "--text", "a sun"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_LT(ran.out.find("a sun"), ran.out.find("bad_media"));
+  EXPECT_LT(ran.out.find("bad_media"), ran.out.find("broken.png"));
+}
+
+TEST_F(CliRank, SaysWhatIsMissing) {
+  expect_unusable(scoring("rank", {"-q", "a star", "missing.png"}), "missing.png: no such file");
+  expect_unusable(scoring("rank", {"--text", "a star"}), "no query");
+  expect_unusable(scoring("rank", {"-q", "a star"}), "nothing to rank");
+  expect_unusable(scoring("rank", {"--request", "-"}, std::string(kOneText) + "\n" + kOneText),
+                  "several requests");
+}
+
+TEST_F(CliEval, ReportsQualityAndDistance) {
+  const std::vector<std::string> lines = lines_of(read_file(kDemo + "/eval/passages.jsonl"));
+  write_file(folder_ / "few.jsonl", lines[0] + "\n" + lines[1] + "\n");
+  // Two documents whose expected log-odds are off by 1 and whose order is wrong; one that cannot be
+  // read.
+  const json scored = json::parse(
+      scoring("score", {},
+              R"({"query": {"text": "q"}, "documents": [{"text": "a"}, {"text": "b"}]})")
+          .out)["results"];
+  const double a = scored[0]["log_odds"].get<double>(), b = scored[1]["log_odds"].get<double>();
+  const json wrong = {{"query", {{"text", "q"}}},
+                      {"documents", {{{"text", "a"}}, {{"text", "b"}}, {{"image", "none.png"}}}},
+                      {"relevant", a > b ? 1 : 0},
+                      {"log_odds", {b, a, 0}}};
+  write_file(folder_ / "wrong.jsonl", wrong.dump());
+  const Ran ran = scoring("eval", {"few.jsonl", "wrong.jsonl", "--json", "table.json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("few.jsonl"), HasSubstr("wrong.jsonl"), HasSubstr("\nall")));
+  EXPECT_THAT(ran.err, HasSubstr("wrong.jsonl: request 0, document 2: "));
+  const json table = json::parse(read_file(folder_ / "table.json"));
+  ASSERT_EQ(table["files"].size(), 3u);
+  const json& few = table["files"][0];
+  EXPECT_EQ(few["requests"], 2);
+  EXPECT_EQ(few["pairs"], 20);
+  EXPECT_EQ(few["failed"], 0);
+  EXPECT_LT(few["max_distance"], 2e-3);
+  EXPECT_GT(few["max_distance"], 0);  // f32 and six decimals
+  EXPECT_EQ(few["top1_changes"], 0);
+  EXPECT_GT(few["pairs_per_second"], 0);
+  const json& other = table["files"][1];
+  EXPECT_EQ(other["failed"], 1);
+  EXPECT_NEAR(other["max_distance"].get<double>(), std::fabs(a - b), 1e-6);
+  EXPECT_EQ(other["top1"], 0);
+  EXPECT_EQ(other["mrr"], 0.5);
+  EXPECT_NEAR(other["ndcg"].get<double>(), 1 / std::log2(3), 1e-9);
+  EXPECT_EQ(other["top1_changes"], 1);
+  EXPECT_EQ(table["files"][2]["pairs"], 23);
+}
+
+TEST_F(CliEval, PicturesAreInTheFoldersMedia) {
+  const std::string line = lines_of(read_file(kDemo + "/eval/shapes.jsonl"))[0];
+  write_file(folder_ / "shapes.jsonl", line);
+  const auto failed = [&](const Arguments& arguments) {
+    EXPECT_EQ(scoring("eval", arguments).code, 0);
+    return json::parse(read_file(folder_ / "table.json"))["files"][0]["failed"];
+  };
+  EXPECT_EQ(failed({"shapes.jsonl", "--json", "table.json"}), 6);
+  EXPECT_EQ(failed({"shapes.jsonl", "--json", "table.json", "--media-root", kDemo + "/eval/media"}),
+            0);
+  std::filesystem::copy(kDemo + "/eval/media", folder_ / "media");
+  EXPECT_EQ(failed({"shapes.jsonl", "--json", "table.json"}), 0);
+}
+
+TEST_F(CliEval, ReadsEverythingBeforeItStarts) {
+  expect_unusable(scoring("eval", {kDemo + "/eval/passages.jsonl", "missing.jsonl"}),
+                  "missing.jsonl");
+  write_file(folder_ / "bad.jsonl", std::string(kOneText) + "\n{\"query\": 1}\n");
+  expect_unusable(scoring("eval", {"bad.jsonl"}), "bad.jsonl: request 1");
+}
+
+TEST_F(CliInspect, TensorsAsTextAndAsJson) {
+  const Ran brief = run({"inspect", "-m", kModel});
+  ASSERT_EQ(brief.code, 0) << brief.err;
+  EXPECT_THAT(brief.out,
+              AllOf(HasSubstr("6 layers, hidden 256"), HasSubstr("DeepStack after blocks 1, 2, 3"),
+                    Not(HasSubstr("missing"))));
+  const json all = json::parse(run({"inspect", "-m", kModel, "--json"}).out);
+  EXPECT_THAT(brief.out, HasSubstr(std::to_string(all["tensors"].size()) + " tensors"));
+  for (const char* list : {"missing", "wrong_shape", "ambiguous", "unexpected"})
+    EXPECT_THAT(all[list], IsEmpty());
+  const std::string text = run({"inspect", "-m", kModel, "--tensors"}).out;
+  int64_t bytes = 0;
+  for (const json& t : all["tensors"]) {
+    EXPECT_THAT(text, HasSubstr(t["name"].get<std::string>() + " "));
+    bytes += t["bytes"].get<int64_t>();
+  }
+  EXPECT_EQ(all["bytes"], bytes);
+  EXPECT_EQ(all["parameters"], bytes / 2);  // bf16
+  expect_unusable(run({"inspect", "-m", folder_.path()}), "config.json");
+}
+
+TEST_F(CliInspect, GraphsOfEveryPass) {
+  const std::map<std::string, std::string> last_node = {{"score", "score_head"},
+                                                        {"prefix", "layers.5.store_prefix"},
+                                                        {"vision", "merger.linear_fc2"}};
+  for (const auto& [pass, node] : last_node) {
+    SCOPED_TRACE(pass);
+    const auto graph = [&, pass = pass](const char* form) {
+      const Ran ran = run({"inspect", "-m", kModel, "--pass", pass, "--graph", form});
+      EXPECT_EQ(ran.code, 0) << ran.err;
+      return ran.out;
+    };
+    const json g = json::parse(graph("json"));
+    EXPECT_EQ(g["nodes"].back()["name"], node);
+    const std::vector<std::string> text = lines_of(graph("text"));
+    EXPECT_EQ(text.size(), g["nodes"].size());
+    EXPECT_THAT(text.back(), StartsWith(node + " "));
+    EXPECT_THAT(graph("dot"), AllOf(StartsWith("digraph"), HasSubstr(node)));
+  }
+}
+
+TEST_F(CliPlan, PartsAddUp) {
+  const Ran ran = run({"plan", "-m", kModel, "--images", "1", "--patches", "64"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  double sum = 0, total = 0;
+  for (const std::string& line : lines_of(ran.out)) {
+    const double megabytes = std::stod(line.substr(line.size() - 16));
+    (line.starts_with("total") ? total : sum) += megabytes;
+  }
+  EXPECT_GT(total, 27);  // the weights
+  EXPECT_NEAR(sum, total, 0.5);
+  EXPECT_THAT(ran.out, HasSubstr("vision features"));
+  expect_unusable(run({"plan", "-m", kModel, "--documents", "0"}), "at least one document");
+}
+
+TEST_F(CliCheckpoint, MadeAndUsed) {
+  const Ran made =
+      run({"checkpoint", "make", "a", "--out", "a", "--tokenizer", kModel + "/tokenizer.json"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(made.out, "");
+  for (const char* name : {"config.json", "tokenizer.json", "model.safetensors.index.json"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder_ / ("a/" + std::string(name)))) << name;
+  }
+  const Ran inspected = run({"inspect", "-m", "a"});
+  EXPECT_EQ(inspected.code, 0) << inspected.out;
+  const Ran ran = run({"score", "-m", "a", "--threads", "2"}, kOneText);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(json::parse(ran.out)["model"], "a");
+  EXPECT_EQ(json::parse(ran.out)["results"][0]["status"], "ok");
+  expect_unusable(run({"checkpoint", "make", "9b", "--out", "9b"}), "9b");
+
+  std::filesystem::remove(folder_ / "a/model.safetensors.index.json");
+  expect_unusable(run({"score", "-m", "a"}, kOneText), "safetensors");
+}
+
+}  // namespace
+}  // namespace vlr
