@@ -16,7 +16,7 @@ struct Header {
   int bits = 0;
   uint32_t compression = kRaw;
   uint32_t num_colors = 0;
-  size_t color_bytes = 4;          // of a palette entry: B, G, R and, but for OS/2 headers, a filler
+  size_t color_bytes = 4;  // of a palette entry: B, G, R and, but for OS/2 headers, a filler
   std::array<uint32_t, 4> mask{};  // R, G, B, alpha
   size_t palette_at = 0;           // also where pixels start in a file that does not say it
   size_t pixels_at = 0;
@@ -61,13 +61,20 @@ Result<Header> read_header(Bytes bytes) {
     }
   }
   switch (h.bits) {
-    case 1: case 4: case 8:
-      if (h.compression == kBitfields) return {Code::kUnimplemented, "bmp: colour masks on a palette"};
+    case 1:
+    case 4:
+    case 8:
+      if (h.compression == kBitfields)
+        return {Code::kUnimplemented, "bmp: colour masks on a palette"};
       if (h.num_colors == 0) h.num_colors = 1u << h.bits;
       if (h.pixels_at == h.palette_at) h.pixels_at += h.color_bytes * h.num_colors;
       break;
-    case 16: case 24: case 32: break;
-    default: return {Code::kUnimplemented, fmt::format("bmp: {} bits a pixel", h.bits)};
+    case 16:
+    case 24:
+    case 32:
+      break;
+    default:
+      return {Code::kUnimplemented, fmt::format("bmp: {} bits a pixel", h.bits)};
   }
   if (h.compression > kBitfields) {
     return {Code::kUnimplemented, fmt::format("bmp: compression {}", h.compression)};
@@ -78,8 +85,8 @@ Result<Header> read_header(Bytes bytes) {
   return h;
 }
 
-// What a pixel index means. A palette that is a ramp of grey makes the reference reread the pixels as
-// grey bytes, or as bits when it has two entries, whatever the header says about bits.
+// What a pixel index means. A palette that is a ramp of grey makes the reference reread the pixels
+// as grey bytes, or as bits when it has two entries, whatever the header says about bits.
 struct Colors {
   Palette palette;
   int index_bits = 8;
@@ -116,7 +123,8 @@ Result<Colors> read_colors(const Header& h, Bytes bytes, size_t* end) {
   return colors;
 }
 
-// Run lengths -> one index a pixel, bottom row first (or top, with top_down). Short of pixels is an error.
+// Run lengths -> one index a pixel, bottom row first (or top, with top_down). Short of pixels is an
+// error.
 Status expand_runs(const Header& h, Bytes bytes, std::vector<uint8_t>& out) {
   const bool nibbles = h.compression == kRle4;
   const auto width = static_cast<size_t>(h.width);
@@ -131,7 +139,8 @@ Status expand_runs(const Header& h, Bytes bytes, std::vector<uint8_t>& out) {
     if (count > 0) {  // a run, cut at the end of the row; nibbles alternate
       count = std::min(count, width - std::min(x, width));
       for (size_t i = 0; i < count; ++i) {
-        out.push_back(!nibbles ? value : static_cast<uint8_t>(i % 2 == 0 ? value >> 4 : value & 15));
+        out.push_back(!nibbles ? value
+                               : static_cast<uint8_t>(i % 2 == 0 ? value >> 4 : value & 15));
       }
       x += count;
     } else if (value == 0) {  // end of row
@@ -160,7 +169,8 @@ Status expand_runs(const Header& h, Bytes bytes, std::vector<uint8_t>& out) {
     }
   }
   if (out.size() < wanted) {
-    return {Code::kDataLoss, fmt::format("bmp: the run lengths give {} of {} pixels", out.size(), wanted)};
+    return {Code::kDataLoss,
+            fmt::format("bmp: the run lengths give {} of {} pixels", out.size(), wanted)};
   }
   return {};
 }
@@ -180,9 +190,11 @@ constexpr Order kOrders32[] = {
     {{0xff000000, 0xff00, 0xff, 0xff0000}, {3, 1, 0, 2}},
     {{0, 0, 0, 0}, {2, 1, 0, 3}},
 };
-constexpr std::array<uint32_t, 4> kMask565 = {0xf800, 0x7e0, 0x1f, 0}, kMask555 = {0x7c00, 0x3e0, 0x1f, 0};
+constexpr std::array<uint32_t, 4> kMask565 = {0xf800, 0x7e0, 0x1f, 0},
+                                  kMask555 = {0x7c00, 0x3e0, 0x1f, 0};
 
-void row_of_bytes(const uint8_t* in, size_t width, size_t pixel_bytes, const Order& order, uint8_t* rgb) {
+void row_of_bytes(const uint8_t* in, size_t width, size_t pixel_bytes, const Order& order,
+                  uint8_t* rgb) {
   for (size_t x = 0; x < width; ++x, in += pixel_bytes, rgb += 3) {
     const uint32_t alpha = order.at[3] < 0 ? 255 : in[order.at[3]];
     for (size_t c = 0; c < 3; ++c) rgb[c] = over_white(in[order.at[c]], alpha);
@@ -199,11 +211,13 @@ void row_of_words(const uint8_t* in, size_t width, bool six_bit_green, uint8_t* 
   }
 }
 
-void row_of_indices(const uint8_t* in, size_t width, int bits, const Palette& palette, uint8_t* rgb) {
+void row_of_indices(const uint8_t* in, size_t width, int bits, const Palette& palette,
+                    uint8_t* rgb) {
   const int per_byte = 8 / bits;
   for (size_t x = 0; x < width; ++x, rgb += 3) {
     const int shift = 8 - bits * (1 + static_cast<int>(x) % per_byte);
-    const auto index = static_cast<uint8_t>(in[x / static_cast<size_t>(per_byte)] >> shift & ((1 << bits) - 1));
+    const auto index =
+        static_cast<uint8_t>(in[x / static_cast<size_t>(per_byte)] >> shift & ((1 << bits) - 1));
     std::copy_n(palette[index].data(), 3, rgb);
   }
 }
@@ -231,8 +245,9 @@ Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits) {
                        : h.bits == 24 ? rgb_mask == order.mask
                                       : rgb_mask == kMask565 || rgb_mask == kMask555;
     if (!known) {
-      return {Code::kUnimplemented, fmt::format("bmp: colour masks {:x} {:x} {:x} {:x} of {}-bit pixels",
-                                                h.mask[0], h.mask[1], h.mask[2], h.mask[3], h.bits)};
+      return {Code::kUnimplemented,
+              fmt::format("bmp: colour masks {:x} {:x} {:x} {:x} of {}-bit pixels", h.mask[0],
+                          h.mask[1], h.mask[2], h.mask[3], h.bits)};
     }
     if (h.bits == 32) order = *found;
     six_bit_green = rgb_mask == kMask565;
@@ -242,9 +257,11 @@ Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits) {
   std::vector<uint8_t> indices;
   Bytes pixels;
   size_t stride = (width * static_cast<size_t>(h.bits) + 31) / 32 * 4;
-  size_t row_bytes = (width * static_cast<size_t>(h.bits <= 8 ? colors.index_bits : h.bits) + 7) / 8;
+  size_t row_bytes =
+      (width * static_cast<size_t>(h.bits <= 8 ? colors.index_bits : h.bits) + 7) / 8;
   if (h.compression == kRle8 || h.compression == kRle4) {
-    if (colors.two_levels) return {Code::kUnimplemented, "bmp: run lengths of a black and white picture"};
+    if (colors.two_levels)
+      return {Code::kUnimplemented, "bmp: run lengths of a black and white picture"};
     VLR_RETURN_IF_ERROR(expand_runs(h, bytes, indices));
     pixels = indices;
     colors.index_bits = 8;
@@ -252,7 +269,8 @@ Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits) {
   } else {
     pixels = bytes.subspan(std::min(bytes.size(), h.pixels_at));
     if (row_bytes > stride) {
-      return {Code::kDataLoss, fmt::format("bmp: rows of {} bytes, {} are needed", stride, row_bytes)};
+      return {Code::kDataLoss,
+              fmt::format("bmp: rows of {} bytes, {} are needed", stride, row_bytes)};
     }
     if (pixels.size() < row_bytes || (pixels.size() - row_bytes) / stride < height - 1) {
       return truncated("the pixels", bytes);
@@ -263,9 +281,12 @@ Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits) {
   for (size_t y = 0; y < height; ++y) {
     const uint8_t* in = pixels.data() + y * stride;
     uint8_t* rgb = image.rgb.data() + (h.top_down ? y : height - 1 - y) * width * 3;
-    if (h.bits <= 8) row_of_indices(in, width, colors.index_bits, colors.palette, rgb);
-    else if (h.bits == 16) row_of_words(in, width, six_bit_green, rgb);
-    else row_of_bytes(in, width, static_cast<size_t>(h.bits) / 8, order, rgb);
+    if (h.bits <= 8)
+      row_of_indices(in, width, colors.index_bits, colors.palette, rgb);
+    else if (h.bits == 16)
+      row_of_words(in, width, six_bit_green, rgb);
+    else
+      row_of_bytes(in, width, static_cast<size_t>(h.bits) / 8, order, rgb);
   }
   return image;
 }

@@ -28,19 +28,23 @@ enum class OtherFormat { kTiff, kAvif, kJpeg2000, kPnm };
 Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& limits);
 
 /// Sides of at least 1 and no more pixels than allowed.
-Status check_size(std::string_view format, int64_t width, int64_t height, const DecodeLimits& limits);
+Status check_size(std::string_view format, int64_t width, int64_t height,
+                  const DecodeLimits& limits);
 
 /// A picture of zeros.
 Image make_image(int64_t width, int64_t height);
 
-/// One colour value over white: 255 * (1 - alpha) + value * alpha, rounded as Pillow's paste() does.
+/// One colour value over white: 255 * (1 - alpha) + value * alpha, rounded as Pillow's paste()
+/// does.
 constexpr uint8_t over_white(uint32_t value, uint32_t alpha) {
   const uint32_t t = 255 * (255 - alpha) + value * alpha + 128;
   return static_cast<uint8_t>(((t >> 8) + t) >> 8);
 }
 
 /// A 16-bit grey sample as 8 bits: Pillow saturates where others shift.
-constexpr uint8_t grey16_to_8(uint32_t value) { return static_cast<uint8_t>(std::min(value, 255u)); }
+constexpr uint8_t grey16_to_8(uint32_t value) {
+  return static_cast<uint8_t>(std::min(value, 255u));
+}
 
 /// 256 colours. Entries that a file leaves out stay black, as in Pillow.
 class Palette {

@@ -39,9 +39,10 @@ class Reader {
   bool ok_ = true;
 };
 
-// A table of 2, 4, ... 256 colours whose size stands in the low bits of `flags`. A table whose entries are
-// just their own indices counts as none, as in Pillow: the picture then is grey, indices beyond the table
-// included, or has the colours of the screen's table when it is the frame's that counts as none.
+// A table of 2, 4, ... 256 colours whose size stands in the low bits of `flags`. A table whose
+// entries are just their own indices counts as none, as in Pillow: the picture then is grey,
+// indices beyond the table included, or has the colours of the screen's table when it is the
+// frame's that counts as none.
 std::optional<Palette> read_palette(Reader& in, int flags) {
   const size_t count = size_t{2} << (flags & 7);
   const Bytes colors = in.take(3 * count);
@@ -90,7 +91,8 @@ constexpr int kMaxCodeBits = 12;
 // LZW: fills `out`, or says after how many values the codes end or make no sense.
 Status inflate_lzw(Reader& in, int min_bits, std::span<uint8_t> out) {
   if (min_bits > kMaxCodeBits - 1) {
-    return {Code::kDataLoss, fmt::format("gif: code size {}, expected at most {}", min_bits, kMaxCodeBits - 1)};
+    return {Code::kDataLoss,
+            fmt::format("gif: code size {}, expected at most {}", min_bits, kMaxCodeBits - 1)};
   }
   constexpr int kTable = 1 << kMaxCodeBits;
   const int clear = 1 << min_bits, end = clear + 1;
@@ -104,25 +106,28 @@ Status inflate_lzw(Reader& in, int min_bits, std::span<uint8_t> out) {
   while (filled < out.size()) {
     const int code = codes.next(width);
     if (code < 0 || code == end) {
-      return {Code::kDataLoss, fmt::format("gif: truncated: {} of {} pixels before byte {}", filled, out.size(),
-                                           in.position())};
+      return {Code::kDataLoss, fmt::format("gif: truncated: {} of {} pixels before byte {}", filled,
+                                           out.size(), in.position())};
     }
     if (code == clear) {
       width = min_bits + 1, next = clear + 2, previous = -1;
       continue;
     }
     if (previous < 0 ? code > clear : code > next) {
-      return {Code::kDataLoss, fmt::format("gif: code {} before byte {} is not in use", code, in.position())};
+      return {Code::kDataLoss,
+              fmt::format("gif: code {} before byte {} is not in use", code, in.position())};
     }
     size_t depth = 0;
     int rest = code;
-    if (code == next) {  // the string that this very code completes: the previous one and its first value
+    if (code ==
+        next) {  // the string that this very code completes: the previous one and its first value
       stack[depth++] = first;
       rest = previous;
     }
     while (rest >= clear) {
       if (rest >= kTable || depth + 1 >= stack.size()) {
-        return {Code::kDataLoss, fmt::format("gif: code {} before byte {} is not in use", code, in.position())};
+        return {Code::kDataLoss,
+                fmt::format("gif: code {} before byte {} is not in use", code, in.position())};
       }
       stack[depth++] = last[static_cast<size_t>(rest)];
       rest = prefix[static_cast<size_t>(rest)];
@@ -141,7 +146,8 @@ Status inflate_lzw(Reader& in, int min_bits, std::span<uint8_t> out) {
   return {};
 }
 
-// The row of the picture that each row of the file is. Interlaced: rows 0, 8, ... then 4, 12, ... 2, 6, ... 1, 3, ...
+// The row of the picture that each row of the file is. Interlaced: rows 0, 8, ... then 4, 12, ...
+// 2, 6, ... 1, 3, ...
 std::vector<int64_t> row_order(int64_t height, bool interlaced) {
   std::vector<int64_t> rows;
   rows.reserve(static_cast<size_t>(height));
@@ -160,7 +166,8 @@ std::vector<int64_t> row_order(int64_t height, bool interlaced) {
 
 Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits) {
   const auto truncated = [&](std::string_view where) -> Status {
-    return {Code::kDataLoss, fmt::format("gif: truncated: {} bytes end in {}", bytes.size(), where)};
+    return {Code::kDataLoss,
+            fmt::format("gif: truncated: {} bytes end in {}", bytes.size(), where)};
   };
   Reader in(bytes);
   in.take(6);
@@ -181,7 +188,8 @@ Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits) {
     for (size_t size = in.u8(), i = 0; size > 0; size = in.u8(), ++i) {
       const Bytes data = in.take(size);
       constexpr uint8_t kGraphicControl = 0xf9;
-      if (i == 0 && label == kGraphicControl && data.size() >= 4 && (data[0] & 1)) outside = data[3];
+      if (i == 0 && label == kGraphicControl && data.size() >= 4 && (data[0] & 1))
+        outside = data[3];
     }
   }
 

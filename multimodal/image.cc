@@ -10,13 +10,14 @@
 namespace vlr {
 namespace media {
 
-Status check_size(std::string_view format, int64_t width, int64_t height, const DecodeLimits& limits) {
+Status check_size(std::string_view format, int64_t width, int64_t height,
+                  const DecodeLimits& limits) {
   if (width < 1 || height < 1) {
     return {Code::kDataLoss, fmt::format("{}: a picture of {}x{} pixels", format, width, height)};
   }
   if (height > limits.max_pixels / width) {
-    return {Code::kInvalidArgument, fmt::format("{}: {}x{} pixels, at most {} are allowed", format, width,
-                                                height, limits.max_pixels)};
+    return {Code::kInvalidArgument, fmt::format("{}: {}x{} pixels, at most {} are allowed", format,
+                                                width, height, limits.max_pixels)};
   }
   return {};
 }
@@ -30,8 +31,10 @@ namespace {
 std::string first_bytes(Bytes bytes) {
   std::string text;
   for (const uint8_t b : bytes.first(std::min<size_t>(bytes.size(), 8))) {
-    if (b >= 0x20 && b < 0x7f) text += static_cast<char>(b);
-    else text += fmt::format("\\x{:02x}", b);
+    if (b >= 0x20 && b < 0x7f)
+      text += static_cast<char>(b);
+    else
+      text += fmt::format("\\x{:02x}", b);
   }
   return text;
 }
@@ -60,7 +63,8 @@ Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
     return decode_other(OtherFormat::kPnm, bytes, limits);
   }
   if (bytes.empty()) return {Code::kInvalidArgument, "not an image: no bytes at all"};
-  return {Code::kInvalidArgument, fmt::format("not an image: starts with '{}'", first_bytes(bytes))};
+  return {Code::kInvalidArgument,
+          fmt::format("not an image: starts with '{}'", first_bytes(bytes))};
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
-// JPEG through libjpeg-turbo with its defaults (accurate integer IDCT, triangle upsampling), which is
-// how Pillow decodes: with the same library the pixels are equal, bit for bit.
+// JPEG through libjpeg-turbo with its defaults (accurate integer IDCT, triangle upsampling), which
+// is how Pillow decodes: with the same library the pixels are equal, bit for bit.
 #include <fmt/format.h>
 
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h wants FILE
 
-#include <jpeglib.h>
 #include <jerror.h>
+#include <jpeglib.h>
 
 #include "multimodal/decoders.h"
 
@@ -36,8 +36,8 @@ enum class Step { kDone, kNoMoreBytes, kError };
   std::longjmp(session->jump, 1);
 }
 
-// No bytes beyond the span: libjpeg then suspends, instead of inventing an end as its own memory source
-// does. That is how Pillow notices a truncated file.
+// No bytes beyond the span: libjpeg then suspends, instead of inventing an end as its own memory
+// source does. That is how Pillow notices a truncated file.
 boolean no_more_bytes(j_decompress_ptr) { return FALSE; }
 
 void skip_bytes(j_decompress_ptr info, long count) {
@@ -81,17 +81,20 @@ Status status_of(Step step, const Session& s, Bytes bytes) {
   if (step == Step::kDone) return {};
   if (step == Step::kNoMoreBytes) {
     if (s.info.image_height == 0) {
-      return {Code::kDataLoss, fmt::format("jpeg: truncated: {} bytes end in the header", bytes.size())};
+      return {Code::kDataLoss,
+              fmt::format("jpeg: truncated: {} bytes end in the header", bytes.size())};
     }
-    return {Code::kDataLoss, fmt::format("jpeg: truncated: {} bytes end in row {} of {}", bytes.size(),
-                                         s.info.output_scanline, s.info.image_height)};
+    return {Code::kDataLoss,
+            fmt::format("jpeg: truncated: {} bytes end in row {} of {}", bytes.size(),
+                        s.info.output_scanline, s.info.image_height)};
   }
   const size_t at = bytes.size() - s.source.bytes_in_buffer;
-  const bool unsupported = s.errors.msg_code == JERR_SOF_UNSUPPORTED || s.errors.msg_code == JERR_BAD_PRECISION ||
+  const bool unsupported = s.errors.msg_code == JERR_SOF_UNSUPPORTED ||
+                           s.errors.msg_code == JERR_BAD_PRECISION ||
                            s.errors.msg_code == JERR_NOT_COMPILED;
-  const Code code = unsupported                                    ? Code::kUnimplemented
-                    : s.errors.msg_code == JERR_OUT_OF_MEMORY      ? Code::kOutOfMemory
-                                                                   : Code::kDataLoss;
+  const Code code = unsupported                               ? Code::kUnimplemented
+                    : s.errors.msg_code == JERR_OUT_OF_MEMORY ? Code::kOutOfMemory
+                                                              : Code::kDataLoss;
   return {code, fmt::format("jpeg: {} (at byte {} of {})", s.message, at, bytes.size())};
 }
 

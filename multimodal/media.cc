@@ -13,7 +13,8 @@
 namespace vlr {
 namespace {
 
-constexpr int64_t kBlock = kMergeSize * kPatchSize;  // pixels along a side of what becomes one token
+constexpr int64_t kBlock =
+    kMergeSize * kPatchSize;  // pixels along a side of what becomes one token
 
 }  // namespace
 
@@ -27,7 +28,8 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
     return {missing ? Code::kNotFound : Code::kDataLoss,
             fmt::format("{}: {}", name, missing ? "no such file" : error.message())};
   }
-  if (fs::is_directory(status)) return {Code::kInvalidArgument, fmt::format("{}: is a folder, expected a file", name)};
+  if (fs::is_directory(status))
+    return {Code::kInvalidArgument, fmt::format("{}: is a folder, expected a file", name)};
   const uintmax_t size = fs::is_regular_file(status) ? fs::file_size(path, error) : 0;
   if (error) return {Code::kDataLoss, fmt::format("{}: {}", name, error.message())};
   if (!fs::is_regular_file(status)) {
@@ -35,11 +37,13 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
   }
   if (size == 0) return {Code::kInvalidArgument, fmt::format("{}: is empty", name)};
   if (max_bytes < 0 || size > static_cast<uintmax_t>(max_bytes)) {
-    return {Code::kInvalidArgument, fmt::format("{}: has {} bytes, at most {} are allowed", name, size, max_bytes)};
+    return {Code::kInvalidArgument,
+            fmt::format("{}: has {} bytes, at most {} are allowed", name, size, max_bytes)};
   }
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  if (!in) return {Code::kDataLoss, fmt::format("{}: cannot be opened: {}", name, std::strerror(errno))};
+  if (!in)
+    return {Code::kDataLoss, fmt::format("{}: cannot be opened: {}", name, std::strerror(errno))};
   std::vector<std::byte> bytes(size);
   in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
   if (in.gcount() != static_cast<std::streamsize>(size)) {
@@ -63,27 +67,34 @@ Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions&
 
 Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options) {
   if (num_frames < 1 || options.frame_factor < 1) {
-    return {Code::kInvalidArgument, fmt::format("video: {} frames and frame_factor {}, expected 1 or more", num_frames,
-                                                options.frame_factor)};
+    return {Code::kInvalidArgument,
+            fmt::format("video: {} frames and frame_factor {}, expected 1 or more", num_frames,
+                        options.frame_factor)};
   }
   // Four tokens at least and 16384 at most, of frame_factor pixels a side.
-  const auto token = static_cast<double>(options.frame_factor) * static_cast<double>(options.frame_factor);
-  VLR_ASSIGN_OR_RETURN(const Size picture,
-                       smart_resize(frame.height, frame.width, options.frame_factor, 4 * token, 16384 * token));
+  const auto token =
+      static_cast<double>(options.frame_factor) * static_cast<double>(options.frame_factor);
+  VLR_ASSIGN_OR_RETURN(
+      const Size picture,
+      smart_resize(frame.height, frame.width, options.frame_factor, 4 * token, 16384 * token));
   constexpr double kMin = 128 * kBlock * kBlock, kMax = 768 * kBlock * kBlock;
-  constexpr double kLeast = 137625;  // trunc(1.05 * kMin): what is left to a frame, however many there are
+  constexpr double kLeast =
+      137625;  // trunc(1.05 * kMin): what is left to a frame, however many there are
   const int64_t even = num_frames + num_frames % kTemporalPatchSize;
-  const double share = static_cast<double>(options.total_pixels) / static_cast<double>(even) * kTemporalPatchSize;
+  const double share =
+      static_cast<double>(options.total_pixels) / static_cast<double>(even) * kTemporalPatchSize;
   VLR_ASSIGN_OR_RETURN(const Size video, smart_resize(picture.height, picture.width, kBlock, kMin,
                                                       std::max(std::min(kMax, share), kLeast)));
   return FrameSizes{picture, video};
 }
 
 std::vector<int64_t> thin_frames(int64_t num_frames, int64_t max_frames) {
-  std::vector<int64_t> picked(static_cast<size_t>(std::max<int64_t>(std::min(num_frames, max_frames), 0)));
+  std::vector<int64_t> picked(
+      static_cast<size_t>(std::max<int64_t>(std::min(num_frames, max_frames), 0)));
   if (picked.empty()) return picked;
   const auto last = static_cast<int64_t>(picked.size()) - 1;
-  const double step = last == 0 ? 0 : static_cast<double>(num_frames - 1) / static_cast<double>(last);
+  const double step =
+      last == 0 ? 0 : static_cast<double>(num_frames - 1) / static_cast<double>(last);
   for (int64_t i = 0; i <= last; ++i) {
     picked[static_cast<size_t>(i)] = static_cast<int64_t>(static_cast<double>(i) * step);
   }
@@ -91,11 +102,13 @@ std::vector<int64_t> thin_frames(int64_t num_frames, int64_t max_frames) {
   return picked;
 }
 
-Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const MediaOptions& options) try {
+Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
+                            const MediaOptions& options) try {
   if (num_frames < 1) return {Code::kInvalidArgument, "video: a list of no frames"};
   if (options.max_frames < 1 || options.frame_factor < 1) {
-    return {Code::kInvalidArgument, fmt::format("video: max_frames {} and frame_factor {}, expected 1 or more",
-                                                options.max_frames, options.frame_factor)};
+    return {Code::kInvalidArgument,
+            fmt::format("video: max_frames {} and frame_factor {}, expected 1 or more",
+                        options.max_frames, options.frame_factor)};
   }
   const std::vector<int64_t> picked = thin_frames(num_frames, options.max_frames);
   const auto count = static_cast<int64_t>(picked.size());
@@ -107,7 +120,8 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const 
   const auto add = [&](int64_t i, int64_t index) -> Status {
     VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, frame(index));
     VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
-    VLR_ASSIGN_OR_RETURN(const FrameSizes sizes, frame_sizes({image.height, image.width}, count, options));
+    VLR_ASSIGN_OR_RETURN(const FrameSizes sizes,
+                         frame_sizes({image.height, image.width}, count, options));
     if (i == 0) {
       first = sizes;
       VLR_ASSIGN_OR_RETURN(patches, make_patches(grid_t, sizes.video.height, sizes.video.width));
@@ -115,7 +129,8 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const 
     if (sizes.picture != first.picture) {
       return {Code::kInvalidArgument,
               fmt::format("{}x{} pixels after its resize, frame {} has {}x{}", sizes.picture.width,
-                          sizes.picture.height, picked.front(), first.picture.width, first.picture.height)};
+                          sizes.picture.height, picked.front(), first.picture.width,
+                          first.picture.height)};
     }
     VLR_ASSIGN_OR_RETURN(image, resize_pillow_bicubic(image, sizes.picture));
     VLR_ASSIGN_OR_RETURN(image, resize_torchvision_bicubic(image, sizes.video));

@@ -18,18 +18,18 @@ namespace vlr {
 
 /// Defaults are the reference's.
 struct MediaOptions {
-  int64_t min_pixels = 4 * 1024;          ///< of a picture, after resizing
+  int64_t min_pixels = 4 * 1024;  ///< of a picture, after resizing
   int64_t max_pixels = 1800 * 1024;
-  int64_t total_pixels = 7680 * 1024;     ///< of all frames of a frame list together
-  int64_t max_frames = 64;                ///< longer frame lists are thinned out
-  /// Sides of the frames of a frame list are first rounded to multiples of this: 32, or 64 as the reference
-  /// does with the qwen-vl-utils 0.0.14 of PyPI.
+  int64_t total_pixels = 7680 * 1024;  ///< of all frames of a frame list together
+  int64_t max_frames = 64;             ///< longer frame lists are thinned out
+  /// Sides of the frames of a frame list are first rounded to multiples of this: 32, or 64 as the
+  /// reference does with the qwen-vl-utils 0.0.14 of PyPI.
   int64_t frame_factor = 32;
   DecodeLimits limits = {};
 };
 
-/// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than max_bytes;
-/// kDataLoss: it cannot be read.
+/// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than
+/// max_bytes; kDataLoss: it cannot be read.
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes);
 
 /// Decodes, resizes and cuts up one picture.
@@ -38,19 +38,23 @@ Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions&
 /// Gives the bytes of frame i of a list.
 using FrameSource = std::function<Result<std::vector<std::byte>>(int64_t index)>;
 
-/// A video given as a list of pictures, taken to be at 2 frames a second. Of num_frames frames at most
-/// max_frames are asked for, in order, each once; they must have equal sizes. Errors name the frame.
-Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame, const MediaOptions& options = {});
+/// A video given as a list of pictures, taken to be at 2 frames a second. Of num_frames frames at
+/// most max_frames are asked for, in order, each once; they must have equal sizes. Errors name the
+/// frame.
+Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
+                            const MediaOptions& options = {});
 
-/// The two sizes that a frame of a list goes through: `picture`, as if it were a picture of its own, by
-/// Pillow's filter; then `video`, which depends on how many frames share the pixels, by torchvision's.
+/// The two sizes that a frame of a list goes through: `picture`, as if it were a picture of its
+/// own, by Pillow's filter; then `video`, which depends on how many frames share the pixels, by
+/// torchvision's.
 struct FrameSizes {
   Size picture;
   Size video;
 };
 Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options = {});
 
-/// Which frames of a list are used: all of them, or max_frames evenly spread with the first and the last.
+/// Which frames of a list are used: all of them, or max_frames evenly spread with the first and the
+/// last.
 std::vector<int64_t> thin_frames(int64_t num_frames, int64_t max_frames);
 
 }  // namespace vlr

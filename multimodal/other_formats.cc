@@ -1,5 +1,5 @@
-// TIFF, AVIF, JPEG 2000 and PNM through FFmpeg: one demuxer at most and one decoder, both named here, so
-// that a file cannot pick any of FFmpeg's hundreds.
+// TIFF, AVIF, JPEG 2000 and PNM through FFmpeg: one demuxer at most and one decoder, both named
+// here, so that a file cannot pick any of FFmpeg's hundreds.
 #include "multimodal/decoders.h"
 
 #include <fmt/format.h>
@@ -23,10 +23,14 @@ namespace {
 
 constexpr std::string_view name_of(OtherFormat format) {
   switch (format) {
-    case OtherFormat::kTiff: return "tiff";
-    case OtherFormat::kAvif: return "avif";
-    case OtherFormat::kJpeg2000: return "jpeg2000";
-    case OtherFormat::kPnm: return "pnm";
+    case OtherFormat::kTiff:
+      return "tiff";
+    case OtherFormat::kAvif:
+      return "avif";
+    case OtherFormat::kJpeg2000:
+      return "jpeg2000";
+    case OtherFormat::kPnm:
+      return "pnm";
   }
   return "image";
 }
@@ -53,8 +57,8 @@ struct FreeScaler {
 };
 using Scaler = std::unique_ptr<SwsContext, FreeScaler>;
 
-// FFmpeg prints to stderr unless told not to, and only a level of the whole process stops all of it. A host
-// that has chosen a level keeps it.
+// FFmpeg prints to stderr unless told not to, and only a level of the whole process stops all of
+// it. A host that has chosen a level keeps it.
 void silence_ffmpeg() {
   if (av_log_get_level() == AV_LOG_INFO) av_log_set_level(AV_LOG_QUIET);
 }
@@ -66,9 +70,9 @@ Status no_memory(OtherFormat format) {
 Status av_failed(OtherFormat format, std::string_view step, int error) {
   char text[AV_ERROR_MAX_STRING_SIZE] = "";
   av_strerror(error, text, sizeof text);
-  const Code code = error == AVERROR(ENOMEM)      ? Code::kOutOfMemory
+  const Code code = error == AVERROR(ENOMEM)        ? Code::kOutOfMemory
                     : error == AVERROR_PATCHWELCOME ? Code::kUnimplemented
-                                                  : Code::kDataLoss;
+                                                    : Code::kDataLoss;
   return {code, fmt::format("{}: {}: {}", name_of(format), step, text)};
 }
 
@@ -76,7 +80,8 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
                          const DecodeLimits& limits) {
   const AVCodec* codec = avcodec_find_decoder(id);
   if (!codec) {
-    return {Code::kUnimplemented, fmt::format("{}: this FFmpeg has no decoder for it", name_of(format))};
+    return {Code::kUnimplemented,
+            fmt::format("{}: this FFmpeg has no decoder for it", name_of(format))};
   }
   Codec context(avcodec_alloc_context3(codec));
   if (!context) return no_memory(format);
@@ -86,7 +91,8 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
   }
   context->thread_count = 1;
   context->max_pixels = limits.max_pixels;
-  // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags an error.
+  // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags
+  // an error.
   if (id != AV_CODEC_ID_TIFF) context->err_recognition = AV_EF_EXPLODE;
   const int error = avcodec_open2(context.get(), codec, nullptr);
   if (error < 0) return av_failed(format, "decoder", error);
@@ -104,7 +110,8 @@ Result<Frame> decode_packet(OtherFormat format, AVCodecContext* codec, const AVP
 }
 
 // The whole file is one packet.
-Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes, const DecodeLimits& limits) {
+Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes,
+                          const DecodeLimits& limits) {
   VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, id, nullptr, limits));
   Packet packet(av_packet_alloc());
   if (!packet || bytes.size() > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE ||
@@ -122,7 +129,8 @@ struct Cursor {
 
 int read_io(void* opaque, uint8_t* out, int size) {
   auto* c = static_cast<Cursor*>(opaque);
-  const int64_t count = std::min<int64_t>(size, static_cast<int64_t>(c->bytes.size()) - c->position);
+  const int64_t count =
+      std::min<int64_t>(size, static_cast<int64_t>(c->bytes.size()) - c->position);
   if (count <= 0) return AVERROR_EOF;
   std::memcpy(out, c->bytes.data() + c->position, static_cast<size_t>(count));
   c->position += count;
@@ -163,11 +171,13 @@ Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits
     const AVCodecParameters* stream = demuxer->streams[packet->stream_index]->codecpar;
     if (stream->codec_type == AVMEDIA_TYPE_VIDEO) {
       if (packet->flags & AV_PKT_FLAG_CORRUPT) {
-        return {Code::kDataLoss, fmt::format("{}: truncated: {} bytes end in the pixels", name_of(format), bytes.size())};
+        return {Code::kDataLoss, fmt::format("{}: truncated: {} bytes end in the pixels",
+                                             name_of(format), bytes.size())};
       }
       if (stream->codec_id != AV_CODEC_ID_AV1) {
-        return {Code::kUnimplemented, fmt::format("{}: a picture coded as {}, expected av1", name_of(format),
-                                                  avcodec_get_name(stream->codec_id))};
+        return {Code::kUnimplemented,
+                fmt::format("{}: a picture coded as {}, expected av1", name_of(format),
+                            avcodec_get_name(stream->codec_id))};
       }
       VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, AV_CODEC_ID_AV1, stream, limits));
       return decode_packet(format, codec.get(), packet.get());
@@ -194,33 +204,41 @@ Image grey_to_rgb(const AVFrame& frame, const AVComponentDescriptor& grey, bool 
     for (int x = 0; x < frame.width; ++x, in += grey.step, rgb += 3) {
       const uint8_t value =
           grey.depth == 8 ? in[0]
-                          : grey16_to_8(static_cast<uint32_t>(big_endian ? in[0] << 8 | in[1] : in[1] << 8 | in[0]));
+                          : grey16_to_8(static_cast<uint32_t>(big_endian ? in[0] << 8 | in[1]
+                                                                         : in[1] << 8 | in[0]));
       std::fill_n(rgb, 3, value);
     }
   }
   return image;
 }
 
-// Planes of YUV, as libavif turns them into RGB: chroma samples lie between pixels and are interpolated
-// linearly; sums in floating point. (swscale is off by dozens of levels where colours change.)
+// Planes of YUV, as libavif turns them into RGB: chroma samples lie between pixels and are
+// interpolated linearly; sums in floating point. (swscale is off by dozens of levels where colours
+// change.)
 Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
   struct Weights {
     float red, blue;
   };
   const auto [kr, kb] = [&]() -> Weights {
     switch (number(frame.colorspace)) {
-      case AVCOL_SPC_BT709: return {0.2126f, 0.0722f};
-      case AVCOL_SPC_FCC: return {0.30f, 0.11f};
-      case AVCOL_SPC_SMPTE240M: return {0.212f, 0.087f};
-      case AVCOL_SPC_BT2020_NCL: return {0.2627f, 0.0593f};
-      default: return {0.299f, 0.114f};  // BT.601
+      case AVCOL_SPC_BT709:
+        return {0.2126f, 0.0722f};
+      case AVCOL_SPC_FCC:
+        return {0.30f, 0.11f};
+      case AVCOL_SPC_SMPTE240M:
+        return {0.212f, 0.087f};
+      case AVCOL_SPC_BT2020_NCL:
+        return {0.2627f, 0.0593f};
+      default:
+        return {0.299f, 0.114f};  // BT.601
     }
   }();
   const int depth = pixels.comp[0].depth;
   const bool full = number(frame.color_range) == AVCOL_RANGE_JPEG;
   const auto step = static_cast<float>(1 << (depth - 8));
   const auto top = static_cast<float>((1 << depth) - 1), half = 128 * step;
-  const float black = full ? 0 : 16 * step, luma = full ? top : 219 * step, chroma = full ? top : 224 * step;
+  const float black = full ? 0 : 16 * step, luma = full ? top : 219 * step,
+              chroma = full ? top : 224 * step;
   const auto sample = [&](int plane, int64_t y, int64_t x) {
     const uint8_t* row = frame.data[plane] + y * frame.linesize[plane];
     if (depth == 8) return static_cast<float>(row[x]);
@@ -228,7 +246,8 @@ Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
     std::memcpy(&v, row + 2 * x, sizeof v);
     return static_cast<float>(v);
   };
-  // Along an axis with half as many chroma samples: the near one counts 3/4, the next one to it 1/4.
+  // Along an axis with half as many chroma samples: the near one counts 3/4, the next one to it
+  // 1/4.
   struct Taps {
     int64_t near, next;
     float weight;  // of the near one
@@ -254,7 +273,8 @@ Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
       const float light = (sample(0, y, x) - black) / luma, cb = color(1), cr = color(2);
       const float r = light + 2 * (1 - kr) * cr, b = light + 2 * (1 - kb) * cb;
       const float g = (light - kr * r - kb * b) / (1 - kr - kb);
-      for (const float value : {r, g, b}) *rgb++ = static_cast<uint8_t>(255 * std::clamp(value, 0.0f, 1.0f) + 0.5f);
+      for (const float value : {r, g, b})
+        *rgb++ = static_cast<uint8_t>(255 * std::clamp(value, 0.0f, 1.0f) + 0.5f);
     }
   }
   return image;
@@ -264,13 +284,18 @@ Result<Scaler> make_scaler(OtherFormat format, const AVFrame& frame, AVPixelForm
   Scaler scaler(sws_alloc_context());
   if (!scaler) return no_memory(format);
   const std::pair<const char*, int> kOptions[] = {
-      {"srcw", frame.width}, {"srch", frame.height}, {"src_format", frame.format},
-      {"dstw", frame.width}, {"dsth", frame.height}, {"dst_format", target},
+      {"srcw", frame.width},
+      {"srch", frame.height},
+      {"src_format", frame.format},
+      {"dstw", frame.width},
+      {"dsth", frame.height},
+      {"dst_format", target},
       {"sws_flags", SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND}};
   for (const auto& [option, value] : kOptions) av_opt_set_int(scaler.get(), option, value, 0);
   if (sws_init_context(scaler.get(), nullptr, nullptr) < 0) {
-    return {Code::kUnimplemented, fmt::format("{}: pixels of format {}", name_of(format),
-                                              av_get_pix_fmt_name(static_cast<AVPixelFormat>(frame.format)))};
+    return {Code::kUnimplemented,
+            fmt::format("{}: pixels of format {}", name_of(format),
+                        av_get_pix_fmt_name(static_cast<AVPixelFormat>(frame.format)))};
   }
   return scaler;
 }
@@ -278,15 +303,17 @@ Result<Scaler> make_scaler(OtherFormat format, const AVFrame& frame, AVPixelForm
 Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimits& limits) {
   VLR_RETURN_IF_ERROR(check_size(name_of(format), frame.width, frame.height, limits));
   const AVPixFmtDescriptor* pixels = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
-  if (!pixels) return {Code::kInternal, fmt::format("{}: FFmpeg names no pixel format", name_of(format))};
+  if (!pixels)
+    return {Code::kInternal, fmt::format("{}: FFmpeg names no pixel format", name_of(format))};
   const bool palette = pixels->flags & AV_PIX_FMT_FLAG_PAL;
   const AVComponentDescriptor& grey = pixels->comp[0];
   if (!palette && pixels->nb_components <= 2 && (grey.depth == 8 || grey.depth == 16)) {
     return grey_to_rgb(frame, grey, pixels->flags & AV_PIX_FMT_FLAG_BE);
   }
-  const bool planes_of_yuv = pixels->nb_components == 3 && (pixels->flags & AV_PIX_FMT_FLAG_PLANAR) &&
-                             !(pixels->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_BE)) &&
-                             pixels->log2_chroma_w <= 1 && pixels->log2_chroma_h <= 1 && pixels->comp[2].plane == 2;
+  const bool planes_of_yuv =
+      pixels->nb_components == 3 && (pixels->flags & AV_PIX_FMT_FLAG_PLANAR) &&
+      !(pixels->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_BE)) && pixels->log2_chroma_w <= 1 &&
+      pixels->log2_chroma_h <= 1 && pixels->comp[2].plane == 2;
   if (planes_of_yuv) return yuv_to_rgb(frame, *pixels);
   const bool alpha = (pixels->flags & AV_PIX_FMT_FLAG_ALPHA) && !palette;
   const AVPixelFormat target = alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
@@ -296,8 +323,8 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
   std::vector<uint8_t> rows(static_cast<size_t>(stride * frame.height + 64));
   uint8_t* const planes[4] = {rows.data(), nullptr, nullptr, nullptr};
   const int strides[4] = {static_cast<int>(stride), 0, 0, 0};
-  if (stride > INT32_MAX || sws_scale(scaler.get(), frame.data, frame.linesize, 0, frame.height, planes, strides) !=
-                                frame.height) {
+  if (stride > INT32_MAX || sws_scale(scaler.get(), frame.data, frame.linesize, 0, frame.height,
+                                      planes, strides) != frame.height) {
     return {Code::kInternal, fmt::format("{}: swscale stopped early", name_of(format))};
   }
   Image image = make_image(frame.width, frame.height);
@@ -326,7 +353,8 @@ TiffTags read_tiff_tags(Bytes b) {
   const bool big = b[0] == 'M';
   const auto field = [&](size_t at, size_t count) {
     uint32_t v = 0;
-    for (size_t i = 0; i < count && at + count <= b.size(); ++i) v = v << 8 | b[at + (big ? i : count - 1 - i)];
+    for (size_t i = 0; i < count && at + count <= b.size(); ++i)
+      v = v << 8 | b[at + (big ? i : count - 1 - i)];
     return v;
   };
   TiffTags tags;
@@ -336,10 +364,17 @@ TiffTags read_tiff_tags(Bytes b) {
     if (field(entry + 2, 2) != kShort) continue;
     const uint32_t value = field(entry + 8, 2);
     switch (field(entry, 2)) {
-      case 259: tags.compression = value; break;
-      case 262: tags.photometric = value; break;
-      case 274: tags.orientation = value; break;
-      default: break;
+      case 259:
+        tags.compression = value;
+        break;
+      case 262:
+        tags.photometric = value;
+        break;
+      case 274:
+        tags.orientation = value;
+        break;
+      default:
+        break;
     }
   }
   return tags;
@@ -355,7 +390,8 @@ Image oriented(const Image& in, uint32_t orientation) {
   uint8_t* rgb = out.rgb.data();
   for (int64_t y = 0; y < out.height; ++y) {
     for (int64_t x = 0; x < out.width; ++x) {
-      const int64_t from_x = flip_x ? out.width - 1 - x : x, from_y = flip_y ? out.height - 1 - y : y;
+      const int64_t from_x = flip_x ? out.width - 1 - x : x,
+                    from_y = flip_y ? out.height - 1 - y : y;
       const int64_t at = swap ? from_x * in.width + from_y : from_y * in.width + from_x;
       rgb = std::copy_n(&in.rgb[static_cast<size_t>(3 * at)], 3, rgb);
     }
@@ -372,13 +408,15 @@ Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits) {
   if (tags.photometric >= kYcbcr) {
     return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", tags.photometric)};
   }
-  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, limits));
+  VLR_ASSIGN_OR_RETURN(const Frame frame,
+                       decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, limits));
   VLR_ASSIGN_OR_RETURN(const Image image, to_rgb(OtherFormat::kTiff, *frame, limits));
   return oriented(image, tags.orientation);
 }
 
 Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits) {
-  // The name under which a picture or a track is another one's alpha. FFmpeg gives the colours alone.
+  // The name under which a picture or a track is another one's alpha. FFmpeg gives the colours
+  // alone.
   constexpr std::string_view kAlpha = "urn:mpeg:mpegB:cicp:systems:auxiliary:alpha";
   if (std::search(bytes.begin(), bytes.end(), kAlpha.begin(), kAlpha.end()) != bytes.end()) {
     return {Code::kUnimplemented, "avif: a picture with transparency"};
@@ -399,9 +437,12 @@ Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& 
     return to_rgb(format, *frame, limits);
   };
   switch (format) {
-    case OtherFormat::kTiff: return decode_tiff(bytes, limits);
-    case OtherFormat::kAvif: return decode_avif(bytes, limits);
-    case OtherFormat::kJpeg2000: return decode(AV_CODEC_ID_JPEG2000);
+    case OtherFormat::kTiff:
+      return decode_tiff(bytes, limits);
+    case OtherFormat::kAvif:
+      return decode_avif(bytes, limits);
+    case OtherFormat::kJpeg2000:
+      return decode(AV_CODEC_ID_JPEG2000);
     case OtherFormat::kPnm: {
       constexpr AVCodecID kCodecs[] = {AV_CODEC_ID_PBM, AV_CODEC_ID_PGM, AV_CODEC_ID_PPM};
       return decode(kCodecs[(bytes[1] - '1') % 3]);

@@ -8,9 +8,9 @@
 namespace vlr {
 namespace {
 
-constexpr int64_t kPlane = kPatchSize * kPatchSize;            // values of one colour of one frame
-constexpr int64_t kColor = kTemporalPatchSize * kPlane;        // from one colour to the next
-constexpr int64_t kBlock = kMergeSize * kPatchSize;            // 32 pixels
+constexpr int64_t kPlane = kPatchSize * kPatchSize;      // values of one colour of one frame
+constexpr int64_t kColor = kTemporalPatchSize * kPlane;  // from one colour to the next
+constexpr int64_t kBlock = kMergeSize * kPatchSize;      // 32 pixels
 
 // 16 x 16 pixels -> three planes, kColor apart.
 void put_patch(const uint8_t* rgb, int64_t row_bytes, uint8_t* out) {
@@ -26,9 +26,11 @@ void put_patch(const uint8_t* rgb, int64_t row_bytes, uint8_t* out) {
 }  // namespace
 
 Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width) try {
-  if (grid_t < 1 || height < kBlock || width < kBlock || height % kBlock != 0 || width % kBlock != 0) {
-    return {Code::kInvalidArgument, fmt::format("patchify: {} pairs of frames of {}x{} pixels, expected multiples of {}",
-                                                grid_t, width, height, kBlock)};
+  if (grid_t < 1 || height < kBlock || width < kBlock || height % kBlock != 0 ||
+      width % kBlock != 0) {
+    return {Code::kInvalidArgument,
+            fmt::format("patchify: {} pairs of frames of {}x{} pixels, expected multiples of {}",
+                        grid_t, width, height, kBlock)};
   }
   Patches p{grid_t, height / kPatchSize, width / kPatchSize, {}, {}};
   p.data.resize(static_cast<size_t>(grid_t * p.grid_h * p.grid_w * kPatchValues));
@@ -38,15 +40,16 @@ Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width) try 
 }
 
 Status put_frame(const Image& frame, int64_t index, Patches& patches) {
-  if (frame.height != patches.grid_h * kPatchSize || frame.width != patches.grid_w * kPatchSize || index < 0 ||
-      index >= patches.grid_t * kTemporalPatchSize) {
+  if (frame.height != patches.grid_h * kPatchSize || frame.width != patches.grid_w * kPatchSize ||
+      index < 0 || index >= patches.grid_t * kTemporalPatchSize) {
     return {Code::kInvalidArgument,
-            fmt::format("patchify: frame {} of {}x{} pixels in a grid of {}x{}x{} patches", index, frame.width,
-                        frame.height, patches.grid_t, patches.grid_h, patches.grid_w)};
+            fmt::format("patchify: frame {} of {}x{} pixels in a grid of {}x{}x{} patches", index,
+                        frame.width, frame.height, patches.grid_t, patches.grid_h, patches.grid_w)};
   }
   const int64_t row_bytes = 3 * frame.width;
   const int64_t pair = index / kTemporalPatchSize, t = index % kTemporalPatchSize;
-  uint8_t* out = patches.data.data() + pair * patches.grid_h * patches.grid_w * kPatchValues + t * kPlane;
+  uint8_t* out =
+      patches.data.data() + pair * patches.grid_h * patches.grid_w * kPatchValues + t * kPlane;
   for (int64_t top = 0; top < frame.height; top += kBlock) {
     for (int64_t left = 0; left < frame.width; left += kBlock) {
       for (int64_t y = top; y < top + kBlock; y += kPatchSize) {
@@ -62,7 +65,8 @@ Status put_frame(const Image& frame, int64_t index, Patches& patches) {
 Result<Patches> patchify_image(const Image& image) {
   VLR_ASSIGN_OR_RETURN(Patches patches, make_patches(1, image.height, image.width));
   VLR_RETURN_IF_ERROR(put_frame(image, 0, patches));
-  // The second frame is the first: in every patch and colour, its plane lies behind the first one's.
+  // The second frame is the first: in every patch and colour, its plane lies behind the first
+  // one's.
   for (size_t at = 0; at < patches.data.size(); at += kColor) {
     std::memcpy(&patches.data[at + kPlane], &patches.data[at], kPlane);
   }

@@ -22,12 +22,13 @@ struct Patches {
   std::vector<double> seconds;  // videos only: [grid_t], mean time of each pair of frames
 };
 
-/// Patches of grid_t pairs of frames of width x height pixels, still to be filled. kInvalidArgument when
-/// a side is not a multiple of 32.
+/// Patches of grid_t pairs of frames of width x height pixels, still to be filled. kInvalidArgument
+/// when a side is not a multiple of 32.
 Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width);
 
 /// Writes `frame` as frame number `index` of the video; sizes must fit.
-/// Order of patches, slow to fast: pair of frames, row of blocks, block, row in the block, column in it.
+/// Order of patches, slow to fast: pair of frames, row of blocks, block, row in the block, column
+/// in it.
 Status put_frame(const Image& frame, int64_t index, Patches& patches);
 
 /// A picture: a video of two equal frames, without times.

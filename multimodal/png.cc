@@ -1,5 +1,5 @@
-// PNG through libpng, which here only inflates and unfilters: samples come as they are stored, and the
-// colour rules are the reference's (it knows no transparency but that of RGBA, and no gamma).
+// PNG through libpng, which here only inflates and unfilters: samples come as they are stored, and
+// the colour rules are the reference's (it knows no transparency but that of RGBA, and no gamma).
 #include <png.h>
 
 #include <fmt/format.h>
@@ -58,8 +58,10 @@ bool read_header(Session& s) {
   s.info = png_create_info_struct(s.png);
   if (!s.info) png_error(s.png, "out of memory");
   png_set_read_fn(s.png, &s, read_bytes);
-  png_set_user_limits(s.png, 0x7fffffff, 0x7fffffff);  // check_size() limits pixels, whatever the shape
-  png_set_keep_unknown_chunks(s.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);  // text, profiles, EXIF...
+  png_set_user_limits(s.png, 0x7fffffff,
+                      0x7fffffff);  // check_size() limits pixels, whatever the shape
+  png_set_keep_unknown_chunks(s.png, PNG_HANDLE_CHUNK_NEVER, nullptr,
+                              -1);  // text, profiles, EXIF...
   // Like Pillow: a wrong checksum is an error in every chunk but the pixels'.
   png_set_crc_action(s.png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
   png_read_info(s.png, s.info);
@@ -111,7 +113,8 @@ void row_to_rgb(const Format& f, const uint8_t* in, size_t width, uint8_t* rgb) 
       return;
     case PNG_COLOR_TYPE_GRAY_ALPHA:
       for (size_t x = 0; x < width; ++x, in += 2 * sample, rgb += 3) {
-        std::memset(rgb, wide ? over_white(in[0], in[2]) : in[0], 3);  // 8 bits: mode LA, alpha dropped
+        std::memset(rgb, wide ? over_white(in[0], in[2]) : in[0],
+                    3);  // 8 bits: mode LA, alpha dropped
       }
       return;
     case PNG_COLOR_TYPE_RGB:
@@ -126,7 +129,8 @@ void row_to_rgb(const Format& f, const uint8_t* in, size_t width, uint8_t* rgb) 
         for (size_t c = 0; c < 3; ++c) rgb[c] = over_white(in[c * sample], in[3 * sample]);
       }
       return;
-    default: return;  // libpng refuses other colour types
+    default:
+      return;  // libpng refuses other colour types
   }
 }
 
@@ -136,7 +140,8 @@ Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits) {
   Session s;
   s.bytes = bytes;
   if (!read_header(s)) return damaged(s);
-  const int64_t width = png_get_image_width(s.png, s.info), height = png_get_image_height(s.png, s.info);
+  const int64_t width = png_get_image_width(s.png, s.info),
+                height = png_get_image_height(s.png, s.info);
   VLR_RETURN_IF_ERROR(check_size("png", width, height, limits));
 
   Format format{png_get_color_type(s.png, s.info), png_get_bit_depth(s.png, s.info), {}};
@@ -145,7 +150,8 @@ Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits) {
   }
   png_colorp colors = nullptr;
   int num_colors = 0;
-  if (png_get_PLTE(s.png, s.info, &colors, &num_colors) && format.color_type == PNG_COLOR_TYPE_PALETTE) {
+  if (png_get_PLTE(s.png, s.info, &colors, &num_colors) &&
+      format.color_type == PNG_COLOR_TYPE_PALETTE) {
     for (int i = 0; i < std::min(num_colors, 256); ++i) {
       format.palette.set(static_cast<size_t>(i), colors[i].red, colors[i].green, colors[i].blue);
     }

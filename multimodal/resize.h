@@ -15,14 +15,15 @@ struct Size {
   bool operator==(const Size&) const = default;
 };
 
-/// The size nearest to height x width whose sides are multiples of `factor` and whose area lies within
-/// [min_pixels, max_pixels], as the reference rounds it (sides are multiples first, then scaled).
-/// kInvalidArgument: one side is more than 200 times the other, or nothing is left of a side.
+/// The size nearest to height x width whose sides are multiples of `factor` and whose area lies
+/// within [min_pixels, max_pixels], as the reference rounds it (sides are multiples first, then
+/// scaled). kInvalidArgument: one side is more than 200 times the other, or nothing is left of a
+/// side.
 Result<Size> smart_resize(int64_t height, int64_t width, int64_t factor, double min_pixels,
                           double max_pixels);
 
-/// Pillow's Image.resize(..., BICUBIC) of an RGB picture, bit for bit: horizontal pass, 8-bit rounding,
-/// vertical pass; a pass is left out where the size stays.
+/// Pillow's Image.resize(..., BICUBIC) of an RGB picture, bit for bit: horizontal pass, 8-bit
+/// rounding, vertical pass; a pass is left out where the size stays.
 Result<Image> resize_pillow_bicubic(const Image& image, Size size);
 
 /// torchvision's resize(..., BICUBIC, antialias=True) of uint8: the same filter in float32 with one

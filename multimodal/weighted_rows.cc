@@ -13,8 +13,8 @@ namespace vlr::media::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Bytes [begin, n) one by one: what is left when there are fewer than a vector has.
-void weighted_bytes(const uint8_t* rows, int64_t stride, int64_t num_rows, std::span<const WeightPair> weights,
-                    int64_t begin, int64_t n, uint8_t* out) {
+void weighted_bytes(const uint8_t* rows, int64_t stride, int64_t num_rows,
+                    std::span<const WeightPair> weights, int64_t begin, int64_t n, uint8_t* out) {
   for (int64_t i = begin; i < n; ++i) {
     int64_t sum = 1 << (kWeightBits - 1);
     for (int64_t r = 0; r < num_rows; ++r) {
@@ -29,15 +29,15 @@ void weighted_bytes(const uint8_t* rows, int64_t stride, int64_t num_rows, std::
 
 #if HWY_TARGET == HWY_SCALAR  // vectors of one lane, which can hold no two bytes
 
-void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_rows, std::span<const WeightPair> weights,
-                   int64_t n, uint8_t* out) {
+void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_rows,
+                   std::span<const WeightPair> weights, int64_t n, uint8_t* out) {
   weighted_bytes(rows, stride, num_rows, weights, 0, n, out);
 }
 
 #else
 
-// The four bytes of a 32-bit lane have their sums in four vectors of 32-bit lanes, so that nothing moves
-// across lanes. Low and high halves of the weights are summed apart.
+// The four bytes of a 32-bit lane have their sums in four vectors of 32-bit lanes, so that nothing
+// moves across lanes. Low and high halves of the weights are summed apart.
 HWY_ATTR void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_rows,
                             std::span<const WeightPair> weights, int64_t n, uint8_t* out) {
   const hn::CappedTag<uint8_t, 32> d8;
@@ -64,9 +64,14 @@ HWY_ATTR void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_row
       const auto b = hn::BitCast(du16, hn::LoadU(d8, in + std::min(r + 1, num_rows - 1) * stride));
       const auto a02 = hn::And(a, byte_mask), a13 = hn::ShiftRight<8>(a);  // bytes 0 and 2, 1 and 3
       const auto b02 = hn::And(b, byte_mask), b13 = hn::ShiftRight<8>(b);
-      const auto up = [&](auto v) HWY_ATTR { return hn::BitCast(du16, hn::ShiftLeft<16>(hn::BitCast(du32, v))); };
-      const auto down = [&](auto v) HWY_ATTR { return hn::BitCast(du16, hn::ShiftRight<16>(hn::BitCast(du32, v))); };
-      const auto p0 = hn::BitCast(d16, hn::OddEven(up(b02), a02));  // a's byte in the even half, b's in the odd
+      const auto up = [&](auto v) HWY_ATTR {
+        return hn::BitCast(du16, hn::ShiftLeft<16>(hn::BitCast(du32, v)));
+      };
+      const auto down = [&](auto v) HWY_ATTR {
+        return hn::BitCast(du16, hn::ShiftRight<16>(hn::BitCast(du32, v)));
+      };
+      const auto p0 =
+          hn::BitCast(d16, hn::OddEven(up(b02), a02));  // a's byte in the even half, b's in the odd
       const auto p1 = hn::BitCast(d16, hn::OddEven(up(b13), a13));
       const auto p2 = hn::BitCast(d16, hn::OddEven(b02, down(a02)));
       const auto p3 = hn::BitCast(d16, hn::OddEven(b13, down(a13)));
@@ -77,7 +82,8 @@ HWY_ATTR void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_row
       add(p0, high, high0), add(p1, high, high1), add(p2, high, high2), add(p3, high, high3);
     }
     const auto finish = [&](V32 low, V32 high) HWY_ATTR {
-      const auto sum = hn::Add(hn::Add(hn::ShiftLeft<12>(high), low), hn::Set(d32, 1 << (kWeightBits - 1)));
+      const auto sum =
+          hn::Add(hn::Add(hn::ShiftLeft<12>(high), low), hn::Set(d32, 1 << (kWeightBits - 1)));
       const auto v = hn::ShiftRight<kWeightBits>(sum);
       return hn::BitCast(du32, hn::Min(hn::Max(v, hn::Zero(d32)), hn::Set(d32, 255)));
     };
@@ -110,12 +116,14 @@ HWY_ATTR void transpose_block(Load load, Store store) {
 
 #endif  // not scalar
 
-HWY_ATTR void rows_to_columns(const uint8_t* const rows[16], int64_t n, uint8_t* out, int64_t out_stride) {
+HWY_ATTR void rows_to_columns(const uint8_t* const rows[16], int64_t n, uint8_t* out,
+                              int64_t out_stride) {
   int64_t x = 0;
 #if HWY_TARGET != HWY_SCALAR
   for (; x + 16 <= n; x += 16) {
     transpose_block([&](auto d, int i) HWY_ATTR { return hn::LoadU(d, rows[i] + x); },
-                    [&](auto d, int i, auto v) HWY_ATTR { hn::StoreU(v, d, out + (x + i) * out_stride); });
+                    [&](auto d, int i, auto v)
+                        HWY_ATTR { hn::StoreU(v, d, out + (x + i) * out_stride); });
   }
 #endif
   for (; x < n; ++x) {
@@ -123,7 +131,8 @@ HWY_ATTR void rows_to_columns(const uint8_t* const rows[16], int64_t n, uint8_t*
   }
 }
 
-HWY_ATTR void columns_to_rows(const uint8_t* in, int64_t in_stride, int64_t n, uint8_t* const rows[16]) {
+HWY_ATTR void columns_to_rows(const uint8_t* in, int64_t in_stride, int64_t n,
+                              uint8_t* const rows[16]) {
   int64_t x = 0;
 #if HWY_TARGET != HWY_SCALAR
   for (; x + 16 <= n; x += 16) {
@@ -151,13 +160,14 @@ WeightPair pack_weights(int32_t even, int32_t odd) {
   const auto low = [](int32_t q) { return ((q + 2048) & 4095) - 2048; };
   const auto high = [&](int32_t q) { return (q - low(q)) / 4096; };
   const auto pair = [](int32_t e, int32_t o) {
-    return static_cast<int32_t>((static_cast<uint32_t>(o) << 16) | (static_cast<uint32_t>(e) & 0xffffu));
+    return static_cast<int32_t>((static_cast<uint32_t>(o) << 16) |
+                                (static_cast<uint32_t>(e) & 0xffffu));
   };
   return {pair(low(even), low(odd)), pair(high(even), high(odd))};
 }
 
-void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_rows, std::span<const WeightPair> weights,
-                   int64_t n, uint8_t* out) {
+void weighted_rows(const uint8_t* rows, int64_t stride, int64_t num_rows,
+                   std::span<const WeightPair> weights, int64_t n, uint8_t* out) {
   HWY_DYNAMIC_DISPATCH(weighted_rows)(rows, stride, num_rows, weights, n, out);
 }
 void rows_to_columns(const uint8_t* const rows[16], int64_t n, uint8_t* out, int64_t out_stride) {

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/images/images.pack.xz: small pictures of many kinds, and what Pillow makes of each;
-and tests/golden/images/patches.txt: grid and CRC-32 of the patches of every picture in tests/golden/media.
+"""Writes tests/golden/images/images.pack.xz: small pictures of many kinds, and what Pillow makes of
+each; and patches.txt: grid and CRC-32 of the patches of every picture in tests/golden/media.
 
     python3 -m venv venv && venv/bin/pip install pillow==12.3.0 numpy
     venv/bin/python tools/make_image_fixtures.py
 
-An entry is a line "NAME FILE_BYTES WIDTH HEIGHT TOLERANCE", the file, and WIDTH * HEIGHT * 3 bytes of RGB. WIDTH 0
-means that Pillow refuses the file. TOLERANCE is the largest difference allowed: 0 but for AVIF, whose YUV is turned
-into RGB by other code.
+An entry of the pack is a line "NAME FILE_BYTES WIDTH HEIGHT TOLERANCE", the file, and
+WIDTH * HEIGHT * 3 bytes of RGB. WIDTH 0 means that Pillow refuses the file. TOLERANCE is the largest
+difference allowed: 0 but for AVIF, whose YUV is turned into RGB by other code.
 """
+
 import io
 import lzma
 import math
@@ -56,6 +57,7 @@ def save(im, fmt, **options):
 
 # JPEG, WebP
 
+
 def jpegs():
     for w, h in ((17, 13), (1, 1), (32, 16), (7, 33)):
         im = Image.fromarray(picture(w, h))
@@ -74,15 +76,15 @@ def jpegs():
     cmyk = save(Image.fromarray(picture(17, 13, 4), "CMYK"), "jpeg", quality=90)
     yield "jpeg_cmyk", cmyk
     adobe = cmyk.index(b"Adobe")
-    yield "jpeg_ycck", cmyk[:adobe + 11] + b"\2" + cmyk[adobe + 12:]
-    yield "jpeg_cmyk_without_adobe", cmyk[:adobe - 4] + cmyk[adobe + 12:]
+    yield "jpeg_ycck", cmyk[: adobe + 11] + b"\2" + cmyk[adobe + 12 :]
+    yield "jpeg_cmyk_without_adobe", cmyk[: adobe - 4] + cmyk[adobe + 12 :]
     yield "jpeg_without_end_marker", baseline[:-2]
     yield "jpeg_truncated", baseline[:-40]
     yield "jpeg_progressive_truncated", save(im, "jpeg", progressive=True)[:-40]
     yield "jpeg_header_only", baseline[:100]
     yield "jpeg_three_bytes", baseline[:3]
     sof = baseline.index(b"\xff\xc0")
-    yield "jpeg_no_height", baseline[:sof + 5] + b"\0\0" + baseline[sof + 7:]
+    yield "jpeg_no_height", baseline[: sof + 5] + b"\0\0" + baseline[sof + 7 :]
 
 
 def webps():
@@ -93,12 +95,15 @@ def webps():
     yield "webp_lossy_alpha", save(rgba, "webp", quality=70)
     yield "webp_lossless_alpha", save(rgba, "webp", lossless=True, exact=True)
     frames = [Image.fromarray(picture(17, 13, 4, s)) for s in range(2)]
-    yield "webp_animated", save(frames[0], "webp", save_all=True, append_images=frames[1:], lossless=True)
+    yield "webp_animated", save(
+        frames[0], "webp", save_all=True, append_images=frames[1:], lossless=True
+    )
     yield "webp_truncated", save(rgb, "webp", quality=50)[:-20]
     yield "webp_header_only", save(rgb, "webp", quality=50)[:14]
 
 
 # PNG
+
 
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -125,15 +130,32 @@ def png(samples, depth, color_type, before=b"", interlace=False, after=chunk(b"I
         if kind != 1:
             return b"\0" + data
         d = np.frombuffer(data, np.uint8)
-        return b"\1" + (d - np.concatenate([np.zeros(step, np.uint8), d[:-step]])[:len(d)]).tobytes()
+        return (
+            b"\1" + (d - np.concatenate([np.zeros(step, np.uint8), d[:-step]])[: len(d)]).tobytes()
+        )
 
     if interlace:
-        passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-        raw = b"".join(rows(samples[y::dy, x::dx]) for y, x, dy, dx in passes if samples[y::dy, x::dx].size)
+        passes = (
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        )
+        raw = b"".join(
+            rows(samples[y::dy, x::dx]) for y, x, dy, dx in passes if samples[y::dy, x::dx].size
+        )
     else:
         raw = rows(samples)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlace))
-            + before + chunk(b"IDAT", zlib.compress(raw)) + after)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlace))
+        + before
+        + chunk(b"IDAT", zlib.compress(raw))
+        + after
+    )
 
 
 def pngs():
@@ -146,12 +168,18 @@ def pngs():
             s = rng.integers(0, 1 << depth, (13, 17, channels[color_type]))
             if depth == 16 and color_type == 0:
                 s[:6] //= 200  # values that survive the saturation
-            plte = chunk(b"PLTE", rng.integers(0, 256, 3 << depth, dtype=np.uint8).tobytes()) if color_type == 3 else b""
+            plte = (
+                chunk(b"PLTE", rng.integers(0, 256, 3 << depth, dtype=np.uint8).tobytes())
+                if color_type == 3
+                else b""
+            )
             trns = {0: bytes(2), 2: bytes(6), 3: bytes([0, 128])}.get(color_type)
             yield f"png_{name}_{depth}", png(s, depth, color_type, plte)
             yield f"png_{name}_{depth}_interlaced", png(s, depth, color_type, plte, interlace=True)
             if trns:
-                yield f"png_{name}_{depth}_transparent", png(s, depth, color_type, plte + chunk(b"tRNS", trns))
+                yield f"png_{name}_{depth}_transparent", png(
+                    s, depth, color_type, plte + chunk(b"tRNS", trns)
+                )
     s = rng.integers(0, 256, (5, 3, 1))
     short = chunk(b"PLTE", bytes(range(1, 31)))
     yield "png_short_palette", png(s, 8, 3, short)
@@ -162,13 +190,13 @@ def pngs():
     yield "png_trailing_bytes", good + b"more"
     yield "png_tiny_interlaced", png(rgb[:1, :2], 8, 2, interlace=True)
     idat = good.index(b"IDAT")
-    end = idat + 4 + struct.unpack(">I", good[idat - 4:idat])[0]
-    flip = lambda data, at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+    end = idat + 4 + struct.unpack(">I", good[idat - 4 : idat])[0]
+    flip = lambda data, at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
     yield "png_wrong_pixel_crc", flip(good, end)
     yield "png_wrong_adler", flip(good, end - 1)
     yield "png_wrong_header_crc", flip(good, 29)
     yield "png_wrong_gamma_crc", flip(good, good.index(b"gAMA") + 9)
-    yield "png_truncated", good[:end - 60]
+    yield "png_truncated", good[: end - 60]
     yield "png_header_only", good[:33]
     yield "png_signature_only", good[:8]
     frames = [Image.fromarray(picture(17, 13, 3, s)) for s in range(2)]
@@ -177,6 +205,7 @@ def pngs():
 
 
 # GIF
+
 
 def lzw(min_bits, codes, clear_every=None):
     """Packs codes of min_bits + 1 bits; clears the table before codes would grow wider."""
@@ -198,14 +227,41 @@ def lzw(min_bits, codes, clear_every=None):
             acc >>= 8
             n -= 8
     out.append(acc & 255)
-    return bytes([min_bits]) + b"".join(bytes([len(out[i:i + 255])]) + bytes(out[i:i + 255]) for i in range(0, len(out), 255)) + b"\0"
+    return (
+        bytes([min_bits])
+        + b"".join(
+            bytes([len(out[i : i + 255])]) + bytes(out[i : i + 255])
+            for i in range(0, len(out), 255)
+        )
+        + b"\0"
+    )
 
 
-def gif(width, height, data, palette=b"", local=b"", at=(0, 0), size=None, before=b"", interlace=False, end=b";"):
+def gif(
+    width,
+    height,
+    data,
+    palette=b"",
+    local=b"",
+    at=(0, 0),
+    size=None,
+    before=b"",
+    interlace=False,
+    end=b";",
+):
     flags = lambda p: 128 | (len(p) // 3).bit_length() - 2 if p else 0
     size = size or (width, height)
-    return (b"GIF89a" + struct.pack("<HHBBB", width, height, flags(palette), 1, 0) + palette + before + b","
-            + struct.pack("<HHHHB", *at, *size, flags(local) | (64 if interlace else 0)) + local + data + end)
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", width, height, flags(palette), 1, 0)
+        + palette
+        + before
+        + b","
+        + struct.pack("<HHHHB", *at, *size, flags(local) | (64 if interlace else 0))
+        + local
+        + data
+        + end
+    )
 
 
 def gifs():
@@ -220,7 +276,9 @@ def gifs():
     yield "gif_full_code_table", save(noise, "gif")  # more than 4096 strings
     yield "gif_flat", save(Image.new("P", (100, 100), 7), "gif")  # codes that complete themselves
     frames = [Image.fromarray(picture(17, 13, 3, s)) for s in range(3)]
-    yield "gif_animated", save(frames[0], "gif", save_all=True, append_images=frames[1:], disposal=2)
+    yield "gif_animated", save(
+        frames[0], "gif", save_all=True, append_images=frames[1:], disposal=2
+    )
     palette = rng.integers(0, 256, 12, dtype=np.uint8).tobytes()
     other = rng.integers(0, 256, 12, dtype=np.uint8).tobytes()
     pixels = rng.integers(0, 4, 12 * 11).tolist()
@@ -233,14 +291,22 @@ def gifs():
     yield "gif_no_palette", gif(12, 11, data)
     yield "gif_transparent", gif(12, 11, data, palette, before=control(2))
     yield "gif_smaller_frame", gif(20, 15, data, palette, at=(3, 2), size=(12, 11))
-    yield "gif_smaller_frame_transparent", gif(20, 15, data, palette, at=(3, 2), size=(12, 11), before=control(2, 2))
+    yield "gif_smaller_frame_transparent", gif(
+        20, 15, data, palette, at=(3, 2), size=(12, 11), before=control(2, 2)
+    )
     yield "gif_frame_beyond_screen", gif(5, 20, data, palette, at=(3, 2), size=(12, 11))
     ramp = bytes([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
     high = lzw(8, rng.integers(0, 256, 132).tolist())
     yield "gif_index_beyond_palette", gif(12, 11, high, palette)
     yield "gif_index_beyond_ramp", gif(12, 11, high, ramp)
     yield "gif_index_beyond_local_ramp", gif(12, 11, high, palette, ramp)
-    yield "gif_comment", gif(12, 11, data, palette, before=b"!\xfe\3abc\2de\0" + control(1) + b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0")
+    yield "gif_comment", gif(
+        12,
+        11,
+        data,
+        palette,
+        before=b"!\xfe\3abc\2de\0" + control(1) + b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0",
+    )
     yield "gif_without_end", gif(12, 11, data, palette, end=b"")
     yield "gif_too_many_pixels", gif(4, 4, data, palette)
     yield "gif_too_few_pixels", gif(13, 11, data, palette)
@@ -254,8 +320,33 @@ def gifs():
 
 # BMP
 
-def bmp(width, height, bits, pixels, compression=0, colors=0, palette=b"", masks=b"", header=40, offset=None, top_down=False):
-    body = struct.pack("<iiHHIIiiII", width, -height if top_down else height, 1, bits, compression, len(pixels), 2835, 2835, colors, 0)
+
+def bmp(
+    width,
+    height,
+    bits,
+    pixels,
+    compression=0,
+    colors=0,
+    palette=b"",
+    masks=b"",
+    header=40,
+    offset=None,
+    top_down=False,
+):
+    body = struct.pack(
+        "<iiHHIIiiII",
+        width,
+        -height if top_down else height,
+        1,
+        bits,
+        compression,
+        len(pixels),
+        2835,
+        2835,
+        colors,
+        0,
+    )
     if header == 12:
         body = struct.pack("<HHHH", width, height, 1, bits)
     else:
@@ -285,24 +376,55 @@ def bmps():
     yield "bmp_8_grey_100_colors", bmp(w, h, 8, noise(stride(8) * h), palette=grey(100), colors=100)
     yield "bmp_8_10_colors", bmp(w, h, 8, noise(stride(8) * h), palette=noise(40), colors=10)
     yield "bmp_8_300_colors", bmp(w, h, 8, noise(stride(8) * h), palette=noise(1200), colors=300)
-    yield "bmp_1_black_white", bmp(w, h, 1, noise(stride(1) * h), palette=bytes([0, 0, 0, 0, 255, 255, 255, 0]))
-    yield "bmp_1_white_black", bmp(w, h, 1, noise(stride(1) * h), palette=bytes([255, 255, 255, 0, 0, 0, 0, 0]))
-    yield "bmp_8_black_white", bmp(w, h, 8, noise(stride(8) * h), palette=bytes([0, 0, 0, 0, 255, 255, 255, 0]), colors=2)
+    yield "bmp_1_black_white", bmp(
+        w, h, 1, noise(stride(1) * h), palette=bytes([0, 0, 0, 0, 255, 255, 255, 0])
+    )
+    yield "bmp_1_white_black", bmp(
+        w, h, 1, noise(stride(1) * h), palette=bytes([255, 255, 255, 0, 0, 0, 0, 0])
+    )
+    yield "bmp_8_black_white", bmp(
+        w, h, 8, noise(stride(8) * h), palette=bytes([0, 0, 0, 0, 255, 255, 255, 0]), colors=2
+    )
     yield "bmp_4_ramp", bmp(w, h, 4, noise(stride(4) * h), palette=grey(16))
     yield "bmp_2", bmp(w, h, 2, noise(stride(2) * h), palette=noise(16))
-    for name, masks in (("bgrx", (0xFF0000, 0xFF00, 0xFF, 0)), ("xbgr", (0xFF000000, 0xFF0000, 0xFF00, 0)),
-                        ("bgxr", (0xFF000000, 0xFF00, 0xFF, 0)), ("abgr", (0xFF000000, 0xFF0000, 0xFF00, 0xFF)),
-                        ("rgba", (0xFF, 0xFF00, 0xFF0000, 0xFF000000)), ("bgra", (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
-                        ("bgar", (0xFF000000, 0xFF00, 0xFF, 0xFF0000)), ("zero", (0, 0, 0, 0)),
-                        ("odd", (0xFF0000, 0xFF00, 0xFE, 0))):
+    for name, masks in (
+        ("bgrx", (0xFF0000, 0xFF00, 0xFF, 0)),
+        ("xbgr", (0xFF000000, 0xFF0000, 0xFF00, 0)),
+        ("bgxr", (0xFF000000, 0xFF00, 0xFF, 0)),
+        ("abgr", (0xFF000000, 0xFF0000, 0xFF00, 0xFF)),
+        ("rgba", (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
+        ("bgra", (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+        ("bgar", (0xFF000000, 0xFF00, 0xFF, 0xFF0000)),
+        ("zero", (0, 0, 0, 0)),
+        ("odd", (0xFF0000, 0xFF00, 0xFE, 0)),
+    ):
         packed = struct.pack("<IIII", *masks)
-        yield f"bmp_32_masks_{name}", bmp(w, h, 32, noise(stride(32) * h), 3, masks=packed, header=56)
-    yield "bmp_32_masks_v3", bmp(w, h, 32, noise(stride(32) * h), 3, masks=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF))
-    yield "bmp_32_masks_v4", bmp(w, h, 32, noise(stride(32) * h), 3, header=52,
-                                 masks=struct.pack("<III", 0xFF000000, 0xFF0000, 0xFF00))
-    yield "bmp_24_masks", bmp(w, h, 24, noise(stride(24) * h), 3, masks=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF))
-    for name, masks in (("565", (0xF800, 0x7E0, 0x1F)), ("555", (0x7C00, 0x3E0, 0x1F)), ("444", (0xF00, 0xF0, 0xF))):
-        yield f"bmp_16_masks_{name}", bmp(w, h, 16, noise(stride(16) * h), 3, masks=struct.pack("<III", *masks))
+        yield f"bmp_32_masks_{name}", bmp(
+            w, h, 32, noise(stride(32) * h), 3, masks=packed, header=56
+        )
+    yield "bmp_32_masks_v3", bmp(
+        w, h, 32, noise(stride(32) * h), 3, masks=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
+    )
+    yield "bmp_32_masks_v4", bmp(
+        w,
+        h,
+        32,
+        noise(stride(32) * h),
+        3,
+        header=52,
+        masks=struct.pack("<III", 0xFF000000, 0xFF0000, 0xFF00),
+    )
+    yield "bmp_24_masks", bmp(
+        w, h, 24, noise(stride(24) * h), 3, masks=struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
+    )
+    for name, masks in (
+        ("565", (0xF800, 0x7E0, 0x1F)),
+        ("555", (0x7C00, 0x3E0, 0x1F)),
+        ("444", (0xF00, 0xF0, 0xF)),
+    ):
+        yield f"bmp_16_masks_{name}", bmp(
+            w, h, 16, noise(stride(16) * h), 3, masks=struct.pack("<III", *masks)
+        )
     palette = noise(1024)
     rle8 = b""
     for _ in range(h):
@@ -316,7 +438,9 @@ def bmps():
     yield "bmp_rle8_cut", bmp(w, h, 8, rle8[:-9], 1, palette=palette)
     rle4 = (b"\7\x5a" + b"\0\6\x12\x34\x56\0" + b"\4\xf0" + b"\0\0") * h
     yield "bmp_rle4", bmp(w, h, 4, rle4 + b"\0\1", 2, palette=noise(64))
-    yield "bmp_rle4_odd_literal", bmp(w, h, 4, b"\x0c\x5a\0\5\x12\x34\0\0" * h + b"\0\1", 2, palette=noise(64))
+    yield "bmp_rle4_odd_literal", bmp(
+        w, h, 4, b"\x0c\x5a\0\5\x12\x34\0\0" * h + b"\0\1", 2, palette=noise(64)
+    )
     yield "bmp_rle8_of_24_bits", bmp(w, h, 24, rle8, 1)
     yield "bmp_compression_4", bmp(w, h, 24, noise(stride(24) * h), 4)
     yield "bmp_header_16", bmp(w, h, 24, noise(stride(24) * h), header=16)
@@ -332,9 +456,15 @@ def bmps():
 
 # Through FFmpeg
 
+
 def others():
     rgb, rgba = Image.fromarray(picture(17, 13)), Image.fromarray(picture(17, 13, 4))
-    for name, compression in (("raw", None), ("lzw", "tiff_lzw"), ("deflate", "tiff_adobe_deflate"), ("packbits", "packbits")):
+    for name, compression in (
+        ("raw", None),
+        ("lzw", "tiff_lzw"),
+        ("deflate", "tiff_adobe_deflate"),
+        ("packbits", "packbits"),
+    ):
         yield f"tiff_{name}", save(rgb, "tiff", compression=compression)
     yield "tiff_rgba", save(rgba, "tiff")
     yield "tiff_grey", save(rgb.convert("L"), "tiff")
@@ -358,7 +488,9 @@ def others():
     yield "jpeg2000_grey_alpha", save(rgba.convert("LA"), "jpeg2000", irreversible=False)
     yield "jpeg2000_truncated", save(rgb, "jpeg2000", irreversible=False)[:-20]
     for subsampling in ("4:4:4", "4:2:0", "4:0:0"):
-        yield f"avif_{subsampling.replace(':', '')}", save(Image.fromarray(picture(40, 32)), "avif", quality=90, subsampling=subsampling)
+        yield f"avif_{subsampling.replace(':', '')}", save(
+            Image.fromarray(picture(40, 32)), "avif", quality=90, subsampling=subsampling
+        )
     yield "avif_limited_range", save(rgb, "avif", range="limited", subsampling="4:4:4")
     yield "avif_truncated", save(rgb, "avif")[:-20]
 
@@ -374,8 +506,10 @@ def patches(rgb, min_pixels=4 * 1024, max_pixels=1800 * 1024):
         beta = math.sqrt(min_pixels / (height * width))
         h, w = 32 * math.ceil(height * beta / 32), 32 * math.ceil(width * beta / 32)
     x = np.array(Image.fromarray(rgb).resize((w, h), Image.BICUBIC))
-    blocks = x.reshape(h // 32, 2, 16, w // 32, 2, 16, 3).transpose(0, 3, 1, 4, 6, 2, 5)  # ..., colour, y, x
-    frames = np.repeat(blocks[:, :, :, :, :, None], 2, 5)                                 # ..., colour, time, y, x
+    blocks = x.reshape(h // 32, 2, 16, w // 32, 2, 16, 3).transpose(
+        0, 3, 1, 4, 6, 2, 5
+    )  # ..., colour, y, x
+    frames = np.repeat(blocks[:, :, :, :, :, None], 2, 5)  # ..., colour, time, y, x
     return np.ascontiguousarray(frames).reshape(-1, 1536), (h // 16, w // 16)
 
 

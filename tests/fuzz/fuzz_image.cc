@@ -1,5 +1,5 @@
-// Any bytes through decode_image() and, when they are a picture, through load_image(). Sizes are limited so
-// that an input costs milliseconds; the formats' headers are hostile all the same.
+// Any bytes through decode_image() and, when they are a picture, through load_image(). Sizes are
+// limited so that an input costs milliseconds; the formats' headers are hostile all the same.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -20,8 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::abort();
   }
   const vlr::Result<vlr::Patches> patches = vlr::load_image(bytes, options);
-  if (patches.ok() && patches->data.size() !=
-                          static_cast<size_t>(patches->grid_h * patches->grid_w * vlr::kPatchValues)) {
+  if (patches.ok() &&
+      patches->data.size() !=
+          static_cast<size_t>(patches->grid_h * patches->grid_w * vlr::kPatchValues)) {
     std::abort();
   }
   return 0;

@@ -50,7 +50,8 @@ const std::vector<Fixture>& fixtures() {
 }
 
 const Fixture& fixture(std::string_view name) {
-  const auto it = std::find_if(fixtures().begin(), fixtures().end(), [&](const Fixture& f) { return f.name == name; });
+  const auto it = std::find_if(fixtures().begin(), fixtures().end(),
+                               [&](const Fixture& f) { return f.name == name; });
   if (it == fixtures().end()) throw std::runtime_error("no fixture " + std::string(name));
   return *it;
 }
@@ -91,8 +92,9 @@ TEST_P(ImageFixture, GivesPillowsPixels) {
   ASSERT_EQ(image->rgb.size(), f.rgb.size());
   for (size_t i = 0; i < f.rgb.size(); ++i) {
     ASSERT_LE(std::abs(image->rgb[i] - f.rgb[i]), f.tolerance)
-        << "x " << i / 3 % static_cast<size_t>(f.width) << ", y " << i / 3 / static_cast<size_t>(f.width) << ", colour "
-        << i % 3 << ": got " << +image->rgb[i] << ", expected " << +f.rgb[i];
+        << "x " << i / 3 % static_cast<size_t>(f.width) << ", y "
+        << i / 3 / static_cast<size_t>(f.width) << ", colour " << i % 3 << ": got "
+        << +image->rgb[i] << ", expected " << +f.rgb[i];
   }
 }
 
@@ -100,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(All, ImageFixture, testing::ValuesIn(fixtures()),
                          [](const auto& param_info) { return param_info.param.name; });
 
 TEST(Image, EveryFormatHasFixtures) {
-  for (const char* format : {"jpeg_", "webp_", "png_", "gif_", "bmp_", "tiff_", "avif_", "jpeg2000_", "pnm_"}) {
+  for (const char* format :
+       {"jpeg_", "webp_", "png_", "gif_", "bmp_", "tiff_", "avif_", "jpeg2000_", "pnm_"}) {
     EXPECT_TRUE(std::any_of(fixtures().begin(), fixtures().end(), [&](const Fixture& f) {
       return f.name.starts_with(format) && f.width > 0;
     })) << format;
@@ -124,18 +127,24 @@ TEST(Image, MessagesSayWhatWasFound) {
 TEST(Image, RefusesWhatItCannotDecodeRight) {
   if (!kWithFfmpeg) GTEST_SKIP() << "built without FFmpeg";
   using namespace std::string_literals;
-  const Result<Image> avif = decode_image(as_bytes("\0\0\0\x20" "ftypavif....urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"s));
+  const Result<Image> avif =
+      decode_image(as_bytes("\0\0\0\x20"
+                            "ftypavif....urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"s));
   EXPECT_EQ(avif.error().code(), Code::kUnimplemented);
   EXPECT_EQ(avif.error().message(), "avif: a picture with transparency");
-  const Result<Image> tiff = decode_image(as_bytes("II*\0\x08\0\0\0" "\1\0" "\3\1\3\0\1\0\0\0\7\0\0\0"s));
+  const Result<Image> tiff =
+      decode_image(as_bytes("II*\0\x08\0\0\0"
+                            "\1\0"
+                            "\3\1\3\0\1\0\0\0\7\0\0\0"s));
   EXPECT_EQ(tiff.error().code(), Code::kUnimplemented);
   EXPECT_EQ(tiff.error().message(), "tiff: JPEG inside TIFF");
 }
 
 // A file cut anywhere in its first half gives an error, whatever the format, and never pixels.
 TEST(Image, TruncationIsAnError) {
-  for (const char* name : {"jpeg_420_17x13", "jpeg_progressive", "jpeg_cmyk", "webp_lossy", "webp_lossless_alpha",
-                           "png_rgb_8", "png_rgba_16_interlaced", "gif_rgb", "bmp_24", "bmp_rle8"}) {
+  for (const char* name :
+       {"jpeg_420_17x13", "jpeg_progressive", "jpeg_cmyk", "webp_lossy", "webp_lossless_alpha",
+        "png_rgb_8", "png_rgba_16_interlaced", "gif_rgb", "bmp_24", "bmp_rle8"}) {
     const std::span<const std::byte> bytes = fixture(name).bytes();
     ASSERT_TRUE(decode_image(bytes).ok()) << name;
     for (size_t size = 0; size < bytes.size() / 2; ++size) {
@@ -158,7 +167,8 @@ TEST(Image, PixelLimit) {
 TEST(Image, HugeSizesAreRefusedBeforeAllocating) {
   const std::string gif("GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\2", 24);
   EXPECT_THAT(decode_image(as_bytes(gif)).error().message(), HasSubstr("65535x65535 pixels"));
-  EXPECT_THAT(decode_image(fixture("bmp_negative_width").bytes()).error().message(), HasSubstr("at most 178956970"));
+  EXPECT_THAT(decode_image(fixture("bmp_negative_width").bytes()).error().message(),
+              HasSubstr("at most 178956970"));
 }
 
 }  // namespace

@@ -47,7 +47,8 @@ std::vector<std::byte> bmp(const Image& image) {
   put(1, 2), put(24, 2), put(0, 4), put(0, 4), put(0, 4), put(0, 4), put(0, 4), put(0, 4);
   for (int64_t y = 0; y < image.height; ++y) {
     for (int64_t x = 0; x < image.width; ++x) {
-      for (int64_t c = 2; c >= 0; --c) s += static_cast<char>(image.rgb[static_cast<size_t>(3 * (y * image.width + x) + c)]);
+      for (int64_t c = 2; c >= 0; --c)
+        s += static_cast<char>(image.rgb[static_cast<size_t>(3 * (y * image.width + x) + c)]);
     }
     while (s.size() % 4 != 54 % 4) s += '\0';
   }
@@ -75,7 +76,8 @@ TEST(ReadFile, SaysWhatIsWrong) {
   EXPECT_THAT(read_file(folder, 10).error().message(), HasSubstr("is a folder"));
   EXPECT_THAT(read_file(empty, 10).error().message(), HasSubstr("is empty"));
   EXPECT_THAT(read_file("/dev/null", 10).error().message(), HasSubstr("neither a file nor"));
-  EXPECT_THAT(read_file(kGolden / "media/one.png", 68).error().message(), HasSubstr("has 69 bytes, at most 68"));
+  EXPECT_THAT(read_file(kGolden / "media/one.png", 68).error().message(),
+              HasSubstr("has 69 bytes, at most 68"));
   EXPECT_EQ(read_file(kGolden / "media/one.png", 69)->size(), 69u);
   fs::remove(empty);
 }
@@ -103,8 +105,10 @@ TEST(LoadImage, Limits) {
   EXPECT_EQ(load_image(bytes)->grid_w, 6);
   EXPECT_EQ(load_image(bytes, {.max_pixels = 64 * 64})->grid_w, 4);
   EXPECT_EQ(load_image(bytes, {.min_pixels = 100 * 1024})->grid_w, 26);
-  EXPECT_THAT(load_image(bytes, {.limits = {.max_pixels = 1000}}).error().message(), HasSubstr("at most 1000"));
-  EXPECT_THAT(load_image(bmp(noise(1, 201, 1))).error().message(), HasSubstr("more than 200 times"));
+  EXPECT_THAT(load_image(bytes, {.limits = {.max_pixels = 1000}}).error().message(),
+              HasSubstr("at most 1000"));
+  EXPECT_THAT(load_image(bmp(noise(1, 201, 1))).error().message(),
+              HasSubstr("more than 200 times"));
 }
 
 TEST(Patchify, OrderOfPatchesAndValues) {
@@ -123,8 +127,9 @@ TEST(Patchify, OrderOfPatchesAndValues) {
               for (int64_t t = 0; t < 2; ++t) {
                 for (int64_t y = 0; y < 16; ++y) {
                   for (int64_t x = 0; x < 16; ++x, ++i) {
-                    ASSERT_EQ(patches->data[i], at(*frames[2 * pair + t], 32 * block_y + 16 * in_y + y,
-                                                   32 * block_x + 16 * in_x + x, c))
+                    ASSERT_EQ(patches->data[i],
+                              at(*frames[2 * pair + t], 32 * block_y + 16 * in_y + y,
+                                 32 * block_x + 16 * in_x + x, c))
                         << "value " << i;
                   }
                 }
@@ -207,7 +212,8 @@ TEST(FrameSizes, BothCallersOfTheReference) {
 }
 
 FrameSource from(const std::vector<std::vector<std::byte>>& frames) {
-  return [&](int64_t i) -> Result<std::vector<std::byte>> { return frames[static_cast<size_t>(i)]; };
+  return
+      [&](int64_t i) -> Result<std::vector<std::byte>> { return frames[static_cast<size_t>(i)]; };
 }
 
 TEST(LoadFrames, GridsOfTheReference) {
@@ -215,16 +221,21 @@ TEST(LoadFrames, GridsOfTheReference) {
     std::vector<int> frames;
     int64_t grid_t;
   };
-  for (const Case& c : {Case{{0, 1, 2, 3}, 2}, {{0, 1, 2, 3, 4}, 3}, {{0, 6}, 1}, {{2, 3, 4, 5}, 2}}) {
-    const Result<Patches> video = load_frames(static_cast<int64_t>(c.frames.size()), [&](int64_t i) {
-      return read_file(kGolden / "media" / fmt::format("frame{}.png", c.frames[static_cast<size_t>(i)]), kMaxBytes);
-    });
+  for (const Case& c :
+       {Case{{0, 1, 2, 3}, 2}, {{0, 1, 2, 3, 4}, 3}, {{0, 6}, 1}, {{2, 3, 4, 5}, 2}}) {
+    const Result<Patches> video =
+        load_frames(static_cast<int64_t>(c.frames.size()), [&](int64_t i) {
+          return read_file(
+              kGolden / "media" / fmt::format("frame{}.png", c.frames[static_cast<size_t>(i)]),
+              kMaxBytes);
+        });
     ASSERT_TRUE(video.ok()) << video.error().message();
     EXPECT_EQ(video->grid_t, c.grid_t);
     EXPECT_EQ(video->grid_h, 22);
     EXPECT_EQ(video->grid_w, 26);
     ASSERT_EQ(video->seconds.size(), static_cast<size_t>(c.grid_t));
-    for (int64_t k = 0; k < c.grid_t; ++k) EXPECT_EQ(video->seconds[static_cast<size_t>(k)], static_cast<double>(k) + 0.25);
+    for (int64_t k = 0; k < c.grid_t; ++k)
+      EXPECT_EQ(video->seconds[static_cast<size_t>(k)], static_cast<double>(k) + 0.25);
   }
 }
 
@@ -232,7 +243,8 @@ TEST(LoadFrames, EachFrameGoesThroughBothFilters) {
   const Image a = noise(100, 150, 1), b = noise(100, 150, 2);
   const Result<FrameSizes> sizes = frame_sizes({100, 150}, 3);
   const auto resized = [&](const Image& image) {
-    return resize_torchvision_bicubic(*resize_pillow_bicubic(image, sizes->picture), sizes->video).value();
+    return resize_torchvision_bicubic(*resize_pillow_bicubic(image, sizes->picture), sizes->video)
+        .value();
   };
   Result<Patches> expected = make_patches(2, sizes->video.height, sizes->video.width);
   const Image frames[] = {resized(a), resized(b), resized(a), resized(a)};  // the odd one twice
@@ -257,7 +269,8 @@ TEST(LoadFrames, ErrorsNameTheFrame) {
   const std::vector<std::byte> good = bmp(noise(64, 64, 1)), other = bmp(noise(64, 128, 1));
   EXPECT_EQ(load_frames(2, from({good, other})).error().message(),
             "video frame 1: 128x64 pixels after its resize, frame 0 has 64x64");
-  EXPECT_THAT(load_frames(3, from({good, good, {}})).error().message(), HasSubstr("video frame 2: not an image"));
+  EXPECT_THAT(load_frames(3, from({good, good, {}})).error().message(),
+              HasSubstr("video frame 2: not an image"));
   const auto missing = [](int64_t) { return read_file("no/such.png", 10); };
   EXPECT_EQ(load_frames(1, missing).error().message(), "video frame 0: no/such.png: no such file");
   EXPECT_EQ(load_frames(1, missing).error().code(), Code::kNotFound);

@@ -29,7 +29,8 @@ class Pack {
     return text;
   }
   std::vector<uint8_t> take(int64_t count) {
-    if (count < 0 || static_cast<size_t>(count) > bytes_.size() - at_) throw std::runtime_error("pack: too short");
+    if (count < 0 || static_cast<size_t>(count) > bytes_.size() - at_)
+      throw std::runtime_error("pack: too short");
     const auto begin = bytes_.begin() + static_cast<int64_t>(at_);
     at_ += static_cast<size_t>(count);
     return {begin, begin + count};
