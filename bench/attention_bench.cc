@@ -1,4 +1,5 @@
-// attention at the models' shapes: whole prompts, prompts behind a shared prefix, final tokens, images.
+// attention at the models' shapes: whole prompts, prompts behind a shared prefix, final tokens,
+// images.
 
 #include "bench/support/op_bench.h"
 #include "kernels/attention/attention.h"
@@ -16,10 +17,14 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {"2b_text", 4, 500, 500, 0, 16, 8, 128, true},     {"2b_text_prefix", 4, 200, 200, 300, 16, 8, 128, true},
-    {"2b_last_layer", 16, 1, 500, 0, 16, 8, 128, true}, {"8b_text", 2, 500, 500, 0, 32, 8, 128, true},
-    {"2b_vision", 1, 1024, 1024, 0, 16, 16, 64, false}, {"2b_vision", 1, 4096, 4096, 0, 16, 16, 64, false},
-    {"8b_vision", 1, 1024, 1024, 0, 16, 16, 72, false}, {"2b_long", 1, 8000, 8000, 0, 16, 8, 128, true},
+    {"2b_text", 4, 500, 500, 0, 16, 8, 128, true},
+    {"2b_text_prefix", 4, 200, 200, 300, 16, 8, 128, true},
+    {"2b_last_layer", 16, 1, 500, 0, 16, 8, 128, true},
+    {"8b_text", 2, 500, 500, 0, 32, 8, 128, true},
+    {"2b_vision", 1, 1024, 1024, 0, 16, 16, 64, false},
+    {"2b_vision", 1, 4096, 4096, 0, 16, 16, 64, false},
+    {"8b_vision", 1, 1024, 1024, 0, 16, 16, 72, false},
+    {"2b_long", 1, 8000, 8000, 0, 16, 8, 128, true},
     {"demo_text", 20, 50, 50, 0, 8, 4, 64, true},
 };
 
@@ -35,13 +40,14 @@ void register_all(Machine& machine) {
     }
     segments->first = {segments->all[0]};
     segments->first[0].q_len = 1;
-    if (s.causal) segments->first[0].k_len = s.keys - s.queries + 1;  // the first query sees no more
+    if (s.causal)
+      segments->first[0].k_len = s.keys - s.queries + 1;  // the first query sees no more
     const bool small = s.batch * s.queries * s.heads * (s.keys + s.prefix) * s.dim < 200'000'000;
     for (const Impl<Attention>& impl : Attention::impls()) {
       if (impl.device != Device::kCpu || (impl.name == "reference" && !small)) continue;
-      const std::string shape = std::string("f32/") + s.what + "/b" + std::to_string(s.batch) + "q" +
-                                std::to_string(s.queries) + "k" + std::to_string(s.keys) + "p" +
-                                std::to_string(s.prefix);
+      const std::string shape = std::string("f32/") + s.what + "/b" + std::to_string(s.batch) +
+                                "q" + std::to_string(s.queries) + "k" + std::to_string(s.keys) +
+                                "p" + std::to_string(s.prefix);
       add_bench<Attention>(machine, impl, shape, [s, segments](Operands& o) {
         Setup<Attention> setup;
         Attention::Args& a = setup.args;
@@ -68,4 +74,6 @@ void register_all(Machine& machine) {
 }  // namespace
 }  // namespace vlr::bench
 
-int main(int argc, char** argv) { return vlr::bench::run_benches(argc, argv, vlr::bench::register_all); }
+int main(int argc, char** argv) {
+  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+}

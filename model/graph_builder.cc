@@ -24,15 +24,21 @@ Value GraphBuilder::like(std::string_view name, Value x, int64_t last) {
   return graph.activation(scoped(name), DType::kF32, std::move(dims));
 }
 
-Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual,
-                              int64_t width) {
+Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row, Value table,
+                              Value visual, int64_t width) {
   const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(ids).dims[0], width});
-  return graph.add<ops::Embedding>(scoped(name), {ids, visual_row, table, visual}, y, [=](const Bindings& b) {
-    return ops::Embedding::Args{.ids = b[ids], .visual_row = b[visual_row], .table = b[table], .visual = b[visual], .y = b[y]};
-  });
+  return graph.add<ops::Embedding>(scoped(name), {ids, visual_row, table, visual}, y,
+                                   [=](const Bindings& b) {
+                                     return ops::Embedding::Args{.ids = b[ids],
+                                                                 .visual_row = b[visual_row],
+                                                                 .table = b[table],
+                                                                 .visual = b[visual],
+                                                                 .y = b[y]};
+                                   });
 }
 
-Value GraphBuilder::linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features, Value to) {
+Value GraphBuilder::linear(std::string_view name, Value x, Value w, Value bias,
+                           int64_t out_features, Value to) {
   const Value y = to.defined() ? to : like(name, x, out_features);
   return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
     return ops::Linear::Args{.x = b[x], .w = b[w], .bias = b[bias], .y = b[y]};
@@ -81,21 +87,34 @@ Value GraphBuilder::gelu_in_place(std::string_view name, Value x, ops::GeluKind 
   });
 }
 
-Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v, const AttentionOptions& options) {
+Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v,
+                              const AttentionOptions& options) {
   const Value o = like(name, q, graph.info(q).dims.back().mul);
   const AttentionOptions opt = options;
   graph.use_segments(opt.segments);
-  return graph.add<ops::Attention>(scoped(name), {q, k, v, opt.prefix_k, opt.prefix_v}, o, [=](const Bindings& b) {
-    return ops::Attention::Args{.q = b[q], .k = b[k], .v = b[v], .prefix_k = b[opt.prefix_k], .prefix_v = b[opt.prefix_v],
-                                .segments = b.segments(opt.segments), .o = b[o], .scale = opt.scale, .causal = opt.causal};
-  });
+  return graph.add<ops::Attention>(
+      scoped(name), {q, k, v, opt.prefix_k, opt.prefix_v}, o, [=](const Bindings& b) {
+        return ops::Attention::Args{.q = b[q],
+                                    .k = b[k],
+                                    .v = b[v],
+                                    .prefix_k = b[opt.prefix_k],
+                                    .prefix_v = b[opt.prefix_v],
+                                    .segments = b.segments(opt.segments),
+                                    .o = b[o],
+                                    .scale = opt.scale,
+                                    .causal = opt.causal};
+      });
 }
 
-Value GraphBuilder::rope_table(std::string_view name, Value positions, Value axis, Value inv_freq, int64_t pairs) {
-  const Value table = graph.activation(scoped(name), DType::kF32, {graph.info(positions).dims[1], 2, pairs});
-  return graph.add<ops::RopeTable>(scoped(name), {positions, axis, inv_freq}, table, [=](const Bindings& b) {
-    return ops::RopeTable::Args{.positions = b[positions], .axis = b[axis], .inv_freq = b[inv_freq], .table = b[table]};
-  });
+Value GraphBuilder::rope_table(std::string_view name, Value positions, Value axis, Value inv_freq,
+                               int64_t pairs) {
+  const Value table =
+      graph.activation(scoped(name), DType::kF32, {graph.info(positions).dims[1], 2, pairs});
+  return graph.add<ops::RopeTable>(
+      scoped(name), {positions, axis, inv_freq}, table, [=](const Bindings& b) {
+        return ops::RopeTable::Args{
+            .positions = b[positions], .axis = b[axis], .inv_freq = b[inv_freq], .table = b[table]};
+      });
 }
 
 Value GraphBuilder::rope_in_place(std::string_view name, Value x, Value table) {
@@ -112,21 +131,28 @@ Value GraphBuilder::add_in_place(std::string_view name, Value a, Value b_in) {
   });
 }
 
-Value GraphBuilder::deepstack_add_in_place(std::string_view name, Value x, Value visual_row, Value features) {
+Value GraphBuilder::deepstack_add_in_place(std::string_view name, Value x, Value visual_row,
+                                           Value features) {
   const Value y = graph.in_place(scoped(name), x);
-  return graph.add<ops::DeepstackAdd>(scoped(name), {x, visual_row, features}, y, [=](const Bindings& b) {
-    return ops::DeepstackAdd::Args{.x = b[x], .visual_row = b[visual_row], .features = b[features], .y = b[y]};
-  });
+  return graph.add<ops::DeepstackAdd>(
+      scoped(name), {x, visual_row, features}, y, [=](const Bindings& b) {
+        return ops::DeepstackAdd::Args{
+            .x = b[x], .visual_row = b[visual_row], .features = b[features], .y = b[y]};
+      });
 }
 
-Value GraphBuilder::vision_pos_embed_in_place(std::string_view name, Value x, Value table, Value indices, Value weights) {
+Value GraphBuilder::vision_pos_embed_in_place(std::string_view name, Value x, Value table,
+                                              Value indices, Value weights) {
   const Value y = graph.in_place(scoped(name), x);
-  return graph.add<ops::VisionPosEmbed>(scoped(name), {x, table, indices, weights}, y, [=](const Bindings& b) {
-    return ops::VisionPosEmbed::Args{.x = b[x], .table = b[table], .indices = b[indices], .weights = b[weights], .y = b[y]};
-  });
+  return graph.add<ops::VisionPosEmbed>(
+      scoped(name), {x, table, indices, weights}, y, [=](const Bindings& b) {
+        return ops::VisionPosEmbed::Args{
+            .x = b[x], .table = b[table], .indices = b[indices], .weights = b[weights], .y = b[y]};
+      });
 }
 
-Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width) {
+Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, Value bias,
+                                int64_t width) {
   const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(patches).dims[0], width});
   return graph.add<ops::PatchEmbed>(scoped(name), {patches, w, bias}, y, [=](const Bindings& b) {
     return ops::PatchEmbed::Args{.x = b[patches], .w = b[w], .bias = b[bias], .y = b[y]};
@@ -134,7 +160,8 @@ Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, V
 }
 
 Value GraphBuilder::gather_rows(std::string_view name, Value x, Value rows) {
-  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(rows).dims[0], graph.info(x).dims[1]});
+  const Value y = graph.activation(scoped(name), DType::kF32,
+                                   {graph.info(rows).dims[0], graph.info(x).dims[1]});
   return graph.add<ops::GatherRows>(scoped(name), {x, rows}, y, [=](const Bindings& b) {
     return ops::GatherRows::Args{.x = b[x], .rows = b[rows], .y = b[y]};
   });
@@ -146,9 +173,11 @@ void GraphBuilder::convert(std::string_view name, Value x, Value to) {
   });
 }
 
-void GraphBuilder::score_head(std::string_view name, Value x, Value norm_weight, Value w, float eps, Value to) {
+void GraphBuilder::score_head(std::string_view name, Value x, Value norm_weight, Value w, float eps,
+                              Value to) {
   graph.add<ops::ScoreHead>(scoped(name), {x, norm_weight, w}, to, [=](const Bindings& b) {
-    return ops::ScoreHead::Args{.x = b[x], .norm_weight = b[norm_weight], .w = b[w], .log_odds = b[to], .eps = eps};
+    return ops::ScoreHead::Args{
+        .x = b[x], .norm_weight = b[norm_weight], .w = b[w], .log_odds = b[to], .eps = eps};
   });
 }
 

@@ -1,5 +1,5 @@
-/// One method per op: what a model's layers are written with. Names of nodes and activations get the
-/// builder's scope in front ("layers.3."), weights their full name.
+/// One method per op: what a model's layers are written with. Names of nodes and activations get
+/// the builder's scope in front ("layers.3."), weights their full name.
 #ifndef VLR_MODEL_GRAPH_BUILDER_H_
 #define VLR_MODEL_GRAPH_BUILDER_H_
 
@@ -28,14 +28,18 @@ class GraphBuilder {
   Value weight(std::string_view name) { return graph.weight(weight_scope + std::string(name)); }
 
   // Out of place: a new activation named scope + name. `to` is a bound value to write instead.
-  Value embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual, int64_t width);
-  Value linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features, Value to = {});
+  Value embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual,
+                  int64_t width);
+  Value linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features,
+               Value to = {});
   Value rmsnorm(std::string_view name, Value x, Value w, float eps);
   Value layernorm(std::string_view name, Value x, Value w, Value bias, float eps);
   Value swiglu(std::string_view name, Value gate, Value up);
   Value gelu(std::string_view name, Value x, ops::GeluKind kind);
-  Value attention(std::string_view name, Value q, Value k, Value v, const AttentionOptions& options);
-  Value rope_table(std::string_view name, Value positions, Value axis, Value inv_freq, int64_t pairs);
+  Value attention(std::string_view name, Value q, Value k, Value v,
+                  const AttentionOptions& options);
+  Value rope_table(std::string_view name, Value positions, Value axis, Value inv_freq,
+                   int64_t pairs);
   Value patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width);
   Value gather_rows(std::string_view name, Value x, Value rows);
   void convert(std::string_view name, Value x, Value to);
@@ -47,7 +51,8 @@ class GraphBuilder {
   Value add_in_place(std::string_view name, Value a, Value b);
   Value gelu_in_place(std::string_view name, Value x, ops::GeluKind kind);
   Value deepstack_add_in_place(std::string_view name, Value x, Value visual_row, Value features);
-  Value vision_pos_embed_in_place(std::string_view name, Value x, Value table, Value indices, Value weights);
+  Value vision_pos_embed_in_place(std::string_view name, Value x, Value table, Value indices,
+                                  Value weights);
 
  private:
   std::string scoped(std::string_view name) const { return scope + std::string(name); }

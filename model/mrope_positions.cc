@@ -8,7 +8,8 @@
 namespace vlr {
 
 Result<SequencePositions> mrope_positions(std::span<const int32_t> ids, const ModelConfig& config,
-                                          std::span<const VisualRun> images, std::span<const VisualRun> videos) {
+                                          std::span<const VisualRun> images,
+                                          std::span<const VisualRun> videos) {
   const size_t count = ids.size();
   SequencePositions out;
   out.positions.resize(3 * count);
@@ -22,7 +23,8 @@ Result<SequencePositions> mrope_positions(std::span<const int32_t> ids, const Mo
     size_t next = 0;
     int64_t index = 0;  // running number of its next token
   };
-  std::array<Kind, 2> kinds = {Kind{config.image_token_id, images}, Kind{config.video_token_id, videos}};
+  std::array<Kind, 2> kinds = {Kind{config.image_token_id, images},
+                               Kind{config.video_token_id, videos}};
   kinds[1].index = image_tokens;
 
   const auto put = [&](size_t s, int64_t t, int64_t h, int64_t w) {
@@ -45,7 +47,8 @@ Result<SequencePositions> mrope_positions(std::span<const int32_t> ids, const Mo
     for (int64_t i = 0; i < run.tokens(); ++i, ++s) {
       if (s == count || ids[s] != kind->id) {
         return {Code::kInvalidArgument,
-                fmt::format("prompt: a picture of {} x {} tokens has {} placeholders in a row", run.rows, run.columns, i)};
+                fmt::format("prompt: a picture of {} x {} tokens has {} placeholders in a row",
+                            run.rows, run.columns, i)};
       }
       put(s, p, p + i / run.columns, p + i % run.columns);
       out.visual_index[s] = static_cast<int32_t>(kind->index++);
@@ -54,7 +57,8 @@ Result<SequencePositions> mrope_positions(std::span<const int32_t> ids, const Mo
   }
   for (const Kind& k : kinds) {
     if (k.next != k.runs.size()) {
-      return {Code::kInvalidArgument, fmt::format("prompt: {} pictures, placeholders for {}", k.runs.size(), k.next)};
+      return {Code::kInvalidArgument,
+              fmt::format("prompt: {} pictures, placeholders for {}", k.runs.size(), k.next)};
     }
   }
   return out;
@@ -65,7 +69,9 @@ RotaryPairs text_rotary_pairs(const TextConfig& config) {
   RotaryPairs out;
   for (int64_t j = 0; j < pairs; ++j) {
     const int64_t axis = j % 3;
-    out.axis.push_back(axis != 0 && j < 3 * config.mrope_section[static_cast<size_t>(axis)] ? static_cast<int32_t>(axis) : 0);
+    out.axis.push_back(axis != 0 && j < 3 * config.mrope_section[static_cast<size_t>(axis)]
+                           ? static_cast<int32_t>(axis)
+                           : 0);
     const auto exponent = static_cast<float>(2 * j) / static_cast<float>(config.head_dim);
     out.inv_freq.push_back(1.0f / std::pow(static_cast<float>(config.rope_theta), exponent));
   }
@@ -74,7 +80,8 @@ RotaryPairs text_rotary_pairs(const TextConfig& config) {
 
 RotaryPairs vision_rotary_pairs(const VisionConfig& config) {
   constexpr float kTheta = 10000.0f;
-  const int64_t dim = config.head_dim() / 2, half = dim / 2;  // dim angles a head: half by row, half by column
+  const int64_t dim = config.head_dim() / 2,
+                half = dim / 2;  // dim angles a head: half by row, half by column
   RotaryPairs out;
   for (int64_t j = 0; j < dim; ++j) {
     out.axis.push_back(j < half ? 0 : 1);

@@ -20,16 +20,18 @@ struct VisualRun {
 
 /// Where the tokens of a sequence stand.
 struct SequencePositions {
-  std::vector<int32_t> positions;    ///< [3, S]: time, row, column
-  std::vector<int32_t> visual_index; ///< [S]: for a pad of `images` then `videos` its running number over
-                                     ///< both lists (images' tokens first), -1 for every other token
+  std::vector<int32_t> positions;  ///< [3, S]: time, row, column
+  std::vector<int32_t>
+      visual_index;  ///< [S]: for a pad of `images` then `videos` its running number over
+                     ///< both lists (images' tokens first), -1 for every other token
 };
 
-/// Reads the ids from left to right. An image pad starts the next run of `images`, a video pad the next
-/// of `videos`; pads beyond the given runs are ordinary tokens. kInvalidArgument if a run is cut short or
-/// left over.
+/// Reads the ids from left to right. An image pad starts the next run of `images`, a video pad the
+/// next of `videos`; pads beyond the given runs are ordinary tokens. kInvalidArgument if a run is
+/// cut short or left over.
 Result<SequencePositions> mrope_positions(std::span<const int32_t> ids, const ModelConfig& config,
-                                          std::span<const VisualRun> images, std::span<const VisualRun> videos);
+                                          std::span<const VisualRun> images,
+                                          std::span<const VisualRun> videos);
 
 /// Axis and inverse frequency of every rotary pair (see kernels/rope_table).
 struct RotaryPairs {

@@ -18,26 +18,35 @@ struct Inputs {
   Value last_rows;        // [B]
 };
 
-/// One decoder layer (Qwen3VLTextDecoderLayer). Keys are rotated where they stand, in the product's columns;
-/// a prefix pass keeps them and the values beside them, a score pass reads them as the first key segment.
+/// One decoder layer (Qwen3VLTextDecoderLayer). Keys are rotated where they stand, in the product's
+/// columns; a prefix pass keeps them and the values beside them, a score pass reads them as the
+/// first key segment.
 class Layer {
  public:
   Layer(GraphBuilder& g, const TextConfig& c, TextPass pass, int64_t index)
-      : g_(g), c_(c), pass_(pass), q_width_(c.num_attention_heads * c.head_dim), kv_width_(c.num_key_value_heads * c.head_dim),
+      : g_(g),
+        c_(c),
+        pass_(pass),
+        q_width_(c.num_attention_heads * c.head_dim),
+        kv_width_(c.num_key_value_heads * c.head_dim),
         eps_(static_cast<float>(c.rms_norm_eps)) {
     g_.scope = fmt::format("layers.{}.", index);
     g_.weight_scope = std::string(weights::kTextLayers) + fmt::format("{}.", index);
-    prefix_ = g_.graph.bound(fmt::format("prefix_kv.{}", index), DType::kF32,
-                             {pass == TextPass::kPrefix ? Sym::kTokens : Sym::kPrefixTokens, 2 * kv_width_});
+    prefix_ = g_.graph.bound(
+        fmt::format("prefix_kv.{}", index), DType::kF32,
+        {pass == TextPass::kPrefix ? Sym::kTokens : Sym::kPrefixTokens, 2 * kv_width_});
   }
 
   Value run(Value x, const Inputs& in) {
     const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
-    const Value qkv = g_.linear("self_attn.qkv_proj", h, g_.weight(weights::kQkvProj), {}, q_width_ + 2 * kv_width_);
+    const Value qkv = g_.linear("self_attn.qkv_proj", h, g_.weight(weights::kQkvProj), {},
+                                q_width_ + 2 * kv_width_);
     const Value q = rotate("q", g_.graph.columns(qkv, 0, q_width_), in.rope_table);
     const Value k = rotate("k", g_.graph.columns(qkv, q_width_, kv_width_), in.rope_table);
-    const Value v = g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
-    if (pass_ == TextPass::kPrefix) g_.convert("store_prefix", g_.graph.columns(qkv, q_width_, 2 * kv_width_), prefix_);
+    const Value v =
+        g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
+    if (pass_ == TextPass::kPrefix)
+      g_.convert("store_prefix", g_.graph.columns(qkv, q_width_, 2 * kv_width_), prefix_);
     return mlp(x, attend(q, k, v, TextSegments::kAll));
   }
 
@@ -51,7 +60,8 @@ class Layer {
     const KeysValues kv = keys_and_values(x, in);
     const Value hq = g_.gather_rows("self_attn.last", kv.h, in.last_rows);
     const Value q_proj = g_.graph.rows(g_.weight(weights::kQkvProj), 0, q_width_);
-    const Value q = rotate("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_), in.last_rope_table);
+    const Value q =
+        rotate("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_), in.last_rope_table);
     const Value last = g_.gather_rows("last", x, in.last_rows);
     return mlp(last, attend(q, kv.k, kv.v, TextSegments::kFinal));
   }
@@ -75,29 +85,39 @@ class Layer {
   /// QK-norm and rotation of every head, in place.
   Value rotate(std::string_view which, Value x, Value table) {
     const Value heads = g_.graph.heads(x, c_.head_dim);
-    const Value normed = g_.rmsnorm_in_place(fmt::format("self_attn.{}_norm", which), heads,
-                                             g_.weight(fmt::format("self_attn.{}_norm.weight", which)), eps_);
+    const Value normed =
+        g_.rmsnorm_in_place(fmt::format("self_attn.{}_norm", which), heads,
+                            g_.weight(fmt::format("self_attn.{}_norm.weight", which)), eps_);
     return g_.rope_in_place(fmt::format("self_attn.{}_rope", which), normed, table);
   }
 
   Value attend(Value q, Value k, Value v, int segments) {
-    AttentionOptions options{.prefix_k = {}, .prefix_v = {}, .segments = segments,
-                             .scale = 1 / std::sqrt(static_cast<float>(c_.head_dim)), .causal = true};
+    AttentionOptions options{.prefix_k = {},
+                             .prefix_v = {},
+                             .segments = segments,
+                             .scale = 1 / std::sqrt(static_cast<float>(c_.head_dim)),
+                             .causal = true};
     if (pass_ == TextPass::kScore) {
       options.prefix_k = g_.graph.heads(g_.graph.columns(prefix_, 0, kv_width_), c_.head_dim);
-      options.prefix_v = g_.graph.heads(g_.graph.columns(prefix_, kv_width_, kv_width_), c_.head_dim);
+      options.prefix_v =
+          g_.graph.heads(g_.graph.columns(prefix_, kv_width_, kv_width_), c_.head_dim);
     }
     const Value a = g_.graph.flat(g_.attention("self_attn.attention", q, k, v, options));
-    return g_.linear("self_attn.o_proj", a, g_.weight("self_attn.o_proj.weight"), {}, c_.hidden_size);
+    return g_.linear("self_attn.o_proj", a, g_.weight("self_attn.o_proj.weight"), {},
+                     c_.hidden_size);
   }
 
   Value mlp(Value residual, Value attention) {
     const Value x = g_.add_in_place("self_attn.residual", residual, attention);
     const int64_t width = c_.intermediate_size;
-    const Value h = g_.rmsnorm("post_attention_layernorm", x, g_.weight("post_attention_layernorm.weight"), eps_);
-    const Value gate_up = g_.linear("mlp.gate_up_proj", h, g_.weight(weights::kGateUpProj), {}, 2 * width);
-    const Value s = g_.swiglu("mlp.swiglu", g_.graph.columns(gate_up, 0, width), g_.graph.columns(gate_up, width, width));
-    const Value y = g_.linear("mlp.down_proj", s, g_.weight("mlp.down_proj.weight"), {}, c_.hidden_size);
+    const Value h = g_.rmsnorm("post_attention_layernorm", x,
+                               g_.weight("post_attention_layernorm.weight"), eps_);
+    const Value gate_up =
+        g_.linear("mlp.gate_up_proj", h, g_.weight(weights::kGateUpProj), {}, 2 * width);
+    const Value s = g_.swiglu("mlp.swiglu", g_.graph.columns(gate_up, 0, width),
+                              g_.graph.columns(gate_up, width, width));
+    const Value y =
+        g_.linear("mlp.down_proj", s, g_.weight("mlp.down_proj.weight"), {}, c_.hidden_size);
     return g_.add_in_place("mlp.residual", x, y);
   }
 
@@ -126,7 +146,8 @@ Graph build_text_graph(const ModelConfig& config, TextPass pass) {
   if (config.vision_config) {
     visual = graph.bound("visual", DType::kF32, {Sym::kVisualTokens, c.hidden_size});
     for (size_t k = 0; k < config.vision_config->deepstack_visual_indexes.size(); ++k) {
-      deepstack.push_back(graph.bound(fmt::format("deepstack.{}", k), DType::kF32, {Sym::kVisualTokens, c.hidden_size}));
+      deepstack.push_back(graph.bound(fmt::format("deepstack.{}", k), DType::kF32,
+                                      {Sym::kVisualTokens, c.hidden_size}));
     }
   }
 
@@ -137,11 +158,13 @@ Graph build_text_graph(const ModelConfig& config, TextPass pass) {
     const Value last_positions = graph.bound("last_positions", DType::kI32, {3, Sym::kSequences});
     in.last_rope_table = g.rope_table("last_rope_table", last_positions, axis, inv_freq, pairs);
   }
-  Value x = g.embedding("embed_tokens", ids, visual_row, graph.weight(std::string(weights::kEmbedTokens)), visual, c.hidden_size);
+  Value x = g.embedding("embed_tokens", ids, visual_row,
+                        graph.weight(std::string(weights::kEmbedTokens)), visual, c.hidden_size);
   for (int64_t i = 0; i + 1 < c.num_hidden_layers; ++i) {
     x = Layer(g, c, pass, i).run(x, in);
     if (i < std::ssize(deepstack)) {
-      x = g.deepstack_add_in_place("deepstack_add", x, visual_row, deepstack[static_cast<size_t>(i)]);
+      x = g.deepstack_add_in_place("deepstack_add", x, visual_row,
+                                   deepstack[static_cast<size_t>(i)]);
     }
   }
   Layer last(g, c, pass, c.num_hidden_layers - 1);
@@ -152,8 +175,9 @@ Graph build_text_graph(const ModelConfig& config, TextPass pass) {
   x = last.run_last(x, in);  // a final token is never a picture: no DeepStack here
   g.scope.clear();
   const Value log_odds = graph.bound("log_odds", DType::kF32, {Sym::kSequences});
-  g.score_head("score_head", x, graph.weight(std::string(weights::kTextNorm)), graph.weight(std::string(weights::kScoreHead)),
-               static_cast<float>(c.rms_norm_eps), log_odds);
+  g.score_head("score_head", x, graph.weight(std::string(weights::kTextNorm)),
+               graph.weight(std::string(weights::kScoreHead)), static_cast<float>(c.rms_norm_eps),
+               log_odds);
   return std::move(g.graph);
 }
 

@@ -8,7 +8,8 @@
 namespace vlr {
 
 enum class TextPass {
-  kPrefix,  ///< shared query prefixes: computes keys and values of every layer, nothing after the last ones
+  kPrefix,  ///< shared query prefixes: computes keys and values of every layer, nothing after the
+            ///< last ones
   kScore,   ///< documents: attends to prefixes and own tokens, ends in log-odds
 };
 
@@ -23,8 +24,9 @@ struct TextSegments {
 ///   positions [3, T] i32                 M-RoPE
 ///   visual [N, C], deepstack.K [N, C]    vision features (only with a vision tower)
 ///   rope.axis, rope.inv_freq             text_rotary_pairs()
-/// kScore:  last_rows [B] i32, last_positions [3, B] i32, prefix_kv.L [Tp, 2 * Hkv * D] of every layer -> log_odds [B]
-/// kPrefix: -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys, then values
+/// kScore:  last_rows [B] i32, last_positions [3, B] i32, prefix_kv.L [Tp, 2 * Hkv * D] of every
+/// layer -> log_odds [B] kPrefix: -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys,
+/// then values
 Graph build_text_graph(const ModelConfig& config, TextPass pass);
 
 }  // namespace vlr

@@ -13,38 +13,55 @@ namespace {
 constexpr float kLayerNormEps = 1e-6f;
 
 /// Qwen3VLVisionBlock: pre-norm attention within a frame, pre-norm MLP. x [P, h].
-Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value x, Value rope_table) {
+Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value x,
+                   Value rope_table) {
   g.scope = fmt::format("blocks.{}.", index);
   g.weight_scope = "model.visual." + g.scope;
   const int64_t width = c.hidden_size, head_dim = c.head_dim();
-  Value h = g.layernorm("norm1", x, g.weight("norm1.weight"), g.weight("norm1.bias"), kLayerNormEps);
-  const Value qkv = g.linear("attn.qkv", h, g.weight("attn.qkv.weight"), g.weight("attn.qkv.bias"), 3 * width);
-  const auto part = [&](int64_t i) { return g.graph.heads(g.graph.columns(qkv, i * width, width), head_dim); };
+  Value h =
+      g.layernorm("norm1", x, g.weight("norm1.weight"), g.weight("norm1.bias"), kLayerNormEps);
+  const Value qkv =
+      g.linear("attn.qkv", h, g.weight("attn.qkv.weight"), g.weight("attn.qkv.bias"), 3 * width);
+  const auto part = [&](int64_t i) {
+    return g.graph.heads(g.graph.columns(qkv, i * width, width), head_dim);
+  };
   const Value q = g.rope_in_place("attn.q_rope", part(0), rope_table);
   const Value k = g.rope_in_place("attn.k_rope", part(1), rope_table);
   const Value a = g.attention("attn.attention", q, k, part(2),
-                              {.prefix_k = {}, .prefix_v = {}, .segments = 0,
-                               .scale = 1 / std::sqrt(static_cast<float>(head_dim)), .causal = false});
-  const Value o = g.linear("attn.proj", g.graph.flat(a), g.weight("attn.proj.weight"), g.weight("attn.proj.bias"), width);
+                              {.prefix_k = {},
+                               .prefix_v = {},
+                               .segments = 0,
+                               .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                               .causal = false});
+  const Value o = g.linear("attn.proj", g.graph.flat(a), g.weight("attn.proj.weight"),
+                           g.weight("attn.proj.bias"), width);
   x = g.add_in_place("attn.residual", x, o);
   h = g.layernorm("norm2", x, g.weight("norm2.weight"), g.weight("norm2.bias"), kLayerNormEps);
-  h = g.linear("mlp.linear_fc1", h, g.weight("mlp.linear_fc1.weight"), g.weight("mlp.linear_fc1.bias"), c.intermediate_size);
+  h = g.linear("mlp.linear_fc1", h, g.weight("mlp.linear_fc1.weight"),
+               g.weight("mlp.linear_fc1.bias"), c.intermediate_size);
   h = g.gelu_in_place("mlp.act", h, ops::GeluKind::kTanh);
-  h = g.linear("mlp.linear_fc2", h, g.weight("mlp.linear_fc2.weight"), g.weight("mlp.linear_fc2.bias"), width);
+  h = g.linear("mlp.linear_fc2", h, g.weight("mlp.linear_fc2.weight"),
+               g.weight("mlp.linear_fc2.bias"), width);
   return g.add_in_place("mlp.residual", x, h);
 }
 
-/// Qwen3VLVisionPatchMerger: four patches side by side become one token. The DeepStack mergers normalise the
-/// merged row, the final one each patch.
-void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value x, bool norm_after_merge, Value to) {
+/// Qwen3VLVisionPatchMerger: four patches side by side become one token. The DeepStack mergers
+/// normalise the merged row, the final one each patch.
+void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value x,
+            bool norm_after_merge, Value to) {
   g.scope = std::string(name) + ".";
   g.weight_scope = "model.visual." + g.scope;
   const int64_t factor = c.spatial_merge_size * c.spatial_merge_size;
-  const auto norm = [&](Value v) { return g.layernorm("norm", v, g.weight("norm.weight"), g.weight("norm.bias"), kLayerNormEps); };
-  Value h = norm_after_merge ? norm(g.graph.merge_rows(x, factor)) : g.graph.merge_rows(norm(x), factor);
-  h = g.linear("linear_fc1", h, g.weight("linear_fc1.weight"), g.weight("linear_fc1.bias"), c.merged_size());
+  const auto norm = [&](Value v) {
+    return g.layernorm("norm", v, g.weight("norm.weight"), g.weight("norm.bias"), kLayerNormEps);
+  };
+  Value h =
+      norm_after_merge ? norm(g.graph.merge_rows(x, factor)) : g.graph.merge_rows(norm(x), factor);
+  h = g.linear("linear_fc1", h, g.weight("linear_fc1.weight"), g.weight("linear_fc1.bias"),
+               c.merged_size());
   h = g.gelu_in_place("act", h, ops::GeluKind::kErf);
-  g.linear("linear_fc2", h, g.weight("linear_fc2.weight"), g.weight("linear_fc2.bias"), c.out_hidden_size, to);
+  g.linear("linear_fc2", h, g.weight("linear_fc2.weight"), g.weight("linear_fc2.bias"),
+           c.out_hidden_size, to);
 }
 
 }  // namespace
@@ -64,13 +81,16 @@ Graph build_vision_graph(const VisionConfig& c) {
 
   g.weight_scope = "model.visual.";
   const Value rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
-  Value x = g.patch_embed("patch_embed", patches, g.weight("patch_embed.proj.weight"), g.weight("patch_embed.proj.bias"), c.hidden_size);
-  x = g.vision_pos_embed_in_place("pos_embed", x, g.weight("pos_embed.weight"), pos_indices, pos_weights);
+  Value x = g.patch_embed("patch_embed", patches, g.weight("patch_embed.proj.weight"),
+                          g.weight("patch_embed.proj.bias"), c.hidden_size);
+  x = g.vision_pos_embed_in_place("pos_embed", x, g.weight("pos_embed.weight"), pos_indices,
+                                  pos_weights);
   size_t level = 0;
   for (int64_t i = 0; i < c.depth; ++i) {
     x = vision_block(g, c, i, x, rope_table);
     if (level < c.deepstack_visual_indexes.size() && c.deepstack_visual_indexes[level] == i) {
-      const Value to = graph.bound(fmt::format("deepstack.{}", level), DType::kF32, {tokens, c.out_hidden_size});
+      const Value to =
+          graph.bound(fmt::format("deepstack.{}", level), DType::kF32, {tokens, c.out_hidden_size});
       merger(g, c, fmt::format("deepstack_merger_list.{}", level), x, true, to);
       ++level;
     }
@@ -84,13 +104,16 @@ namespace {
 /// torch.linspace(0, last, count)[i] in f32: counted from both ends.
 float linspace(float last, int64_t count, int64_t i) {
   const float step = last / static_cast<float>(count - 1);
-  return i < count / 2 ? step * static_cast<float>(i) : last - step * static_cast<float>(count - 1 - i);
+  return i < count / 2 ? step * static_cast<float>(i)
+                       : last - step * static_cast<float>(count - 1 - i);
 }
 
 }  // namespace
 
-void VisionPositions::append(const VisionConfig& config, int64_t grid_t, int64_t grid_h, int64_t grid_w) {
-  const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(config.num_position_embeddings))));
+void VisionPositions::append(const VisionConfig& config, int64_t grid_t, int64_t grid_h,
+                             int64_t grid_w) {
+  const auto side = static_cast<int64_t>(
+      std::llround(std::sqrt(static_cast<double>(config.num_position_embeddings))));
   const int64_t merge = config.spatial_merge_size;
   struct Coordinate {
     int32_t low, high;
@@ -101,7 +124,8 @@ void VisionPositions::append(const VisionConfig& config, int64_t grid_t, int64_t
     for (int64_t i = 0; i < count; ++i) {
       const float f = linspace(static_cast<float>(side - 1), count, i);
       const auto low = static_cast<int32_t>(f);
-      out.push_back({low, std::min(low + 1, static_cast<int32_t>(side - 1)), f - static_cast<float>(low)});
+      out.push_back(
+          {low, std::min(low + 1, static_cast<int32_t>(side - 1)), f - static_cast<float>(low)});
     }
     return out;
   };
@@ -109,7 +133,12 @@ void VisionPositions::append(const VisionConfig& config, int64_t grid_t, int64_t
   for (int64_t t = 0; t < grid_t; ++t) {
     const auto begin = static_cast<int32_t>(rows.size());
     const auto patches = static_cast<int32_t>(grid_h * grid_w);
-    segments.push_back({.q_begin = begin, .q_len = patches, .k_begin = begin, .k_len = patches, .prefix_begin = 0, .prefix_len = 0});
+    segments.push_back({.q_begin = begin,
+                        .q_len = patches,
+                        .k_begin = begin,
+                        .k_len = patches,
+                        .prefix_begin = 0,
+                        .prefix_len = 0});
     for (int64_t block_row = 0; block_row < grid_h; block_row += merge) {
       for (int64_t block_column = 0; block_column < grid_w; block_column += merge) {
         for (int64_t i = 0; i < merge * merge; ++i) {
@@ -117,12 +146,14 @@ void VisionPositions::append(const VisionConfig& config, int64_t grid_t, int64_t
           const Coordinate& y = ys[static_cast<size_t>(row)];
           const Coordinate& x = xs[static_cast<size_t>(column)];
           const auto table_width = static_cast<int32_t>(side);
-          for (const int32_t corner : {y.low * table_width + x.low, y.low * table_width + x.high,
-                                       y.high * table_width + x.low, y.high * table_width + x.high}) {
+          for (const int32_t corner :
+               {y.low * table_width + x.low, y.low * table_width + x.high,
+                y.high * table_width + x.low, y.high * table_width + x.high}) {
             pos_indices.push_back(corner);
           }
-          for (const float weight : {(1 - y.fraction) * (1 - x.fraction), (1 - y.fraction) * x.fraction,
-                                     y.fraction * (1 - x.fraction), y.fraction * x.fraction}) {
+          for (const float weight :
+               {(1 - y.fraction) * (1 - x.fraction), (1 - y.fraction) * x.fraction,
+                y.fraction * (1 - x.fraction), y.fraction * x.fraction}) {
             pos_weights.push_back(weight);
           }
           rows.push_back(static_cast<int32_t>(row));

@@ -20,9 +20,9 @@ Graph build_vision_graph(const VisionConfig& config);
 
 /// Position inputs of a batch of patches; append() one image or video after the other.
 struct VisionPositions {
-  std::vector<int32_t> pos_indices;        ///< [P, 4]
-  std::vector<float> pos_weights;          ///< [P, 4]
-  std::vector<int32_t> rows, columns;      ///< [P] each, in patches of the frame
+  std::vector<int32_t> pos_indices;    ///< [P, 4]
+  std::vector<float> pos_weights;      ///< [P, 4]
+  std::vector<int32_t> rows, columns;  ///< [P] each, in patches of the frame
   std::vector<ops::AttentionSegment> segments;
 
   /// grid_t frames of grid_h x grid_w patches, in the order of 2 x 2 blocks.

@@ -14,7 +14,9 @@ void add_checkpoint(CLI::App& app, Run& run) {
   auto command = std::make_shared<Command>();
   CLI::App* make = app.add_subcommand("make", "Write a synthetic checkpoint");
   app.require_subcommand(1);
-  make->add_option("preset", command->preset, "a | b: small, for tests; 2b | 8b: the published sizes")->required();
+  make->add_option("preset", command->preset,
+                   "a | b: small, for tests; 2b | 8b: the published sizes")
+      ->required();
   make->add_option("--out", command->out, "Folder to write")->required();
   make->add_option("--tokenizer", command->tokenizer, "A tokenizer.json to copy into it");
   make->callback([command, &run] {

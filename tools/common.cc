@@ -12,29 +12,40 @@
 
 namespace vlr::tools {
 
-void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values, const std::string& help) {
+void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+                    const std::string& help) {
   app.add_option(name, values, help + " (repeatable)")->allow_extra_args(false);
 }
 
 void ModelOptions::add_to(CLI::App& app) {
-  app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")->required();
+  app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")
+      ->required();
   app.add_option("--device", options.device, "auto | cpu")->capture_default_str();
-  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")->capture_default_str();
-  app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")->capture_default_str();
+  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
+      ->capture_default_str();
+  app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")
+      ->capture_default_str();
   app.add_option("--media-root", options.media_root, "Where relative media paths start");
-  app.add_option("--batch-tokens", options.batch_tokens, "Token budget of a batch; 0: chosen for the device")->capture_default_str();
-  app.add_option("--frame-factor", options.frame_factor, "First resize of frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI")
+  app.add_option("--batch-tokens", options.batch_tokens,
+                 "Token budget of a batch; 0: chosen for the device")
+      ->capture_default_str();
+  app.add_option(
+         "--frame-factor", options.frame_factor,
+         "First resize of frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI")
       ->capture_default_str();
   app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
-  app.add_flag("--compat-null", options.compat_null, "Score pairs whose media fail as the official pipeline does");
-  app.add_flag_callback("--no-share-prefix", [this] { options.share_prefix = false; }, "Run every pair whole");
+  app.add_flag("--compat-null", options.compat_null,
+               "Score pairs whose media fail as the official pipeline does");
+  app.add_flag_callback(
+      "--no-share-prefix", [this] { options.share_prefix = false; }, "Run every pair whole");
   add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
 }
 
 Result<Reranker> ModelOptions::open() {
   for (const std::string& choice : impls) {
     const size_t equals = choice.find('=');
-    if (equals == std::string::npos) return {Code::kInvalidArgument, fmt::format("--impl must be op=name, got '{}'", choice)};
+    if (equals == std::string::npos)
+      return {Code::kInvalidArgument, fmt::format("--impl must be op=name, got '{}'", choice)};
     options.impls[choice.substr(0, equals)] = choice.substr(equals + 1);
   }
   options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
@@ -71,12 +82,16 @@ Result<RequestFile> read_requests(const std::string& path) {
   // No JSON as a whole: one request a line, if any line is one.
   out.json_lines = true;
   for (std::string_view line : lines) out.requests.push_back(parse_request(line));
-  if (std::any_of(out.requests.begin(), out.requests.end(), [](const auto& r) { return r.has_value(); })) return out;
-  if (parse_json(lines.front())) return out.requests.front().error().with_context(name + ": line 1");
+  if (std::any_of(out.requests.begin(), out.requests.end(),
+                  [](const auto& r) { return r.has_value(); }))
+    return out;
+  if (parse_json(lines.front()))
+    return out.requests.front().error().with_context(name + ": line 1");
   return parse_request(text).error().with_context(name);
 }
 
-Progress::Progress(int64_t total, std::string_view unit) : total_(total), unit_(unit), on_(isatty(STDERR_FILENO) != 0) {}
+Progress::Progress(int64_t total, std::string_view unit)
+    : total_(total), unit_(unit), on_(isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() { clear(); }
 

@@ -13,7 +13,8 @@
 
 namespace vlr::tools {
 
-constexpr int kServed = 0, kUnusable = 1;  // CLI11 itself exits with other codes on usage errors: see main()
+constexpr int kServed = 0,
+              kUnusable = 1;  // CLI11 itself exits with other codes on usage errors: see main()
 
 /// -m and everything that changes how it scores.
 struct ModelOptions {
@@ -25,8 +26,10 @@ struct ModelOptions {
   Result<Reranker> open();
 };
 
-/// An option that takes one value each time it is given; CLI11 by itself would take positionals for more.
-void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values, const std::string& help);
+/// An option that takes one value each time it is given; CLI11 by itself would take positionals for
+/// more.
+void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+                    const std::string& help);
 
 /// "vlr: <message>" on stderr; returns kUnusable.
 int fail(const Status& status);

@@ -34,7 +34,8 @@ template <class Scores>
 std::vector<size_t> ranking(const Scores& scores) {
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return scores[a] > scores[b]; });
   return order;
 }
 
@@ -50,7 +51,8 @@ void Metrics::add(const ParsedRequest& expected, const Response& response) {
   if (expected.relevant) {
     ++judged;
     if (response.results[static_cast<size_t>(*expected.relevant)].scored()) {
-      const auto at = std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
+      const auto at =
+          std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
       const double rank = 1.0 + static_cast<double>(at - order.begin());
       top1 += rank == 1;
       mrr += 1 / rank;
@@ -89,10 +91,12 @@ Result<EvalFile> read_eval(const std::string& path, bool has_media_root) {
   VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(path));
   EvalFile out{.path = path, .expected = {}, .requests = {}};
   for (size_t i = 0; i < file.requests.size(); ++i) {
-    if (!file.requests[i]) return file.requests[i].error().with_context(fmt::format("{}: request {}", path, i));
+    if (!file.requests[i])
+      return file.requests[i].error().with_context(fmt::format("{}: request {}", path, i));
     out.expected.push_back(*file.requests[i]);
     out.requests.push_back(file.requests[i]->request);
-    if (!has_media_root) out.requests.back().media_root = (fs::path(path).parent_path() / "media").string();
+    if (!has_media_root)
+      out.requests.back().media_root = (fs::path(path).parent_path() / "media").string();
     out.pairs += std::ssize(out.requests.back().documents);
   }
   return out;
@@ -112,17 +116,31 @@ int EvalCommand::run() {
   out["device"] = reranker->device();
   out["dtype"] = reranker->dtype();
   Metrics total;
-  fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8}\n", "file", "requests", "pairs",
-             "failed", "top-1", "MRR", "nDCG", "max dist", "mean dist", "top-1*", "order*", "seconds", "pairs/s");
+  fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8}\n",
+             "file", "requests", "pairs", "failed", "top-1", "MRR", "nDCG", "max dist", "mean dist",
+             "top-1*", "order*", "seconds", "pairs/s");
   const auto show = [&](const std::string& name, const Metrics& m) {
-    const auto judged = static_cast<double>(std::max<int64_t>(m.judged, 1)), compared = static_cast<double>(std::max<int64_t>(m.compared, 1));
-    fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} {:>8.3f} {:>8.1f}\n", name, m.requests,
-               m.pairs, m.failed, m.top1 / judged, m.mrr / judged, m.ndcg / judged, m.max_distance, m.sum_distance / compared, m.top1_changes,
-               m.order_changes, m.seconds, static_cast<double>(m.pairs) / m.seconds);
-    out["files"].push_back({{"file", name}, {"requests", m.requests}, {"pairs", m.pairs}, {"failed", m.failed}, {"top1", m.top1 / judged},
-                            {"mrr", m.mrr / judged}, {"ndcg", m.ndcg / judged}, {"max_distance", m.max_distance},
-                            {"mean_distance", m.sum_distance / compared}, {"top1_changes", m.top1_changes},
-                            {"order_changes", m.order_changes}, {"seconds", m.seconds}, {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
+    const auto judged = static_cast<double>(std::max<int64_t>(m.judged, 1)),
+               compared = static_cast<double>(std::max<int64_t>(m.compared, 1));
+    fmt::print(
+        "{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} "
+        "{:>8.3f} {:>8.1f}\n",
+        name, m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged, m.ndcg / judged,
+        m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes, m.seconds,
+        static_cast<double>(m.pairs) / m.seconds);
+    out["files"].push_back({{"file", name},
+                            {"requests", m.requests},
+                            {"pairs", m.pairs},
+                            {"failed", m.failed},
+                            {"top1", m.top1 / judged},
+                            {"mrr", m.mrr / judged},
+                            {"ndcg", m.ndcg / judged},
+                            {"max_distance", m.max_distance},
+                            {"mean_distance", m.sum_distance / compared},
+                            {"top1_changes", m.top1_changes},
+                            {"order_changes", m.order_changes},
+                            {"seconds", m.seconds},
+                            {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
   };
   for (const EvalFile& set : sets) {
     Result<std::vector<Response>> responses = std::vector<Response>{};
@@ -137,18 +155,24 @@ int EvalCommand::run() {
     for (size_t i = 0; i < set.requests.size(); ++i) {
       m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
-        if (!r.scored()) fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", set.path, i, r.index, r.message);
+        if (!r.scored())
+          fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", set.path, i, r.index,
+                     r.message);
       }
     }
     show(fs::path(set.path).filename().string(), m);
-    total.requests += m.requests, total.pairs += m.pairs, total.failed += m.failed, total.judged += m.judged;
+    total.requests += m.requests, total.pairs += m.pairs, total.failed += m.failed,
+        total.judged += m.judged;
     total.top1 += m.top1, total.mrr += m.mrr, total.ndcg += m.ndcg, total.compared += m.compared;
     total.max_distance = std::max(total.max_distance, m.max_distance);
-    total.sum_distance += m.sum_distance, total.top1_changes += m.top1_changes, total.order_changes += m.order_changes;
+    total.sum_distance += m.sum_distance, total.top1_changes += m.top1_changes,
+        total.order_changes += m.order_changes;
     total.seconds += m.seconds;
   }
   if (files.size() > 1) show("all", total);
-  fmt::print("\ndist: |log-odds - expected|. *: requests whose best document, or whose order, is not the expected one.\n");
+  fmt::print(
+      "\ndist: |log-odds - expected|. *: requests whose best document, or whose order, is not the "
+      "expected one.\n");
   if (!json_to.empty()) {
     std::ofstream json(json_to);
     json << out.dump(1) << "\n";
@@ -162,7 +186,9 @@ int EvalCommand::run() {
 void add_eval(CLI::App& app, Run& run) {
   auto command = std::make_shared<EvalCommand>();
   command->model.add_to(app);
-  app.add_option("files", command->files, "JSON lines: requests with `relevant` and, optionally, `log_odds`")->required();
+  app.add_option("files", command->files,
+                 "JSON lines: requests with `relevant` and, optionally, `log_odds`")
+      ->required();
   app.add_option("--json", command->json_to, "Write the table as JSON too");
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }

@@ -22,7 +22,8 @@ struct InspectCommand {
 };
 
 int InspectCommand::show_graph(const ModelConfig& config) const {
-  if (pass == "vision" && !config.vision_config) return fail({Code::kInvalidArgument, "this checkpoint has no vision tower"});
+  if (pass == "vision" && !config.vision_config)
+    return fail({Code::kInvalidArgument, "this checkpoint has no vision tower"});
   const Graph g = pass == "vision"   ? build_vision_graph(*config.vision_config)
                   : pass == "prefix" ? build_text_graph(config, TextPass::kPrefix)
                                      : build_text_graph(config, TextPass::kScore);
@@ -44,11 +45,19 @@ int InspectCommand::run() const {
     bytes += tensor.bytes();
   }
   if (json) {
-    nlohmann::ordered_json out = {{"model", model}, {"parameters", parameters}, {"bytes", bytes}, {"files", checkpoint->files().size()}};
+    nlohmann::ordered_json out = {{"model", model},
+                                  {"parameters", parameters},
+                                  {"bytes", bytes},
+                                  {"files", checkpoint->files().size()}};
     for (const auto& [name, tensor] : checkpoint->tensors()) {
-      out["tensors"].push_back({{"name", name}, {"canonical", canonical_name(name)}, {"dtype", dtype_name(tensor.dtype)},
-                                {"shape", tensor.shape}, {"file", checkpoint->files()[static_cast<size_t>(tensor.file_idx)].path()},
-                                {"offset", tensor.file_offset}, {"bytes", tensor.bytes()}});
+      out["tensors"].push_back(
+          {{"name", name},
+           {"canonical", canonical_name(name)},
+           {"dtype", dtype_name(tensor.dtype)},
+           {"shape", tensor.shape},
+           {"file", checkpoint->files()[static_cast<size_t>(tensor.file_idx)].path()},
+           {"offset", tensor.file_offset},
+           {"bytes", tensor.bytes()}});
     }
     out["missing"] = report.missing;
     out["wrong_shape"] = report.wrong_shape;
@@ -57,14 +66,18 @@ int InspectCommand::run() const {
     fmt::print("{}\n", out.dump(1));
     return kServed;
   }
-  fmt::print("text    {} layers, hidden {}, {} heads of {} ({} for keys and values), MLP {}, {} embedding rows, {} head\n",
-             t.num_hidden_layers, t.hidden_size, t.num_attention_heads, t.head_dim, t.num_key_value_heads, t.intermediate_size,
-             t.vocab_size, config->tie_word_embeddings ? "tied" : "own");
+  fmt::print(
+      "text    {} layers, hidden {}, {} heads of {} ({} for keys and values), MLP {}, {} embedding "
+      "rows, {} head\n",
+      t.num_hidden_layers, t.hidden_size, t.num_attention_heads, t.head_dim, t.num_key_value_heads,
+      t.intermediate_size, t.vocab_size, config->tie_word_embeddings ? "tied" : "own");
   if (const auto& v = config->vision_config) {
-    fmt::print("vision  {} blocks, hidden {}, {} heads of {}, MLP {}, DeepStack after blocks {}\n", v->depth, v->hidden_size, v->num_heads,
-               v->head_dim(), v->intermediate_size, fmt::join(v->deepstack_visual_indexes, ", "));
+    fmt::print("vision  {} blocks, hidden {}, {} heads of {}, MLP {}, DeepStack after blocks {}\n",
+               v->depth, v->hidden_size, v->num_heads, v->head_dim(), v->intermediate_size,
+               fmt::join(v->deepstack_visual_indexes, ", "));
   }
-  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n", checkpoint->files().size(), checkpoint->tensors().size(),
+  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n",
+             checkpoint->files().size(), checkpoint->tensors().size(),
              static_cast<double>(parameters) / 1e6, static_cast<double>(bytes) / 1e6);
   if (tensors) {
     for (const auto& [name, tensor] : checkpoint->tensors()) {
@@ -88,8 +101,11 @@ void add_inspect(CLI::App& app, Run& run) {
   app.add_option("-m,--model", command->model, "Checkpoint folder")->required();
   app.add_flag("--tensors", command->tensors, "List every tensor");
   app.add_flag("--json", command->json, "As JSON, with every tensor");
-  app.add_option("--graph", command->graph, "Print a graph instead: text | json | dot")->check(CLI::IsMember({"text", "json", "dot"}));
-  app.add_option("--pass", command->pass, "Which graph")->check(CLI::IsMember({"score", "prefix", "vision"}))->capture_default_str();
+  app.add_option("--graph", command->graph, "Print a graph instead: text | json | dot")
+      ->check(CLI::IsMember({"text", "json", "dot"}));
+  app.add_option("--pass", command->pass, "Which graph")
+      ->check(CLI::IsMember({"score", "prefix", "vision"}))
+      ->capture_default_str();
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

@@ -12,10 +12,15 @@ void add_plan(CLI::App& app, Run& run) {
   };
   auto command = std::make_shared<Command>();
   command->model.add_to(app);
-  app.add_option("--documents", command->work.documents, "Documents of a request")->capture_default_str();
-  app.add_option("--tokens", command->work.tokens_per_document, "Tokens of a pair, without images")->capture_default_str();
-  app.add_option("--images", command->work.images_per_document, "Images of a document")->capture_default_str();
-  app.add_option("--patches", command->work.patches_per_image, "Patches of an image; 4800 for 1280 x 960")->capture_default_str();
+  app.add_option("--documents", command->work.documents, "Documents of a request")
+      ->capture_default_str();
+  app.add_option("--tokens", command->work.tokens_per_document, "Tokens of a pair, without images")
+      ->capture_default_str();
+  app.add_option("--images", command->work.images_per_document, "Images of a document")
+      ->capture_default_str();
+  app.add_option("--patches", command->work.patches_per_image,
+                 "Patches of an image; 4800 for 1280 x 960")
+      ->capture_default_str();
   app.callback([command, &run] {
     run = [command] {
       const auto plan = Reranker::plan(command->model.model, command->model.options, command->work);

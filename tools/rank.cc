@@ -30,8 +30,10 @@ struct RankCommand {
 
 bool is_picture(const fs::path& path) {
   std::string suffix = path.extension().string();
-  std::transform(suffix.begin(), suffix.end(), suffix.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (std::string_view known : {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}) {
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (std::string_view known :
+       {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}) {
     if (suffix == known) return true;
   }
   return false;
@@ -67,14 +69,18 @@ Result<Ranking> RankCommand::collect() const {
   const bool request_is_input = request_file == "-";
   if (!request_file.empty()) {
     VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(request_file));
-    if (file.json_lines) return {Code::kInvalidArgument, request_file + ": holds several requests; vlr score takes those"};
+    if (file.json_lines)
+      return {Code::kInvalidArgument,
+              request_file + ": holds several requests; vlr score takes those"};
     request = file.requests.front()->request;
     for (const Content& c : request.documents) out.labels.push_back(label_of(c));
-    if (model.options.media_root.empty() && !request_is_input) request.media_root = fs::path(request_file).parent_path().string();
+    if (model.options.media_root.empty() && !request_is_input)
+      request.media_root = fs::path(request_file).parent_path().string();
   }
   if (!query.empty()) request.query.texts = {query};
   if (!instruction.empty()) request.instruction = instruction;
-  for (const std::string& path : query_images) request.query.images.push_back({.path = fs::absolute(path).string()});
+  for (const std::string& path : query_images)
+    request.query.images.push_back({.path = fs::absolute(path).string()});
   if (request_file.empty() && query.empty() && query_images.empty()) {
     return {Code::kInvalidArgument, "no query: give --query, --query-image or --request"};
   }
@@ -82,7 +88,8 @@ Result<Ranking> RankCommand::collect() const {
   for (const std::string& text : texts) add(text, {.texts = {text}});
   for (const std::string& path : documents) {
     if (path == "-") {
-      if (request_is_input) return {Code::kInvalidArgument, "standard input cannot be both the request and documents"};
+      if (request_is_input)
+        return {Code::kInvalidArgument, "standard input cannot be both the request and documents"};
       // Lines of documents: {"text": ..., "image": ...}
       VLR_ASSIGN_OR_RETURN(const std::string text, read_input("-"));
       int64_t number = 0;
@@ -93,7 +100,8 @@ Result<Ranking> RankCommand::collect() const {
         ++number;
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
         Content content;
-        if (const auto parsed = parse_request(R"({"query": {}, "documents": [)" + line + "]}"); !parsed) {
+        if (const auto parsed = parse_request(R"({"query": {}, "documents": [)" + line + "]}");
+            !parsed) {
           content.error = fmt::format("line {} of standard input is no JSON object", number);
         } else if (parsed->request.documents.size() == 1) {
           content = parsed->request.documents[0];
@@ -103,7 +111,8 @@ Result<Ranking> RankCommand::collect() const {
         add(content.error.empty() ? label_of(content) : line, std::move(content));
       }
     } else if (!fs::exists(path)) {
-      return {Code::kNotFound, fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
+      return {Code::kNotFound,
+              fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     } else if (is_picture(path)) {
       add(path, {.images = {{.path = fs::absolute(path).string()}}});
     } else {
@@ -112,7 +121,8 @@ Result<Ranking> RankCommand::collect() const {
       add(fmt::format("{}: {}", path, text), {.texts = {text}});
     }
   }
-  if (request.documents.empty()) return {Code::kInvalidArgument, "nothing to rank: give files, --text or --request"};
+  if (request.documents.empty())
+    return {Code::kInvalidArgument, "nothing to rank: give files, --text or --request"};
   return out;
 }
 
@@ -131,30 +141,36 @@ int RankCommand::run() {
 
   std::vector<const DocumentResult*> order;
   for (const DocumentResult& r : response->results) order.push_back(&r);
-  std::stable_sort(order.begin(), order.end(), [](const DocumentResult* a, const DocumentResult* b) {
-    if (a->scored() != b->scored()) return a->scored();
-    return a->scored() && a->log_odds > b->log_odds;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const DocumentResult* a, const DocumentResult* b) {
+                     if (a->scored() != b->scored()) return a->scored();
+                     return a->scored() && a->log_odds > b->log_odds;
+                   });
 
   fmt::print("query: {}\n\n", shorten(label_of(request.query), 90));
-  fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n", "#", "", "score", "log-odds", "tokens", "document");
+  fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n", "#", "", "score", "log-odds", "tokens",
+             "document");
   int64_t rank = 0;
   for (const DocumentResult* r : order) {
     const std::string label = shorten(ranking->labels[static_cast<size_t>(r->index)], 70);
     if (!r->scored()) {
-      fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n     {}\n", "-", document_status_name(r->status), "", "", "", label, r->message);
+      fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n     {}\n", "-",
+                 document_status_name(r->status), "", "", "", label, r->message);
       continue;
     }
     if (top > 0 && rank == top) continue;
     const auto cells = static_cast<size_t>(std::lround(10 * r->score));
     std::string bar;
     for (size_t i = 0; i < 10; ++i) bar += i < cells ? "█" : "·";
-    fmt::print("{:>3}  {}  {:>6.4f}  {:>+8.3f}  {:>6}  {}{}{}\n", ++rank, bar, r->score, r->log_odds, r->num_tokens, label,
-               r->truncated ? "  [cut]" : "", r->message.empty() ? "" : "  [" + r->message + "]");
+    fmt::print("{:>3}  {}  {:>6.4f}  {:>+8.3f}  {:>6}  {}{}{}\n", ++rank, bar, r->score,
+               r->log_odds, r->num_tokens, label, r->truncated ? "  [cut]" : "",
+               r->message.empty() ? "" : "  [" + r->message + "]");
   }
   const Usage& usage = reranker->usage();
-  fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n", request.documents.size(), usage.tokens,
-             usage.shared_prefix_tokens, usage.seconds.total, reranker->device(), reranker->dtype(), model.model, usage.seconds.load);
+  fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",
+             request.documents.size(), usage.tokens, usage.shared_prefix_tokens,
+             usage.seconds.total, reranker->device(), reranker->dtype(), model.model,
+             usage.seconds.load);
   return kServed;
 }
 
@@ -165,11 +181,14 @@ void add_rank(CLI::App& app, Run& run) {
   command->model.add_to(app);
   app.add_option("-q,--query", command->query, "Query text");
   add_repeatable(app, "--query-image", command->query_images, "Query image");
-  app.add_option("--instruction", command->instruction, "Task instruction; the official one by default");
+  app.add_option("--instruction", command->instruction,
+                 "Task instruction; the official one by default");
   add_repeatable(app, "--text", command->texts, "A document given as text");
-  app.add_option("--request", command->request_file, "Query and documents from a request's JSON; - is standard input");
+  app.add_option("--request", command->request_file,
+                 "Query and documents from a request's JSON; - is standard input");
   app.add_option("--top", command->top, "Print only the best; 0: all")->capture_default_str();
-  app.add_option("documents", command->documents, "Text and image files, or - for JSON lines {\"text\": ..., \"image\": ...}");
+  app.add_option("documents", command->documents,
+                 "Text and image files, or - for JSON lines {\"text\": ..., \"image\": ...}");
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

@@ -26,11 +26,16 @@ struct Dump {
   }
   Status write() const {
     if (path.empty()) return {};
-    if (shapes.empty()) return {Code::kNotFound, "--dump: no value has that in its name; vlr inspect --graph text lists them"};
-    return write_safetensors(path, shapes, [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
-      std::memcpy(out.data(), reinterpret_cast<const std::byte*>(data.at(t.name).data()) + begin, out.size());
-      return {};
-    });
+    if (shapes.empty())
+      return {Code::kNotFound,
+              "--dump: no value has that in its name; vlr inspect --graph text lists them"};
+    return write_safetensors(
+        path, shapes, [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
+          std::memcpy(out.data(),
+                      reinterpret_cast<const std::byte*>(data.at(t.name).data()) + begin,
+                      out.size());
+          return {};
+        });
   }
 };
 
@@ -56,11 +61,12 @@ int ScoreCommand::run() {
   if (!dump.empty()) {
     values.path = dump_to;
     model.options.wants_value = [this](std::string_view name) {
-      return std::any_of(dump.begin(), dump.end(), [&](const std::string& part) { return name.find(part) != std::string_view::npos; });
+      return std::any_of(dump.begin(), dump.end(), [&](const std::string& part) {
+        return name.find(part) != std::string_view::npos;
+      });
     };
-    model.options.on_value = [&](std::string_view name, std::span<const int64_t> shape, const float* data) {
-      values.observe(name, shape, data);
-    };
+    model.options.on_value = [&](std::string_view name, std::span<const int64_t> shape,
+                                 const float* data) { values.observe(name, shape, data); };
   }
   std::map<std::string, std::pair<double, int64_t>> per_op;
   if (times) {
@@ -79,7 +85,8 @@ int ScoreCommand::run() {
     code = run_lines(*reranker, *file);
     if (const Status s = values.write(); code == kServed && !s.ok()) code = fail(s);
   }
-  for (const auto& [op, time] : per_op) fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
+  for (const auto& [op, time] : per_op)
+    fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
   return code;
 }
 
@@ -117,7 +124,8 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
     size_t next = 0;
     for (size_t i = begin; i < end; ++i, progress.step()) {
       if (!file.requests[i]) {
-        fmt::print("{}\n", nlohmann::json{{"error", file.requests[i].error().message()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+        fmt::print("{}\n", nlohmann::json{{"error", file.requests[i].error().message()}}.dump(
+                               -1, ' ', false, nlohmann::json::error_handler_t::replace));
         continue;
       }
       const Response& response = (*responses)[next];
@@ -139,11 +147,16 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
 void add_score(CLI::App& app, Run& run) {
   auto command = std::make_shared<ScoreCommand>();
   command->model.add_to(app);
-  app.add_option("-r,--request", command->request_file, "Request JSON, or JSON lines; - is standard input")->capture_default_str();
-  app.add_flag("--explain", command->explain, "Add prompt, token ids, positions and grids of every document");
+  app.add_option("-r,--request", command->request_file,
+                 "Request JSON, or JSON lines; - is standard input")
+      ->capture_default_str();
+  app.add_flag("--explain", command->explain,
+               "Add prompt, token ids, positions and grids of every document");
   app.add_flag("--times", command->times, "Time per op on stderr");
-  add_repeatable(app, "--dump", command->dump, "Keep values whose name contains this, as in text.0/layers.3.mlp.residual");
-  app.add_option("--dump-to", command->dump_to, "The safetensors file they go to")->capture_default_str();
+  add_repeatable(app, "--dump", command->dump,
+                 "Keep values whose name contains this, as in text.0/layers.3.mlp.residual");
+  app.add_option("--dump-to", command->dump_to, "The safetensors file they go to")
+      ->capture_default_str();
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

@@ -5,7 +5,8 @@
 
 int main(int argc, char** argv) {
   using namespace vlr::tools;
-  CLI::App app("Scores documents of text, images and video against a query with Qwen3-VL-Reranker", "vlr");
+  CLI::App app("Scores documents of text, images and video against a query with Qwen3-VL-Reranker",
+               "vlr");
   app.set_version_flag("--version", VLR_VERSION);
   app.require_subcommand(1);
   Run run;

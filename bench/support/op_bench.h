@@ -1,5 +1,5 @@
-/// One benchmark of one implementation of an op at one shape: verified, then timed, then held against the
-/// machine's roofline.
+/// One benchmark of one implementation of an op at one shape: verified, then timed, then held
+/// against the machine's roofline.
 #ifndef VLR_BENCH_SUPPORT_OP_BENCH_H_
 #define VLR_BENCH_SUPPORT_OP_BENCH_H_
 
@@ -36,16 +36,19 @@ class Operands {
  public:
   Tensor random(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
     const Tensor t = uninitialised(dims, dtype);
-    // Values repeat with a period that no shape shares: making them must not take longer than timing.
+    // Values repeat with a period that no shape shares: making them must not take longer than
+    // timing.
     std::vector<float> values(9973);
     std::normal_distribution<float> normal;
     for (float& v : values) v = normal(rng_);
-    for (int64_t i = 0; i < t.numel(); ++i) store_f32(t, i, values[static_cast<size_t>(i) % values.size()]);
+    for (int64_t i = 0; i < t.numel(); ++i)
+      store_f32(t, i, values[static_cast<size_t>(i) % values.size()]);
     return t;
   }
   Tensor uninitialised(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
     Tensor t(nullptr, dtype, dims);
-    memory_.emplace_back(std::aligned_alloc(64, static_cast<size_t>((t.bytes() + 127) / 64 * 64)), std::free);
+    memory_.emplace_back(std::aligned_alloc(64, static_cast<size_t>((t.bytes() + 127) / 64 * 64)),
+                         std::free);
     t.data = memory_.back().get();
     return t;
   }
@@ -58,8 +61,8 @@ class Operands {
 /// Runs `impl` on args once and compares `output` with what the reference leaves there for
 /// `reference_args`: the same operands, or the first few rows of them where the reference is slow.
 template <class Op>
-Status verify(const Impl<Op>& impl, const typename Op::Args& args, const typename Op::Args& reference_args,
-              const Tensor& output, Context& ctx) {
+Status verify(const Impl<Op>& impl, const typename Op::Args& args,
+              const typename Op::Args& reference_args, const Tensor& output, Context& ctx) {
   VLR_RETURN_IF_ERROR(Op::check(args));
   VLR_RETURN_IF_ERROR(impl.run(args, ctx));
   const int64_t n = output.numel();
@@ -72,7 +75,8 @@ Status verify(const Impl<Op>& impl, const typename Op::Args& args, const typenam
   for (int64_t i = 0; i < n; ++i) {
     const double want = load_f32(output, i), y = static_cast<double>(got[static_cast<size_t>(i)]);
     if (!(std::fabs(y - want) <= tolerance.rel * std::fabs(want) + tolerance.abs)) {
-      return {Code::kInternal, std::string(impl.name) + " differs from the reference at element " + std::to_string(i)};
+      return {Code::kInternal, std::string(impl.name) + " differs from the reference at element " +
+                                   std::to_string(i)};
     }
   }
   return {};
@@ -90,31 +94,38 @@ template <class Op>
 void add_bench(Machine& machine, const Impl<Op>& impl, const std::string& shape,
                std::function<Setup<Op>(Operands&)> make) {
   const std::string name = std::string(Op::kName) + "/" + std::string(impl.name) + "/" + shape;
-  benchmark::RegisterBenchmark(name.c_str(), [&machine, &impl, make](benchmark::State& state) {
-    Operands operands;
-    const Setup<Op> setup = make(operands);
-    Context ctx;
-    ctx.threads = &machine.threads;
-    const int64_t bytes = impl.workspace ? impl.workspace(setup.args, ctx) : 0;
-    ctx.workspace = {operands.uninitialised({bytes}, DType::kU8).template as<std::byte>(), static_cast<size_t>(bytes)};
-    if (Status s = verify(impl, setup.args, setup.reference_args, setup.output, ctx); !s.ok()) {
-      return state.SkipWithError(s.message().c_str());
-    }
-    for (auto _ : state) {
-      if (!impl.run(setup.args, ctx).ok()) return state.SkipWithError("failed after it was verified");
-      benchmark::ClobberMemory();
-    }
-    const Cost cost = Op::cost(setup.args);
-    const auto per_second = [&](double amount) {
-      return benchmark::Counter(amount, benchmark::Counter::kIsIterationInvariantRate);
-    };
-    state.counters["GFLOP/s"] = per_second(cost.flops * 1e-9);
-    state.counters["GB/s"] = per_second(cost.bytes * 1e-9);
-    state.counters["roof_pct"] = per_second(100 * roof_seconds(cost, machine.peak));
-  })->UseRealTime()->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [&machine, &impl, make](benchmark::State& state) {
+        Operands operands;
+        const Setup<Op> setup = make(operands);
+        Context ctx;
+        ctx.threads = &machine.threads;
+        const int64_t bytes = impl.workspace ? impl.workspace(setup.args, ctx) : 0;
+        ctx.workspace = {operands.uninitialised({bytes}, DType::kU8).template as<std::byte>(),
+                         static_cast<size_t>(bytes)};
+        if (Status s = verify(impl, setup.args, setup.reference_args, setup.output, ctx); !s.ok()) {
+          return state.SkipWithError(s.message().c_str());
+        }
+        for (auto _ : state) {
+          if (!impl.run(setup.args, ctx).ok())
+            return state.SkipWithError("failed after it was verified");
+          benchmark::ClobberMemory();
+        }
+        const Cost cost = Op::cost(setup.args);
+        const auto per_second = [&](double amount) {
+          return benchmark::Counter(amount, benchmark::Counter::kIsIterationInvariantRate);
+        };
+        state.counters["GFLOP/s"] = per_second(cost.flops * 1e-9);
+        state.counters["GB/s"] = per_second(cost.bytes * 1e-9);
+        state.counters["roof_pct"] = per_second(100 * roof_seconds(cost, machine.peak));
+      })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
 }
 
-/// main() of a bench program: `register_all` names the benches, the command line is Google Benchmark's.
+/// main() of a bench program: `register_all` names the benches, the command line is Google
+/// Benchmark's.
 inline int run_benches(int argc, char** argv, const std::function<void(Machine&)>& register_all) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -17,7 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace vlr::bench::HWY_NAMESPACE {
 using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this target
 
-constexpr int kSums = kRegisters == 32 ? 24 : 12;  // more than latency times ports, less than the registers
+constexpr int kSums =
+    kRegisters == 32 ? 24 : 12;  // more than latency times ports, less than the registers
 
 /// `steps` multiply-adds on each of kSums vectors; returns the floating-point operations done.
 double multiply_add(int64_t steps, float* sink) {
@@ -63,7 +64,8 @@ double best_seconds(F f) {
   for (int i = 0; i < 20; ++i) {
     const auto start = std::chrono::steady_clock::now();
     f();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
@@ -77,7 +79,8 @@ Peak measure_peak(ThreadPool& threads) {
   const double compute = best_seconds([&] {
     std::vector<double> done(static_cast<size_t>(n));
     threads.parallel_for(n, [&](int64_t i, int) {
-      done[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(multiply_add)(4'000'000, &sinks[static_cast<size_t>(i) * 16]);
+      done[static_cast<size_t>(i)] =
+          HWY_DYNAMIC_DISPATCH(multiply_add)(4'000'000, &sinks[static_cast<size_t>(i) * 16]);
     });
     flops = 0;
     for (double d : done) flops += d;

@@ -7,9 +7,9 @@
 namespace vlr::bench {
 
 struct Peak {
-  double flops;            ///< per second: f32 fused multiply-adds in registers, two operations each
-  double bytes;            ///< per second: reading an array that no cache holds
-  const char* target;      ///< the instruction set that both were measured with
+  double flops;        ///< per second: f32 fused multiply-adds in registers, two operations each
+  double bytes;        ///< per second: reading an array that no cache holds
+  const char* target;  ///< the instruction set that both were measured with
 };
 
 /// Measured on all threads of the pool; takes some seconds.

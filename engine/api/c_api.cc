@@ -56,7 +56,9 @@ vlr_code guarded(vlr_error* error, F&& body) noexcept {
   }
 }
 
-Status missing(std::string_view what) { return {Code::kInvalidArgument, std::string(what) + " must not be NULL"}; }
+Status missing(std::string_view what) {
+  return {Code::kInvalidArgument, std::string(what) + " must not be NULL"};
+}
 
 vlr::Options options_of(const vlr_options* o) {
   vlr::Options out;
@@ -93,7 +95,8 @@ vlr_code with_content(vlr_request* request, int64_t document, vlr_error* error, 
     if (document == VLR_QUERY) return body(request->request.query);
     auto& documents = request->request.documents;
     if (document < 0 || document >= std::ssize(documents)) {
-      return {Code::kInvalidArgument, "document " + std::to_string(document) + " of " + std::to_string(documents.size())};
+      return {Code::kInvalidArgument,
+              "document " + std::to_string(document) + " of " + std::to_string(documents.size())};
     }
     return body(documents[static_cast<size_t>(document)]);
   });
@@ -112,17 +115,25 @@ extern "C" {
 const char* vlr_version(void) { return VLR_VERSION; }
 
 const char* vlr_document_status_name(vlr_document_status status) {
-  return vlr::document_status_name(static_cast<vlr::DocumentStatus>(status)).data();  // of a literal: terminated
+  return vlr::document_status_name(static_cast<vlr::DocumentStatus>(status))
+      .data();  // of a literal: terminated
 }
 
 vlr_options vlr_default_options(void) {
   const vlr::Options o;
-  return {.device = "auto", .num_threads = o.num_threads, .max_length = o.max_length, .media_root = nullptr,
-          .allow_special = o.allow_special, .compat_null = o.compat_null, .frame_factor = o.frame_factor,
-          .batch_tokens = o.batch_tokens, .share_prefix = o.share_prefix};
+  return {.device = "auto",
+          .num_threads = o.num_threads,
+          .max_length = o.max_length,
+          .media_root = nullptr,
+          .allow_special = o.allow_special,
+          .compat_null = o.compat_null,
+          .frame_factor = o.frame_factor,
+          .batch_tokens = o.batch_tokens,
+          .share_prefix = o.share_prefix};
 }
 
-vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out, vlr_error* error) {
+vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,
+                  vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!path || !out) return missing(path ? "out" : "path");
     *out = nullptr;
@@ -177,7 +188,8 @@ int64_t vlr_request_num_documents(const vlr_request* request) {
   return request ? std::ssize(request->request.documents) : 0;
 }
 
-vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char* text, vlr_error* error) {
+vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char* text,
+                              vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     if (!text) return missing("text");
     c.texts.emplace_back(text);
@@ -185,7 +197,8 @@ vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char
   });
 }
 
-vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document, const char* path, vlr_error* error) {
+vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document, const char* path,
+                                    vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     if (!path) return missing("path");
     c.images.push_back({.path = path});
@@ -193,18 +206,19 @@ vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document, cons
   });
 }
 
-vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const char* name, const void* data, size_t size,
-                               vlr_error* error) {
+vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const char* name,
+                               const void* data, size_t size, vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     if (!data) return missing("data");
     const auto* bytes = static_cast<const std::byte*>(data);
-    c.images.push_back({.path = name ? name : "image", .bytes = std::make_shared<std::vector<std::byte>>(bytes, bytes + size)});
+    c.images.push_back({.path = name ? name : "image",
+                        .bytes = std::make_shared<std::vector<std::byte>>(bytes, bytes + size)});
     return {};
   });
 }
 
-vlr_code vlr_request_add_frames(vlr_request* request, int64_t document, const char* const* paths, size_t num_paths,
-                                vlr_error* error) {
+vlr_code vlr_request_add_frames(vlr_request* request, int64_t document, const char* const* paths,
+                                size_t num_paths, vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     vlr::Video video;
     for (size_t i = 0; i < num_paths; ++i) {
@@ -216,8 +230,8 @@ vlr_code vlr_request_add_frames(vlr_request* request, int64_t document, const ch
   });
 }
 
-vlr_code vlr_score(vlr_reranker* reranker, const vlr_request* request, vlr_result* results, vlr_on_result on_result,
-                   void* user, vlr_error* error) {
+vlr_code vlr_score(vlr_reranker* reranker, const vlr_request* request, vlr_result* results,
+                   vlr_on_result on_result, void* user, vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!reranker || !request) return missing(reranker ? "request" : "reranker");
     if (!results && !request->request.documents.empty()) return missing("results");
@@ -226,22 +240,26 @@ vlr_code vlr_score(vlr_reranker* reranker, const vlr_request* request, vlr_resul
       const vlr_result result = result_of(r);
       on_result(user, &result);
     };
-    VLR_ASSIGN_OR_RETURN(const vlr::Response response, reranker->reranker.score(request->request, forward));
+    VLR_ASSIGN_OR_RETURN(const vlr::Response response,
+                         reranker->reranker.score(request->request, forward));
     std::transform(response.results.begin(), response.results.end(), results, result_of);
     return {};
   });
 }
 
-vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int explain, char** json, vlr_error* error) {
+vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int explain,
+                        char** json, vlr_error* error) {
   return guarded(error, [&]() -> Status {
-    if (!reranker || !request || !json) return missing(!reranker ? "reranker" : !request ? "request" : "json");
+    if (!reranker || !request || !json)
+      return missing(!reranker ? "reranker" : !request ? "request" : "json");
     *json = nullptr;
     VLR_ASSIGN_OR_RETURN(const vlr::Response response, reranker->reranker.score(request->request));
     std::vector<vlr::Explanation> explanations;
     if (explain) {
       VLR_ASSIGN_OR_RETURN(explanations, reranker->reranker.explain(request->request));
     }
-    *json = copy_string(vlr::response_json(response, &reranker->reranker.usage(), reranker->reranker, explanations, -1));
+    *json = copy_string(vlr::response_json(response, &reranker->reranker.usage(),
+                                           reranker->reranker, explanations, -1));
     return *json ? Status() : Status(Code::kOutOfMemory, "host memory");
   });
 }
@@ -250,12 +268,14 @@ void vlr_cancel(vlr_reranker* reranker) {
   if (reranker) reranker->reranker.cancel();
 }
 
-vlr_code vlr_plan(const char* path, const vlr_options* options, int64_t documents, int64_t tokens, int64_t* bytes,
-                  vlr_error* error) {
+vlr_code vlr_plan(const char* path, const vlr_options* options, int64_t documents, int64_t tokens,
+                  int64_t* bytes, vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!path || !bytes) return missing(path ? "bytes" : "path");
-    VLR_ASSIGN_OR_RETURN(const vlr::MemoryPlan plan,
-                         vlr::Reranker::plan(path, options_of(options), {.documents = documents, .tokens_per_document = tokens}));
+    VLR_ASSIGN_OR_RETURN(
+        const vlr::MemoryPlan plan,
+        vlr::Reranker::plan(path, options_of(options),
+                            {.documents = documents, .tokens_per_document = tokens}));
     *bytes = plan.total();
     return {};
   });

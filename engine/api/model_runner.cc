@@ -16,20 +16,24 @@ Tensor vector_view(const std::vector<float>& v) {
   return Tensor(const_cast<float*>(v.data()), DType::kF32, {static_cast<int64_t>(v.size())});
 }
 Tensor matrix_view(const std::vector<int32_t>& v, int64_t rows) {
-  return Tensor(const_cast<int32_t*>(v.data()), DType::kI32, {rows, static_cast<int64_t>(v.size()) / rows});
+  return Tensor(const_cast<int32_t*>(v.data()), DType::kI32,
+                {rows, static_cast<int64_t>(v.size()) / rows});
 }
 
 }  // namespace
 
-ModelRunner::ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices, Observers observers)
+ModelRunner::ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices,
+                         Observers observers)
     : config_(config), observers_(std::move(observers)) {
   ctx_.device = Device::kCpu;
   ctx_.threads = &threads;
   ctx_.choices = &choices;
 }
 
-Result<std::unique_ptr<ModelRunner>> ModelRunner::create(const ModelConfig& config, const WeightLookup& weights,
-                                                         ThreadPool& threads, const ImplChoices& choices,
+Result<std::unique_ptr<ModelRunner>> ModelRunner::create(const ModelConfig& config,
+                                                         const WeightLookup& weights,
+                                                         ThreadPool& threads,
+                                                         const ImplChoices& choices,
                                                          Observers observers) {
   std::unique_ptr<ModelRunner> r(new ModelRunner(config, threads, choices, std::move(observers)));
   r->text_pairs_ = text_rotary_pairs(config.text_config);
@@ -75,16 +79,22 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
   VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()));
   VLR_RETURN_IF_ERROR(executor.run(args, plan, arena_.bytes(), ctx_).with_context(name));
   for (const NodeTime& t : times) {
-    observers_.on_node({.run = name, .name = std::string(t.name), .op = std::string(t.op), .seconds = t.seconds,
-                        .flops = t.cost.flops, .bytes = t.cost.bytes});
+    observers_.on_node({.run = name,
+                        .name = std::string(t.name),
+                        .op = std::string(t.op),
+                        .seconds = t.seconds,
+                        .flops = t.cost.flops,
+                        .bytes = t.cost.bytes});
   }
   return {};
 }
 
-Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batch_patches) {
+Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inputs,
+                                               int64_t batch_patches) {
   VisionFeatures out;
   if (inputs.empty()) return out;
-  if (!config_.vision_config) return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
+  if (!config_.vision_config)
+    return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   const VisionConfig& c = *config_.vision_config;
   const int64_t factor = c.spatial_merge_size * c.spatial_merge_size, width = c.out_hidden_size;
   const int64_t row_bytes = width * static_cast<int64_t>(sizeof(float));
@@ -92,7 +102,8 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
   out.levels.resize(1 + c.deepstack_visual_indexes.size());
   for (HostBuffer& level : out.levels) VLR_RETURN_IF_ERROR(level.reserve(out.rows * row_bytes));
 
-  // Frames are independent, so a batch may end after any of them: an input longer than the budget is cut.
+  // Frames are independent, so a batch may end after any of them: an input longer than the budget
+  // is cut.
   struct Piece {
     const VisionInput* input;
     int64_t first_frame, frames;
@@ -108,7 +119,8 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
     for (const Piece& p : batch) {
       positions.append(c, p.frames, p.input->grid_h, p.input->grid_w);
       const auto frame = static_cast<size_t>(p.input->grid_h * p.input->grid_w * c.patch_dim());
-      const auto from = p.input->patches.subspan(static_cast<size_t>(p.first_frame) * frame, static_cast<size_t>(p.frames) * frame);
+      const auto from = p.input->patches.subspan(static_cast<size_t>(p.first_frame) * frame,
+                                                 static_cast<size_t>(p.frames) * frame);
       pixels.insert(pixels.end(), from.begin(), from.end());
     }
     std::vector<int32_t> axes = positions.rows;
@@ -123,7 +135,8 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
     args.bound["rope.inv_freq"] = vector_view(vision_pairs_.inv_freq);
     for (size_t level = 0; level < out.levels.size(); ++level) {
       const std::string name = level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
-      args.bound[name] = Tensor(out.levels[level].bytes().data() + row * row_bytes, DType::kF32, {patches / factor, width});
+      args.bound[name] = Tensor(out.levels[level].bytes().data() + row * row_bytes, DType::kF32,
+                                {patches / factor, width});
     }
     args.segments = {positions.segments};
     VLR_RETURN_IF_ERROR(run(*vision_, args, "vision"));
@@ -149,19 +162,21 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
 
 int64_t ModelRunner::prefix_row_bytes() const {
   const TextConfig& c = config_.text_config;
-  return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim * static_cast<int64_t>(sizeof(float));
+  return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim *
+         static_cast<int64_t>(sizeof(float));
 }
 
 Status ModelRunner::reset_prefixes(int64_t rows) {
   prefixes_.used = 0;
   for (HostBuffer& layer : prefixes_.layers) {
-    VLR_RETURN_IF_ERROR(layer.reserve(rows * prefix_row_bytes() / config_.text_config.num_hidden_layers));
+    VLR_RETURN_IF_ERROR(
+        layer.reserve(rows * prefix_row_bytes() / config_.text_config.num_hidden_layers));
   }
   return {};
 }
 
-Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& features, TextPass pass,
-                             std::vector<float>& log_odds) {
+Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& features,
+                             TextPass pass, std::vector<float>& log_odds) {
   const TextConfig& c = config_.text_config;
   int64_t tokens = 0;
   for (const TextInput& s : batch) tokens += static_cast<int64_t>(s.ids.size());
@@ -171,8 +186,10 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& f
   std::vector<ops::AttentionSegment> all, final;
   for (size_t b = 0; b < batch.size(); ++b) {
     const TextInput& s = batch[b];
-    const auto begin = static_cast<int32_t>(ids.size()), length = static_cast<int32_t>(s.ids.size());
-    const auto prefix_row = static_cast<int32_t>(s.prefix_row), prefix_len = static_cast<int32_t>(s.prefix_len);
+    const auto begin = static_cast<int32_t>(ids.size()),
+               length = static_cast<int32_t>(s.ids.size());
+    const auto prefix_row = static_cast<int32_t>(s.prefix_row),
+               prefix_len = static_cast<int32_t>(s.prefix_len);
     ids.insert(ids.end(), s.ids.begin(), s.ids.end());
     visual_rows.insert(visual_rows.end(), s.visual_rows.begin(), s.visual_rows.end());
     for (int64_t axis = 0; axis < 3; ++axis) {
@@ -181,15 +198,24 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& f
       last_positions[static_cast<size_t>(axis * sequences) + b] = from[length - 1];
     }
     last_rows.push_back(begin + length - 1);
-    all.push_back({.q_begin = begin, .q_len = length, .k_begin = begin, .k_len = length,
-                   .prefix_begin = prefix_row, .prefix_len = prefix_len});
-    final.push_back({.q_begin = static_cast<int32_t>(b), .q_len = 1, .k_begin = begin, .k_len = length,
-                     .prefix_begin = prefix_row, .prefix_len = prefix_len});
+    all.push_back({.q_begin = begin,
+                   .q_len = length,
+                   .k_begin = begin,
+                   .k_len = length,
+                   .prefix_begin = prefix_row,
+                   .prefix_len = prefix_len});
+    final.push_back({.q_begin = static_cast<int32_t>(b),
+                     .q_len = 1,
+                     .k_begin = begin,
+                     .k_len = length,
+                     .prefix_begin = prefix_row,
+                     .prefix_len = prefix_len});
   }
 
   const bool scoring = pass == TextPass::kScore;
   const int64_t kv_width = 2 * c.num_key_value_heads * c.head_dim;
-  const int64_t prefix_rows = scoring ? prefixes_.used : tokens, first_prefix_row = scoring ? 0 : prefixes_.used;
+  const int64_t prefix_rows = scoring ? prefixes_.used : tokens,
+                first_prefix_row = scoring ? 0 : prefixes_.used;
   RunArgs args;
   size_of(args.sizes, Sym::kTokens) = tokens;
   size_of(args.sizes, Sym::kSequences) = sequences;
@@ -204,13 +230,15 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& f
     features.levels.resize(1 + config_.vision_config->deepstack_visual_indexes.size());
     for (size_t level = 0; level < features.levels.size(); ++level) {
       const std::string name = level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
-      args.bound[name] = Tensor(features.levels[level].bytes().data(), DType::kF32, {features.rows, c.hidden_size});
+      args.bound[name] = Tensor(features.levels[level].bytes().data(), DType::kF32,
+                                {features.rows, c.hidden_size});
     }
   }
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     std::byte* rows = prefixes_.layers[static_cast<size_t>(layer)].bytes().data();
     if (rows) rows += first_prefix_row * kv_width * static_cast<int64_t>(sizeof(float));
-    args.bound[fmt::format("prefix_kv.{}", layer)] = Tensor(rows, DType::kF32, {prefix_rows, kv_width});
+    args.bound[fmt::format("prefix_kv.{}", layer)] =
+        Tensor(rows, DType::kF32, {prefix_rows, kv_width});
   }
   args.segments = {all, final};
   if (!scoring) {
@@ -230,13 +258,15 @@ Status ModelRunner::run_prefixes(std::span<const TextInput> batch, VisionFeature
   return run_text(batch, features, TextPass::kPrefix, none);
 }
 
-Result<std::vector<float>> ModelRunner::run_scores(std::span<const TextInput> batch, VisionFeatures& features) {
+Result<std::vector<float>> ModelRunner::run_scores(std::span<const TextInput> batch,
+                                                   VisionFeatures& features) {
   std::vector<float> log_odds;
   VLR_RETURN_IF_ERROR(run_text(batch, features, TextPass::kScore, log_odds));
   return log_odds;
 }
 
-Result<RunPlan> ModelRunner::plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens, int64_t visual_tokens) {
+Result<RunPlan> ModelRunner::plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens,
+                                         int64_t visual_tokens) {
   RunArgs args;
   size_of(args.sizes, Sym::kTokens) = tokens;
   size_of(args.sizes, Sym::kSequences) = sequences;
@@ -244,10 +274,21 @@ Result<RunPlan> ModelRunner::plan_scores(int64_t tokens, int64_t sequences, int6
   size_of(args.sizes, Sym::kVisualTokens) = visual_tokens;
   // Attention's scratch depends on its table: equally long sequences stand for the batch.
   std::vector<ops::AttentionSegment> all, final;
-  const auto length = static_cast<int32_t>(tokens / sequences), prefix = static_cast<int32_t>(prefix_tokens);
+  const auto length = static_cast<int32_t>(tokens / sequences),
+             prefix = static_cast<int32_t>(prefix_tokens);
   for (int32_t b = 0; b < static_cast<int32_t>(sequences); ++b) {
-    all.push_back({.q_begin = b * length, .q_len = length, .k_begin = b * length, .k_len = length, .prefix_begin = 0, .prefix_len = prefix});
-    final.push_back({.q_begin = b, .q_len = 1, .k_begin = b * length, .k_len = length, .prefix_begin = 0, .prefix_len = prefix});
+    all.push_back({.q_begin = b * length,
+                   .q_len = length,
+                   .k_begin = b * length,
+                   .k_len = length,
+                   .prefix_begin = 0,
+                   .prefix_len = prefix});
+    final.push_back({.q_begin = b,
+                     .q_len = 1,
+                     .k_begin = b * length,
+                     .k_len = length,
+                     .prefix_begin = 0,
+                     .prefix_len = prefix});
   }
   args.segments = {all, final};
   return score_->plan(args, ctx_);
@@ -257,8 +298,12 @@ Result<RunPlan> ModelRunner::plan_vision(int64_t patches) {
   if (!vision_) return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   RunArgs args;
   size_of(args.sizes, Sym::kPatches) = patches;
-  const std::vector<ops::AttentionSegment> segments = {
-      {.q_begin = 0, .q_len = static_cast<int32_t>(patches), .k_begin = 0, .k_len = static_cast<int32_t>(patches), .prefix_begin = 0, .prefix_len = 0}};
+  const std::vector<ops::AttentionSegment> segments = {{.q_begin = 0,
+                                                        .q_len = static_cast<int32_t>(patches),
+                                                        .k_begin = 0,
+                                                        .k_len = static_cast<int32_t>(patches),
+                                                        .prefix_begin = 0,
+                                                        .prefix_len = 0}};
   args.segments = {segments};
   return vision_->plan(args, ctx_);
 }

@@ -1,4 +1,5 @@
-/// A model on a device: runs its three graphs (vision tower, prefix pass, score pass) over packed inputs.
+/// A model on a device: runs its three graphs (vision tower, prefix pass, score pass) over packed
+/// inputs.
 #ifndef VLR_ENGINE_API_MODEL_RUNNER_H_
 #define VLR_ENGINE_API_MODEL_RUNNER_H_
 
@@ -38,12 +39,12 @@ class VisionFeatures {
 
 /// A packed sequence of the text decoder.
 struct TextInput {
-  std::span<const int32_t> ids;         ///< [S], the sequence's own tokens
-  std::span<const int32_t> positions;   ///< [3, stride]: this sequence's tokens start at `offset`
+  std::span<const int32_t> ids;        ///< [S], the sequence's own tokens
+  std::span<const int32_t> positions;  ///< [3, stride]: this sequence's tokens start at `offset`
   int64_t positions_stride = 0;
-  int64_t offset = 0;                   ///< of its first own token within its ids and positions
-  std::span<const int32_t> visual_rows; ///< [S], rows of VisionFeatures or -1
-  int64_t prefix_row = 0;               ///< its prefix's rows in the prefix store
+  int64_t offset = 0;                    ///< of its first own token within its ids and positions
+  std::span<const int32_t> visual_rows;  ///< [S], rows of VisionFeatures or -1
+  int64_t prefix_row = 0;                ///< its prefix's rows in the prefix store
   int64_t prefix_len = 0;
 };
 
@@ -63,8 +64,11 @@ class ModelRunner {
   };
 
   /// config and weights must outlive the runner, and so must threads and choices.
-  static Result<std::unique_ptr<ModelRunner>> create(const ModelConfig& config, const WeightLookup& weights,
-                                                     ThreadPool& threads, const ImplChoices& choices, Observers observers);
+  static Result<std::unique_ptr<ModelRunner>> create(const ModelConfig& config,
+                                                     const WeightLookup& weights,
+                                                     ThreadPool& threads,
+                                                     const ImplChoices& choices,
+                                                     Observers observers);
 
   /// Runs the tower over all inputs, in batches of about `batch_patches`.
   Result<VisionFeatures> run_vision(std::span<const VisionInput> inputs, int64_t batch_patches);
@@ -73,14 +77,17 @@ class ModelRunner {
   Status reset_prefixes(int64_t rows);
   const PrefixStore& prefixes() const { return prefixes_; }
 
-  /// Computes prefixes (their prefix_len is 0); their rows start at prefixes().used, one after the other.
+  /// Computes prefixes (their prefix_len is 0); their rows start at prefixes().used, one after the
+  /// other.
   Status run_prefixes(std::span<const TextInput> batch, VisionFeatures& features);
 
   /// Log-odds of every sequence of a batch.
   Result<std::vector<float>> run_scores(std::span<const TextInput> batch, VisionFeatures& features);
 
-  /// Bytes of the arena for a score batch of `tokens` tokens in `sequences` sequences, and for a vision batch.
-  Result<RunPlan> plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens, int64_t visual_tokens);
+  /// Bytes of the arena for a score batch of `tokens` tokens in `sequences` sequences, and for a
+  /// vision batch.
+  Result<RunPlan> plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens,
+                              int64_t visual_tokens);
   Result<RunPlan> plan_vision(int64_t patches);
 
   int64_t prefix_row_bytes() const;  ///< of all layers together
@@ -89,9 +96,11 @@ class ModelRunner {
   const Graph& prefix_graph() const { return prefix_graph_; }
 
  private:
-  ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices, Observers observers);
+  ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices,
+              Observers observers);
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
-  Status run_text(std::span<const TextInput> batch, VisionFeatures& features, TextPass pass, std::vector<float>& log_odds);
+  Status run_text(std::span<const TextInput> batch, VisionFeatures& features, TextPass pass,
+                  std::vector<float>& log_odds);
 
   const ModelConfig& config_;
   Observers observers_;

@@ -13,7 +13,8 @@ constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 
 class Stopwatch {
  public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  explicit Stopwatch(double& seconds)
+      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
   ~Stopwatch() {
     seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
@@ -26,7 +27,8 @@ class Stopwatch {
 };
 
 bool has_text(const Content& c) {
-  return std::any_of(c.texts.begin(), c.texts.end(), [](const std::string& t) { return !t.empty(); });
+  return std::any_of(c.texts.begin(), c.texts.end(),
+                     [](const std::string& t) { return !t.empty(); });
 }
 bool is_empty(const Content& c) { return c.images.empty() && c.videos.empty() && !has_text(c); }
 
@@ -37,17 +39,24 @@ void fail(Pair& pair, DocumentStatus status, std::string message) {
 
 }  // namespace
 
-Preprocessor::Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options,
-                           ThreadPool& threads, bool want_text)
-    : config_(config), options_(options), threads_(threads), want_text_(want_text), encoders_(static_cast<size_t>(threads.num_threads()), Encoder(tokenizer)) {
+Preprocessor::Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config,
+                           const Options& options, ThreadPool& threads, bool want_text)
+    : config_(config),
+      options_(options),
+      threads_(threads),
+      want_text_(want_text),
+      encoders_(static_cast<size_t>(threads.num_threads()), Encoder(tokenizer)) {
   media_options_.frame_factor = options.frame_factor;
 }
 
-Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Request& request, Wave& wave) {
+Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Request& request,
+                                                Wave& wave) {
   const std::string& root = request.media_root.empty() ? options_.media_root : request.media_root;
   const auto resolve = [&](const Media& m) {
     const std::filesystem::path path(m.path);
-    return root.empty() || path.is_absolute() || m.bytes ? m.path : (std::filesystem::path(root) / path).string();
+    return root.empty() || path.is_absolute() || m.bytes
+               ? m.path
+               : (std::filesystem::path(root) / path).string();
   };
   const auto key_of = [&](const Media& m) {
     return m.bytes ? fmt::format("@{}", static_cast<const void*>(m.bytes.get())) : resolve(m);
@@ -63,7 +72,8 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
   };
   SideMedia out;
   for (const Media& m : content.images) {
-    out.images.push_back(add(key_of(m), {.media = 0, .files = {&m}, .paths = {resolve(m)}, .video = false}, m.path));
+    out.images.push_back(
+        add(key_of(m), {.media = 0, .files = {&m}, .paths = {resolve(m)}, .video = false}, m.path));
   }
   for (const Video& v : content.videos) {
     std::string key = "frames";
@@ -73,7 +83,8 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
       job.files.push_back(&m);
       job.paths.push_back(resolve(m));
     }
-    const std::string name = v.frames.empty() ? "video" : fmt::format("video of {}", v.frames.front().path);
+    const std::string name =
+        v.frames.empty() ? "video" : fmt::format("video of {}", v.frames.front().path);
     out.videos.push_back(add(std::move(key), std::move(job), name));
   }
   return out;
@@ -87,7 +98,8 @@ void Preprocessor::load(const LoadJob& job, Wave& wave) const {
     return read_file(job.paths[index], kMaxFileBytes);
   };
   const auto load_one = [&]() -> Result<Patches> {
-    if (job.video) return load_frames(static_cast<int64_t>(job.files.size()), bytes_of, media_options_);
+    if (job.video)
+      return load_frames(static_cast<int64_t>(job.files.size()), bytes_of, media_options_);
     if (job.files[0]->bytes) return load_image(*job.files[0]->bytes, media_options_);
     VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, bytes_of(0));
     return load_image(bytes, media_options_);
@@ -96,7 +108,8 @@ void Preprocessor::load(const LoadJob& job, Wave& wave) const {
   media.loaded = true;
 }
 
-Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideMedia& media, const Wave& wave) const {
+Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideMedia& media,
+                                             const Wave& wave) const {
   PromptSide side;
   side.texts = content.texts;
   for (size_t m : media.images) {
@@ -107,27 +120,35 @@ Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideM
   for (size_t m : media.videos) {
     const LoadedMedia& loaded = wave.media[m];
     if (!loaded.patches) return loaded.patches.error().with_context(loaded.name);
-    side.videos.push_back({.grid_t = loaded.patches->grid_t, .grid_h = loaded.patches->grid_h,
-                           .grid_w = loaded.patches->grid_w, .seconds = loaded.patches->seconds});
+    side.videos.push_back({.grid_t = loaded.patches->grid_t,
+                           .grid_h = loaded.patches->grid_h,
+                           .grid_w = loaded.patches->grid_w,
+                           .seconds = loaded.patches->seconds});
   }
   return side;
 }
 
-void Preprocessor::build(const Request& request, const PairRef& ref, const SideMedia& query, const SideMedia& document,
-                         Wave& wave, Encoder& encoder, Pair& pair) const {
+void Preprocessor::build(const Request& request, const PairRef& ref, const SideMedia& query,
+                         const SideMedia& document, Wave& wave, Encoder& encoder,
+                         Pair& pair) const {
   const Content& content = request.documents[static_cast<size_t>(ref.index)];
   DocumentResult& result = pair.result;
   result.status = DocumentStatus::kOk;
   if (!content.error.empty()) return fail(pair, DocumentStatus::kInvalid, content.error);
   if (is_empty(content)) {
-    fail(pair, DocumentStatus::kEmpty, content.texts.empty() ? "the document is empty: scored as the word NULL" : "the document's text is empty");
+    fail(pair, DocumentStatus::kEmpty,
+         content.texts.empty() ? "the document is empty: scored as the word NULL"
+                               : "the document's text is empty");
   } else if (is_empty(request.query)) {
-    fail(pair, DocumentStatus::kEmpty, request.query.texts.empty() ? "the query is empty: scored as the word NULL" : "the query's text is empty");
+    fail(pair, DocumentStatus::kEmpty,
+         request.query.texts.empty() ? "the query is empty: scored as the word NULL"
+                                     : "the query's text is empty");
   }
 
   const auto has_media = [](const Content& c) { return !c.images.empty() || !c.videos.empty(); };
   if (!config_.vision_config && (has_media(content) || has_media(request.query))) {
-    return fail(pair, DocumentStatus::kInvalid, "this checkpoint has no vision tower: it scores text only");
+    return fail(pair, DocumentStatus::kInvalid,
+                "this checkpoint has no vision tower: it scores text only");
   }
 
   // Media first: a pair that lacks one is not scored, or as the official pipeline's fallback.
@@ -136,8 +157,10 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   if (!query_side || !document_side) {
     const Status& error = query_side ? document_side.error() : query_side.error();
     const std::string where = query_side ? "" : "query: ";
-    if (!options_.compat_null) return fail(pair, DocumentStatus::kBadMedia, where + error.message());
-    fail(pair, DocumentStatus::kEmpty, where + error.message() + " (scored as the fallback prompt NULL)");
+    if (!options_.compat_null)
+      return fail(pair, DocumentStatus::kBadMedia, where + error.message());
+    fail(pair, DocumentStatus::kEmpty,
+         where + error.message() + " (scored as the fallback prompt NULL)");
     pair.prompt = null_prompt(encoder);
   } else {
     const Result<PromptBuilder>& builder = wave.builders.at(ref.request);
@@ -162,11 +185,13 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   pair.media.insert(pair.media.end(), pair.videos.begin(), pair.videos.end());
   std::vector<VisualRun> images, videos;
   for (size_t m : pair.images) {
-    images.push_back({.rows = wave.media[m].patches->grid_h / 2, .columns = wave.media[m].patches->grid_w / 2});
+    images.push_back(
+        {.rows = wave.media[m].patches->grid_h / 2, .columns = wave.media[m].patches->grid_w / 2});
   }
   for (size_t m : pair.videos) {
     const Patches& p = *wave.media[m].patches;
-    videos.insert(videos.end(), static_cast<size_t>(p.grid_t), {.rows = p.grid_h / 2, .columns = p.grid_w / 2});
+    videos.insert(videos.end(), static_cast<size_t>(p.grid_t),
+                  {.rows = p.grid_h / 2, .columns = p.grid_w / 2});
   }
   Result<SequencePositions> where = mrope_positions(pair.prompt.ids, config_, images, videos);
   if (!where) return fail(pair, DocumentStatus::kInvalid, where.error().message());
@@ -186,28 +211,33 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   }
 }
 
-void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave,
-                           Usage::Seconds& seconds) {
+void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs,
+                           Wave& wave, Usage::Seconds& seconds) {
   std::map<int64_t, SideMedia> queries;
   std::vector<SideMedia> documents;
   jobs_.clear();
   for (const PairRef& ref : refs) {
     const Request& request = requests[static_cast<size_t>(ref.request)];
     const Content& content = request.documents[static_cast<size_t>(ref.index)];
-    if (!queries.contains(ref.request)) queries[ref.request] = add_media(request.query, request, wave);
+    if (!queries.contains(ref.request))
+      queries[ref.request] = add_media(request.query, request, wave);
     documents.push_back(content.error.empty() ? add_media(content, request, wave) : SideMedia{});
   }
   {
     const Stopwatch watch(seconds.media);
-    threads_.parallel_for(std::ssize(jobs_), [&](int64_t i, int) { load(jobs_[static_cast<size_t>(i)], wave); });
+    threads_.parallel_for(std::ssize(jobs_),
+                          [&](int64_t i, int) { load(jobs_[static_cast<size_t>(i)], wave); });
   }
   const Stopwatch watch(seconds.prompt);
-  const PromptOptions prompt_options{.max_length = options_.max_length, .allow_special = options_.allow_special, .want_text = want_text_};
+  const PromptOptions prompt_options{.max_length = options_.max_length,
+                                     .allow_special = options_.allow_special,
+                                     .want_text = want_text_};
   for (const auto& [index, media] : queries) {
     if (wave.builders.contains(index)) continue;
     const Request& request = requests[static_cast<size_t>(index)];
     Result<PromptSide> side = prompt_side(request.query, media, wave);
-    wave.builders.emplace(index, side ? PromptBuilder::create(request.instruction, *std::move(side), prompt_options, encoders_[0])
+    wave.builders.emplace(index, side ? PromptBuilder::create(request.instruction, *std::move(side),
+                                                              prompt_options, encoders_[0])
                                       : Result<PromptBuilder>(side.error()));
   }
   const size_t first = wave.pairs.size();
@@ -217,8 +247,8 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
     Pair& pair = wave.pairs[first + n];
     pair.result.request = refs[n].request;
     pair.result.index = refs[n].index;
-    build(requests[static_cast<size_t>(refs[n].request)], refs[n], queries.at(refs[n].request), documents[n], wave,
-          encoders_[static_cast<size_t>(thread)], pair);
+    build(requests[static_cast<size_t>(refs[n].request)], refs[n], queries.at(refs[n].request),
+          documents[n], wave, encoders_[static_cast<size_t>(thread)], pair);
   });
   wave.visual_tokens = 0;
   for (const LoadedMedia& m : wave.media) wave.visual_tokens += m.tokens();

@@ -22,21 +22,25 @@ namespace vlr {
 
 /// An image or a video that some pair of a wave names.
 struct LoadedMedia {
-  std::string name;                       ///< for messages: the path
+  std::string name;  ///< for messages: the path
   Result<Patches> patches = Patches{};
   bool loaded = false;
-  int64_t first_row = 0;                  ///< of its features, once the vision tower has run
-  int64_t tokens() const { return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0; }
+  int64_t first_row = 0;  ///< of its features, once the vision tower has run
+  int64_t tokens() const {
+    return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0;
+  }
 };
 
 /// One document of one request, ready for the model or with the reason why not.
 struct Pair {
-  DocumentResult result;       ///< request, index, num_tokens, truncated; status kOk or kEmpty: to be scored
+  DocumentResult
+      result;  ///< request, index, num_tokens, truncated; status kOk or kEmpty: to be scored
   Prompt prompt;
-  SequencePositions where;     ///< visual_index becomes rows of VisionFeatures once they are there
-  std::vector<size_t> media;   ///< into Wave::media, in the order of the sequence's placeholders: images, videos
+  SequencePositions where;  ///< visual_index becomes rows of VisionFeatures once they are there
+  std::vector<size_t>
+      media;  ///< into Wave::media, in the order of the sequence's placeholders: images, videos
   std::vector<size_t> images, videos;  ///< the same, apart
-  std::string prefix_key;      ///< equal for pairs that can share their first prompt.prefix_len tokens
+  std::string prefix_key;  ///< equal for pairs that can share their first prompt.prefix_len tokens
 };
 
 /// Pairs that are worked on together, and their media.
@@ -58,24 +62,27 @@ struct PairRef {
 class Preprocessor {
  public:
   /// `want_text` fills Prompt::text.
-  Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options, ThreadPool& threads,
-               bool want_text = false);
+  Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options,
+               ThreadPool& threads, bool want_text = false);
 
-  /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on all threads.
-  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave, Usage::Seconds& seconds);
+  /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on
+  /// all threads.
+  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave,
+               Usage::Seconds& seconds);
 
  private:
   struct SideMedia {
     std::vector<size_t> images, videos;  // into Wave::media
   };
   SideMedia add_media(const Content& content, const Request& request, Wave& wave);
-  Result<PromptSide> prompt_side(const Content& content, const SideMedia& media, const Wave& wave) const;
-  void build(const Request& request, const PairRef& ref, const SideMedia& query, const SideMedia& document, Wave& wave,
-             Encoder& encoder, Pair& pair) const;
+  Result<PromptSide> prompt_side(const Content& content, const SideMedia& media,
+                                 const Wave& wave) const;
+  void build(const Request& request, const PairRef& ref, const SideMedia& query,
+             const SideMedia& document, Wave& wave, Encoder& encoder, Pair& pair) const;
 
   struct LoadJob {
-    size_t media;                    // into Wave::media
-    std::vector<const Media*> files; // one image, or the frames of a video
+    size_t media;                     // into Wave::media
+    std::vector<const Media*> files;  // one image, or the frames of a video
     std::vector<std::string> paths;
     bool video = false;
   };
@@ -87,7 +94,7 @@ class Preprocessor {
   bool want_text_;
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
-  std::vector<LoadJob> jobs_;      // of the current prepare()
+  std::vector<LoadJob> jobs_;  // of the current prepare()
 };
 
 }  // namespace vlr

@@ -19,9 +19,12 @@ Status wrong(std::string message) { return {Code::kInvalidArgument, std::move(me
 
 /// Whether upstream takes a list that starts with this string for the frames of one video.
 bool names_picture(std::string path) {
-  std::transform(path.begin(), path.end(), path.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  constexpr std::array<std::string_view, 8> kSuffixes = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tiff", ".svg"};
-  return std::any_of(kSuffixes.begin(), kSuffixes.end(), [&](std::string_view s) { return path.ends_with(s); });
+  std::transform(path.begin(), path.end(), path.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::array<std::string_view, 8> kSuffixes = {".jpg", ".jpeg", ".png",  ".gif",
+                                                         ".bmp", ".webp", ".tiff", ".svg"};
+  return std::any_of(kSuffixes.begin(), kSuffixes.end(),
+                     [&](std::string_view s) { return path.ends_with(s); });
 }
 
 /// A string or a list of strings.
@@ -32,9 +35,13 @@ Result<std::vector<std::string>> strings(const json& value, std::string_view wha
     return item.is_string();
   };
   if (value.is_null() || add(value)) return out;
-  if (!value.is_array()) return wrong(fmt::format("{} must be a string or a list of strings, got {}", what, value.type_name()));
+  if (!value.is_array())
+    return wrong(
+        fmt::format("{} must be a string or a list of strings, got {}", what, value.type_name()));
   for (const json& item : value) {
-    if (!add(item)) return wrong(fmt::format("{} must be a list of strings, got a list with {}", what, item.type_name()));
+    if (!add(item))
+      return wrong(
+          fmt::format("{} must be a list of strings, got a list with {}", what, item.type_name()));
   }
   return out;
 }
@@ -49,8 +56,10 @@ Result<Video> frame_list(const json& value) {
 Result<std::vector<Video>> videos(const json& value) {
   std::vector<Video> out;
   if (value.is_null()) return out;
-  if (value.is_string()) return wrong("video files are not supported yet: video must be a list of frames");
-  if (!value.is_array()) return wrong(fmt::format("video must be a list of frames, got {}", value.type_name()));
+  if (value.is_string())
+    return wrong("video files are not supported yet: video must be a list of frames");
+  if (!value.is_array())
+    return wrong(fmt::format("video must be a list of frames, got {}", value.type_name()));
   if (value.empty()) return out;
   if (value.front().is_string() && names_picture(value.front().get<std::string>())) {
     VLR_ASSIGN_OR_RETURN(Video video, frame_list(value));
@@ -59,7 +68,8 @@ Result<std::vector<Video>> videos(const json& value) {
   }
   for (const json& item : value) {
     if (item.is_string()) {
-      return wrong(fmt::format("video files are not supported yet: '{}' is not a list of frames", item.get<std::string>()));
+      return wrong(fmt::format("video files are not supported yet: '{}' is not a list of frames",
+                               item.get<std::string>()));
     }
     VLR_ASSIGN_OR_RETURN(Video video, frame_list(item));
     out.push_back(std::move(video));
@@ -68,7 +78,9 @@ Result<std::vector<Video>> videos(const json& value) {
 }
 
 Result<Content> content(const json& side) {
-  if (!side.is_object()) return wrong(fmt::format("must be an object with text, image or video, got {}", side.type_name()));
+  if (!side.is_object())
+    return wrong(
+        fmt::format("must be an object with text, image or video, got {}", side.type_name()));
   Content out;
   for (const auto& [key, value] : side.items()) {
     if (key == "text") {
@@ -89,7 +101,8 @@ Result<ParsedRequest> from_json(const json& root) {
   if (!root.is_object()) return wrong(fmt::format("must be an object, got {}", root.type_name()));
   ParsedRequest out;
   if (const auto it = root.find("instruction"); it != root.end() && !it->is_null()) {
-    if (!it->is_string()) return wrong(fmt::format("instruction must be a string, got {}", it->type_name()));
+    if (!it->is_string())
+      return wrong(fmt::format("instruction must be a string, got {}", it->type_name()));
     out.request.instruction = it->get<std::string>();
   }
   const auto query = root.find("query"), documents = root.find("documents");
@@ -98,24 +111,30 @@ Result<ParsedRequest> from_json(const json& root) {
   if (!side) return side.error().with_context("query");
   out.request.query = *std::move(side);
   if (documents == root.end() || !documents->is_array()) {
-    return wrong(fmt::format("documents must be a list, got {}", documents == root.end() ? "none" : documents->type_name()));
+    return wrong(fmt::format("documents must be a list, got {}",
+                             documents == root.end() ? "none" : documents->type_name()));
   }
   for (const json& item : *documents) {
     auto document = content(item);
     Content& c = out.request.documents.emplace_back();
-    if (document) c = *std::move(document);
-    else c.error = "the document " + document.error().message();
+    if (document)
+      c = *std::move(document);
+    else
+      c.error = "the document " + document.error().message();
   }
   if (const auto it = root.find("relevant"); it != root.end()) {
-    if (!it->is_number_integer()) return wrong(fmt::format("relevant must be an index, got {}", it->type_name()));
+    if (!it->is_number_integer())
+      return wrong(fmt::format("relevant must be an index, got {}", it->type_name()));
     out.relevant = it->get<int64_t>();
     if (*out.relevant < 0 || *out.relevant >= std::ssize(out.request.documents)) {
-      return wrong(fmt::format("relevant is {} of {} documents", *out.relevant, out.request.documents.size()));
+      return wrong(fmt::format("relevant is {} of {} documents", *out.relevant,
+                               out.request.documents.size()));
     }
   }
   if (const auto it = root.find("log_odds"); it != root.end()) {
-    const bool numbers = it->is_array() && it->size() == out.request.documents.size() &&
-                         std::all_of(it->begin(), it->end(), [](const json& v) { return v.is_number(); });
+    const bool numbers =
+        it->is_array() && it->size() == out.request.documents.size() &&
+        std::all_of(it->begin(), it->end(), [](const json& v) { return v.is_number(); });
     if (!numbers) return wrong("log_odds must be a list of one number a document");
     for (const json& v : *it) out.log_odds.push_back(v.get<double>());
   }
@@ -134,7 +153,10 @@ Result<ParsedRequest> parse_request(std::string_view text) {
 std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
                           std::span<const Explanation> explanations, int indent) {
   using ordered = nlohmann::ordered_json;
-  ordered out = {{"model", reranker.model_name()}, {"device", reranker.device()}, {"dtype", reranker.dtype()}, {"quant", "none"}};
+  ordered out = {{"model", reranker.model_name()},
+                 {"device", reranker.device()},
+                 {"dtype", reranker.dtype()},
+                 {"quant", "none"}};
   ordered& results = out["results"] = ordered::array();
   for (size_t i = 0; i < response.results.size(); ++i) {
     const DocumentResult& r = response.results[i];
@@ -151,8 +173,11 @@ std::string response_json(const Response& response, const Usage* usage, const Re
     if (i < explanations.size()) {
       const Explanation& e = explanations[i];
       ordered& x = item["explain"];
-      x = {{"prompt", e.prompt}, {"num_tokens_before_truncation", e.num_tokens_before_truncation},
-           {"prefix_tokens", e.prefix_tokens}, {"token_ids", e.token_ids}, {"image_grid_thw", e.image_grids},
+      x = {{"prompt", e.prompt},
+           {"num_tokens_before_truncation", e.num_tokens_before_truncation},
+           {"prefix_tokens", e.prefix_tokens},
+           {"token_ids", e.token_ids},
+           {"image_grid_thw", e.image_grids},
            {"video_grid_thw", e.video_grids}};
       const auto tokens = std::ssize(e.token_ids);
       for (int64_t axis = 0; tokens > 0 && axis < 3; ++axis) {
@@ -164,11 +189,17 @@ std::string response_json(const Response& response, const Usage* usage, const Re
   }
   if (!usage) return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
   const auto seconds = [](double s) { return std::round(s * 1e6) / 1e6; };
-  out["usage"] = {{"tokens", usage->tokens}, {"shared_prefix_tokens", usage->shared_prefix_tokens},
-                  {"image_tokens", usage->image_tokens}, {"batches", usage->batches},
-                  {"seconds", {{"load", seconds(usage->seconds.load)}, {"media", seconds(usage->seconds.media)},
-                               {"prompt", seconds(usage->seconds.prompt)}, {"vision", seconds(usage->seconds.vision)},
-                               {"text", seconds(usage->seconds.text)}, {"total", seconds(usage->seconds.total)}}}};
+  out["usage"] = {{"tokens", usage->tokens},
+                  {"shared_prefix_tokens", usage->shared_prefix_tokens},
+                  {"image_tokens", usage->image_tokens},
+                  {"batches", usage->batches},
+                  {"seconds",
+                   {{"load", seconds(usage->seconds.load)},
+                    {"media", seconds(usage->seconds.media)},
+                    {"prompt", seconds(usage->seconds.prompt)},
+                    {"vision", seconds(usage->seconds.vision)},
+                    {"text", seconds(usage->seconds.text)},
+                    {"total", seconds(usage->seconds.total)}}}};
   return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
 }
 

@@ -1,7 +1,7 @@
 /// The official request as JSON, and results as JSON.
 ///   {"instruction"?: text, "query": side, "documents": [side, ...]}
-///   side: {"text"?: text | [text, ...], "image"?: path | [path, ...], "video"?: frames | [frames, ...]}
-///   frames: [path, ...] of pictures
+///   side: {"text"?: text | [text, ...], "image"?: path | [path, ...], "video"?: frames | [frames,
+///   ...]} frames: [path, ...] of pictures
 #ifndef VLR_ENGINE_API_REQUEST_JSON_H_
 #define VLR_ENGINE_API_REQUEST_JSON_H_
 
@@ -23,13 +23,14 @@ struct ParsedRequest {
   std::vector<double> log_odds;     ///< expected, one a document; may be empty
 };
 
-/// kInvalidArgument where the request as a whole is unusable: no JSON, no query, documents that are no list.
-/// A document that makes no sense keeps its place with Content::error. Keys that are not known are refused in
-/// a side, where they would silently be scored as nothing, and ignored beside it.
+/// kInvalidArgument where the request as a whole is unusable: no JSON, no query, documents that are
+/// no list. A document that makes no sense keeps its place with Content::error. Keys that are not
+/// known are refused in a side, where they would silently be scored as nothing, and ignored beside
+/// it.
 Result<ParsedRequest> parse_request(std::string_view json);
 
-/// The object that `vlr score` prints for one request; docs/formats.md describes it. `usage` may be null,
-/// `explanations` is empty or one a document; indent -1 puts everything on one line.
+/// The object that `vlr score` prints for one request; docs/formats.md describes it. `usage` may be
+/// null, `explanations` is empty or one a document; indent -1 puts everything on one line.
 std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
                           std::span<const Explanation> explanations, int indent);
 

@@ -1,5 +1,6 @@
-/// score() from top to bottom. Waves of pairs are prepared (media, prompts), pictures go through the vision
-/// tower, shared query prefixes through the decoder once, then documents in packed batches.
+/// score() from top to bottom. Waves of pairs are prepared (media, prompts), pictures go through
+/// the vision tower, shared query prefixes through the decoder once, then documents in packed
+/// batches.
 #include "vlr/reranker.h"
 
 #include <fmt/format.h>
@@ -21,25 +22,34 @@
 namespace vlr {
 namespace {
 
-// Sizes of the CPU backend. Batches beyond a few hundred tokens gain nothing there, and larger ones fall out
-// of the caches; a wave is what is decoded and kept before it is scored.
+// Sizes of the CPU backend. Batches beyond a few hundred tokens gain nothing there, and larger ones
+// fall out of the caches; a wave is what is decoded and kept before it is scored.
 constexpr int64_t kCpuBatchTokens = 1024;
 constexpr int64_t kCpuBatchPatches = 2048;
 constexpr int64_t kWaveTokens = 32768;
 constexpr int64_t kWaveVisualTokens = 8192;
-constexpr int64_t kChunkDocuments = 64;  // prepared at a time, so that a wave does not overshoot by much
+constexpr int64_t kChunkDocuments =
+    64;  // prepared at a time, so that a wave does not overshoot by much
 constexpr int64_t kChunkMedia = 16;
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Status check_options(const Options& o) {
-  const auto wrong = [](std::string message) { return Status(Code::kInvalidArgument, "options: " + message); };
+  const auto wrong = [](std::string message) {
+    return Status(Code::kInvalidArgument, "options: " + message);
+  };
   if (o.device != "auto" && o.device != "cpu") {
-    return {Code::kUnimplemented, fmt::format("options: device must be auto or cpu, got '{}'", o.device)};
+    return {Code::kUnimplemented,
+            fmt::format("options: device must be auto or cpu, got '{}'", o.device)};
   }
-  if (o.num_threads < 0) return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
-  if (o.max_length < 1) return wrong(fmt::format("max_length must be at least 1, got {}", o.max_length));
-  if (o.batch_tokens < 0) return wrong(fmt::format("batch_tokens must be 0 or more, got {}", o.batch_tokens));
+  if (o.num_threads < 0)
+    return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
+  if (o.max_length < 1)
+    return wrong(fmt::format("max_length must be at least 1, got {}", o.max_length));
+  if (o.batch_tokens < 0)
+    return wrong(fmt::format("batch_tokens must be 0 or more, got {}", o.batch_tokens));
   if (o.frame_factor != 32 && o.frame_factor != 64) {
     return wrong(fmt::format("frame_factor must be 32 or 64, got {}", o.frame_factor));
   }
@@ -48,38 +58,51 @@ Status check_options(const Options& o) {
 
 /// Every special token that the config names has to be the tokenizer's; the ids of "yes" and "no".
 Result<HeadTokens> check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
-  for (const auto& [text, id] : {std::pair<std::string_view, int32_t>{"<|image_pad|>", config.image_token_id},
-                                 {"<|video_pad|>", config.video_token_id},
-                                 {"<|vision_start|>", config.vision_start_token_id},
-                                 {"<|vision_end|>", config.vision_end_token_id}}) {
+  for (const auto& [text, id] :
+       {std::pair<std::string_view, int32_t>{"<|image_pad|>", config.image_token_id},
+        {"<|video_pad|>", config.video_token_id},
+        {"<|vision_start|>", config.vision_start_token_id},
+        {"<|vision_end|>", config.vision_end_token_id}}) {
     const std::optional<int32_t> found = tokenizer.token_to_id(text);
     if (config.vision_config && found != id) {
-      return {Code::kInvalidArgument, fmt::format("tokenizer.json: {} must be id {} as in config.json, got {}", text, id,
-                                                  found ? std::to_string(*found) : "none")};
+      return {Code::kInvalidArgument,
+              fmt::format("tokenizer.json: {} must be id {} as in config.json, got {}", text, id,
+                          found ? std::to_string(*found) : "none")};
     }
   }
   if (tokenizer.num_ids() > config.text_config.vocab_size) {
-    return {Code::kInvalidArgument, fmt::format("tokenizer.json: ids up to {}, but the model has {} rows",
-                                                tokenizer.num_ids() - 1, config.text_config.vocab_size)};
+    return {Code::kInvalidArgument,
+            fmt::format("tokenizer.json: ids up to {}, but the model has {} rows",
+                        tokenizer.num_ids() - 1, config.text_config.vocab_size)};
   }
   const std::optional<int32_t> yes = tokenizer.token_to_id("yes"), no = tokenizer.token_to_id("no");
-  if (!yes || !no) return {Code::kInvalidArgument, "tokenizer.json: no tokens 'yes' and 'no' to score with"};
+  if (!yes || !no)
+    return {Code::kInvalidArgument, "tokenizer.json: no tokens 'yes' and 'no' to score with"};
   return HeadTokens{.yes = *yes, .no = *no};
 }
 
-float sigmoid(float log_odds) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(log_odds)))); }
+float sigmoid(float log_odds) {
+  return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(log_odds))));
+}
 
 }  // namespace
 
 std::string_view document_status_name(DocumentStatus status) {
   switch (status) {
-    case DocumentStatus::kOk: return "ok";
-    case DocumentStatus::kEmpty: return "empty";
-    case DocumentStatus::kBadMedia: return "bad_media";
-    case DocumentStatus::kTooLong: return "too_long";
-    case DocumentStatus::kInvalid: return "invalid";
-    case DocumentStatus::kCancelled: return "cancelled";
-    case DocumentStatus::kError: return "error";
+    case DocumentStatus::kOk:
+      return "ok";
+    case DocumentStatus::kEmpty:
+      return "empty";
+    case DocumentStatus::kBadMedia:
+      return "bad_media";
+    case DocumentStatus::kTooLong:
+      return "too_long";
+    case DocumentStatus::kInvalid:
+      return "invalid";
+    case DocumentStatus::kCancelled:
+      return "cancelled";
+    case DocumentStatus::kError:
+      return "error";
   }
   return "error";
 }
@@ -124,7 +147,8 @@ class Reranker::Impl {
   std::map<std::string, SharedPrefix> prefixes;  // of the current wave
 };
 
-Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& path, const Options& options) {
+Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& path,
+                                                             const Options& options) {
   const double start = now();
   VLR_RETURN_IF_ERROR(check_options(options));
   const std::filesystem::path folder(path);
@@ -134,24 +158,31 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(path));
   VLR_ASSIGN_OR_RETURN(const WeightPlan plan, make_weight_plan(config, checkpoint.tensors(), head));
   if (options.log) {
-    const std::vector<std::string> unexpected = compare_names(config, checkpoint.tensors()).unexpected;
+    const std::vector<std::string> unexpected =
+        compare_names(config, checkpoint.tensors()).unexpected;
     if (!unexpected.empty()) {
-      options.log(fmt::format("{}: {} tensors are not used, {} is the first", path, unexpected.size(), unexpected.front()));
+      options.log(fmt::format("{}: {} tensors are not used, {} is the first", path,
+                              unexpected.size(), unexpected.front()));
     }
   }
 
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
   VLR_ASSIGN_OR_RETURN(impl->weights, WeightStore::load(std::move(checkpoint), plan));
-  const WeightLookup lookup = [&store = impl->weights](std::string_view name) { return store.get(name); };
-  VLR_ASSIGN_OR_RETURN(impl->runner, ModelRunner::create(impl->config, lookup, impl->threads, impl->choices,
-                                                         {options.on_value, options.wants_value, options.on_node}));
-  impl->preprocessor = std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
+  const WeightLookup lookup = [&store = impl->weights](std::string_view name) {
+    return store.get(name);
+  };
+  VLR_ASSIGN_OR_RETURN(
+      impl->runner, ModelRunner::create(impl->config, lookup, impl->threads, impl->choices,
+                                        {options.on_value, options.wants_value, options.on_node}));
+  impl->preprocessor =
+      std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
   impl->name = std::filesystem::weakly_canonical(folder).filename().string();
   impl->load_seconds = now() - start;
   return impl;
 }
 
-Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> requests, const OnResult& on_result) {
+Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> requests,
+                                                    const OnResult& on_result) {
   const double start = now();
   cancelled = false;
   usage = {};
@@ -159,13 +190,15 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   std::vector<Response> responses(requests.size());
   for (size_t r = 0; r < requests.size(); ++r) {
     if (!requests[r].query.error.empty()) {
-      return {Code::kInvalidArgument, fmt::format("request {}: query: {}", r, requests[r].query.error)};
+      return {Code::kInvalidArgument,
+              fmt::format("request {}: query: {}", r, requests[r].query.error)};
     }
     responses[r].results.resize(requests[r].documents.size());
   }
   const auto report = [&](const Pair& pair) {
     const DocumentResult& result = pair.result;
-    responses[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] = result;
+    responses[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] =
+        result;
     if (on_result) on_result(result);
   };
 
@@ -178,27 +211,33 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
     };
     std::vector<Pair*> ready;
     for (Pair& pair : wave.pairs) {
-      if (pair.result.scored()) ready.push_back(&pair);
-      else report(pair);
+      if (pair.result.scored())
+        ready.push_back(&pair);
+      else
+        report(pair);
     }
     VisionFeatures features;
     Status status = run_vision(wave, features);
     if (status.ok()) status = run_prefixes(wave, features);
     std::vector<int64_t> lengths;
-    for (const Pair* pair : ready) lengths.push_back(static_cast<int64_t>(text_input(*pair).ids.size()));
+    for (const Pair* pair : ready)
+      lengths.push_back(static_cast<int64_t>(text_input(*pair).ids.size()));
     const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
     for (const std::vector<size_t>& members : pack_batches(lengths, budget)) {
       std::vector<Pair*> batch;
       for (size_t i : members) batch.push_back(ready[i]);
       if (cancelled) {
-        for (Pair* pair : batch) finish(*pair, DocumentStatus::kCancelled, "cancelled before it was reached");
+        for (Pair* pair : batch)
+          finish(*pair, DocumentStatus::kCancelled, "cancelled before it was reached");
         continue;
       }
       if (status.ok()) {
         const Status of_batch = run_batch(batch, features);
         for (Pair* pair : batch) {
-          if (of_batch.ok()) report(*pair);
-          else finish(*pair, DocumentStatus::kError, of_batch.message());
+          if (of_batch.ok())
+            report(*pair);
+          else
+            finish(*pair, DocumentStatus::kError, of_batch.message());
         }
       } else {
         for (Pair* pair : batch) finish(*pair, DocumentStatus::kError, status.message());
@@ -211,10 +250,12 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
 
 Wave Reranker::Impl::prepare_wave(std::span<const Request> requests, PairRef& next) {
   Wave wave;
-  while (next.request < std::ssize(requests) && wave.tokens < kWaveTokens && wave.visual_tokens < kWaveVisualTokens) {
+  while (next.request < std::ssize(requests) && wave.tokens < kWaveTokens &&
+         wave.visual_tokens < kWaveVisualTokens) {
     std::vector<PairRef> chunk;
     int64_t media = 0;
-    while (next.request < std::ssize(requests) && std::ssize(chunk) < kChunkDocuments && media < kChunkMedia) {
+    while (next.request < std::ssize(requests) && std::ssize(chunk) < kChunkDocuments &&
+           media < kChunkMedia) {
       const Request& request = requests[static_cast<size_t>(next.request)];
       if (next.index == std::ssize(request.documents)) {
         next = {.request = next.request + 1, .index = 0};
@@ -253,7 +294,8 @@ Status Reranker::Impl::run_vision(Wave& wave, VisionFeatures& features) {
     if (!needed[m]) continue;
     LoadedMedia& media = wave.media[m];
     const Patches& p = *media.patches;
-    inputs.push_back({.grid_t = p.grid_t, .grid_h = p.grid_h, .grid_w = p.grid_w, .patches = p.data});
+    inputs.push_back(
+        {.grid_t = p.grid_t, .grid_h = p.grid_h, .grid_w = p.grid_w, .patches = p.data});
     media.first_row = row;
     row += media.tokens();
   }
@@ -263,7 +305,8 @@ Status Reranker::Impl::run_vision(Wave& wave, VisionFeatures& features) {
     // From "token i of this sequence's pictures" to a row of the features.
     std::vector<int32_t> row_of;
     for (size_t m : pair.media) {
-      for (int64_t i = 0; i < wave.media[m].tokens(); ++i) row_of.push_back(static_cast<int32_t>(wave.media[m].first_row + i));
+      for (int64_t i = 0; i < wave.media[m].tokens(); ++i)
+        row_of.push_back(static_cast<int32_t>(wave.media[m].first_row + i));
     }
     for (int32_t& index : pair.where.visual_index) {
       if (index >= 0) index = row_of[static_cast<size_t>(index)];
@@ -279,7 +322,8 @@ Status Reranker::Impl::run_prefixes(Wave& wave, VisionFeatures& features) {
   prefixes.clear();
   if (!options.share_prefix) return runner->reset_prefixes(0);
   const double start = now();
-  std::map<std::string_view, std::pair<const Pair*, int64_t>> users;  // first pair with the key, how many
+  std::map<std::string_view, std::pair<const Pair*, int64_t>>
+      users;  // first pair with the key, how many
   for (const Pair& pair : wave.pairs) {
     if (!pair.result.scored() || pair.prompt.prefix_len == 0) continue;
     auto& [first, count] = users[pair.prefix_key];
@@ -321,9 +365,13 @@ Status Reranker::Impl::run_prefixes(Wave& wave, VisionFeatures& features) {
 
 /// The tokens of a pair that its batch runs: all, or those behind its shared prefix.
 TextInput Reranker::Impl::text_input(const Pair& pair) const {
-  TextInput input{.ids = pair.prompt.ids, .positions = pair.where.positions,
-                  .positions_stride = std::ssize(pair.prompt.ids), .offset = 0,
-                  .visual_rows = pair.where.visual_index, .prefix_row = 0, .prefix_len = 0};
+  TextInput input{.ids = pair.prompt.ids,
+                  .positions = pair.where.positions,
+                  .positions_stride = std::ssize(pair.prompt.ids),
+                  .offset = 0,
+                  .visual_rows = pair.where.visual_index,
+                  .prefix_row = 0,
+                  .prefix_len = 0};
   if (const auto it = prefixes.find(pair.prefix_key); it != prefixes.end()) {
     const auto prefix = static_cast<size_t>(it->second.tokens);
     input.ids = input.ids.subspan(prefix);
@@ -348,7 +396,8 @@ Status Reranker::Impl::run_batch(std::span<Pair*> batch, VisionFeatures& feature
     DocumentResult& result = batch[i]->result;
     if (!std::isfinite(log_odds[i])) {
       result.status = DocumentStatus::kError;
-      result.message = fmt::format("log-odds is {}: the weights or an activation are out of range", log_odds[i]);
+      result.message =
+          fmt::format("log-odds is {}: the weights or an activation are out of range", log_odds[i]);
       continue;
     }
     result.log_odds = log_odds[i];
@@ -359,10 +408,12 @@ Status Reranker::Impl::run_batch(std::span<Pair*> batch, VisionFeatures& feature
 }
 
 Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request) {
-  if (!request.query.error.empty()) return {Code::kInvalidArgument, "query: " + request.query.error};
+  if (!request.query.error.empty())
+    return {Code::kInvalidArgument, "query: " + request.query.error};
   Preprocessor with_text(tokenizer, config, options, threads, true);
   std::vector<PairRef> refs;
-  for (int64_t i = 0; i < std::ssize(request.documents); ++i) refs.push_back({.request = 0, .index = i});
+  for (int64_t i = 0; i < std::ssize(request.documents); ++i)
+    refs.push_back({.request = 0, .index = i});
   Wave wave;
   Usage::Seconds seconds;
   with_text.prepare({&request, 1}, refs, wave, seconds);
@@ -385,11 +436,15 @@ Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request)
   return out;
 }
 
-Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& options, const Workload& workload) {
+Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& options,
+                                  const Workload& workload) {
   VLR_RETURN_IF_ERROR(check_options(options));
-  VLR_ASSIGN_OR_RETURN(const ModelConfig config, read_config((std::filesystem::path(path) / "config.json").string()));
-  if (workload.documents < 1 || workload.tokens_per_document < 1 || workload.images_per_document < 0 || workload.patches_per_image < 4) {
-    return {Code::kInvalidArgument, "workload: at least one document of one token, and four patches an image"};
+  VLR_ASSIGN_OR_RETURN(const ModelConfig config,
+                       read_config((std::filesystem::path(path) / "config.json").string()));
+  if (workload.documents < 1 || workload.tokens_per_document < 1 ||
+      workload.images_per_document < 0 || workload.patches_per_image < 4) {
+    return {Code::kInvalidArgument,
+            "workload: at least one document of one token, and four patches an image"};
   }
   // The checkpoint as it would be on disk, without its data.
   StoredTensors stored;
@@ -398,7 +453,8 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
     s.dtype = t.dtype;
     s.shape = t.shape;
   }
-  VLR_ASSIGN_OR_RETURN(const WeightPlan plan, make_weight_plan(config, stored, {.yes = 0, .no = 1}));
+  VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
+                       make_weight_plan(config, stored, {.yes = 0, .no = 1}));
   std::map<std::string, ConstTensor, std::less<>> shapes;
   int64_t copied = 0, mapped = 0;
   for (const WeightSpec& spec : plan) {
@@ -422,21 +478,30 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
     if (it == shapes.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
     return it->second;
   };
-  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::create(config, lookup, threads, choices, {}));
+  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
+                       ModelRunner::create(config, lookup, threads, choices, {}));
 
   const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
   const int64_t image_tokens = workload.images_per_document * workload.patches_per_image / 4;
   const int64_t sequence = workload.tokens_per_document + image_tokens;
-  const int64_t prefix = options.share_prefix && workload.documents > 1 ? std::min<int64_t>(64, workload.tokens_per_document / 2) : 0;
+  const int64_t prefix = options.share_prefix && workload.documents > 1
+                             ? std::min<int64_t>(64, workload.tokens_per_document / 2)
+                             : 0;
   const int64_t own = sequence - prefix;
   const int64_t per_batch = std::clamp<int64_t>(budget / own, 1, workload.documents);
-  const int64_t visual = std::min(image_tokens * workload.documents, kWaveVisualTokens + image_tokens * kChunkMedia);
-  VLR_ASSIGN_OR_RETURN(const RunPlan text, runner->plan_scores(per_batch * own, per_batch, prefix, visual));
+  const int64_t visual =
+      std::min(image_tokens * workload.documents, kWaveVisualTokens + image_tokens * kChunkMedia);
+  VLR_ASSIGN_OR_RETURN(const RunPlan text,
+                       runner->plan_scores(per_batch * own, per_batch, prefix, visual));
   RunPlan vision;
   if (image_tokens > 0) {
-    VLR_ASSIGN_OR_RETURN(vision, runner->plan_vision(std::max(workload.patches_per_image, std::min(kCpuBatchPatches, image_tokens * workload.documents * 4))));
+    VLR_ASSIGN_OR_RETURN(
+        vision, runner->plan_vision(
+                    std::max(workload.patches_per_image,
+                             std::min(kCpuBatchPatches, image_tokens * workload.documents * 4))));
   }
-  const int64_t levels = config.vision_config ? 1 + std::ssize(config.vision_config->deepstack_visual_indexes) : 0;
+  const int64_t levels =
+      config.vision_config ? 1 + std::ssize(config.vision_config->deepstack_visual_indexes) : 0;
   const RunPlan& larger = text.total() > vision.total() ? text : vision;
   MemoryPlan out;
   out.parts = {{"weights, mapped from the checkpoint", mapped},
@@ -464,11 +529,14 @@ Result<Response> Reranker::score(const Request& request, const OnResult& on_resu
   return std::move(responses[0]);
 }
 
-Result<std::vector<Response>> Reranker::score(std::span<const Request> requests, const OnResult& on_result) {
+Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
+                                              const OnResult& on_result) {
   return impl_->score(requests, on_result);
 }
 
-Result<std::vector<Explanation>> Reranker::explain(const Request& request) { return impl_->explain(request); }
+Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
+  return impl_->explain(request);
+}
 void Reranker::cancel() { impl_->cancelled = true; }
 const Usage& Reranker::usage() const { return impl_->usage; }
 std::string_view Reranker::model_name() const { return impl_->name; }

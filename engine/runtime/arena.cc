@@ -19,10 +19,12 @@ ArenaPlan plan_arena(std::span<const Lifetime> lifetimes) {
     const Lifetime& life = lifetimes[i];
     int64_t offset = 0;
     for (size_t other : placed) {
-      const bool together = lifetimes[other].first <= life.last && life.first <= lifetimes[other].last;
+      const bool together =
+          lifetimes[other].first <= life.last && life.first <= lifetimes[other].last;
       if (!together) continue;
       if (offset + life.bytes <= plan.offsets[other]) break;  // fits in the gap before it
-      const int64_t after = (end_of(other) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+      const int64_t after =
+          (end_of(other) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
       offset = std::max(offset, after);
     }
     plan.offsets[i] = offset;

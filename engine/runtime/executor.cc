@@ -25,18 +25,19 @@ Tensor shaped(const ValueInfo& info, const Sizes& sizes, Device device) {
 }
 
 Status check_bound(const ValueInfo& info, const Tensor& given, const Tensor& expected) {
-  bool same = given.dtype == expected.dtype && given.device == expected.device && given.rank == expected.rank;
+  bool same = given.dtype == expected.dtype && given.device == expected.device &&
+              given.rank == expected.rank;
   for (int a = 0; same && a < given.rank; ++a) same = given.dim(a) == expected.dim(a);
   if (same) return {};
-  return {Code::kInternal,
-          fmt::format("executor: {} is bound to {}, expected {}", info.name, describe(given), describe(expected))};
+  return {Code::kInternal, fmt::format("executor: {} is bound to {}, expected {}", info.name,
+                                       describe(given), describe(expected))};
 }
 
 Status check_segments(const Graph& graph, const RunArgs& args) {
   const auto needed = static_cast<size_t>(graph.num_segment_slots());
   if (args.segments.size() >= needed) return {};
-  return {Code::kInternal,
-          fmt::format("executor: {} attention tables, the graph reads {}", args.segments.size(), needed)};
+  return {Code::kInternal, fmt::format("executor: {} attention tables, the graph reads {}",
+                                       args.segments.size(), needed)};
 }
 
 }  // namespace
@@ -52,7 +53,8 @@ Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weight
     if (info.kind != ValueKind::kWeight) continue;
     VLR_ASSIGN_OR_RETURN(const ConstTensor w, weights(info.name));
     Tensor& slot = e.weights_[i];
-    // Bindings hold one kind of view; contracts take weights as ConstTensor, so nobody writes through it.
+    // Bindings hold one kind of view; contracts take weights as ConstTensor, so nobody writes
+    // through it.
     slot.data = const_cast<void*>(w.data);
     slot.dtype = w.dtype;
     slot.device = w.device;
@@ -86,7 +88,9 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   for (size_t i = 0; i < values.size(); ++i) {
     const ValueInfo& info = values[i];
     switch (info.kind) {
-      case ValueKind::kWeight: plan.tensors[i] = weights_[i]; break;
+      case ValueKind::kWeight:
+        plan.tensors[i] = weights_[i];
+        break;
       case ValueKind::kBound: {
         plan.tensors[i] = shaped(info, args.sizes, ctx.device);
         if (const auto it = args.bound.find(info.name); it != args.bound.end()) {
@@ -104,7 +108,9 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
         owners.push_back(i);
         break;
       }
-      case ValueKind::kView: plan.tensors[i] = info.view(plan.tensors[index(info.base)]); break;
+      case ValueKind::kView:
+        plan.tensors[i] = info.view(plan.tensors[index(info.base)]);
+        break;
     }
   }
   const ArenaPlan arena = plan_arena(blocks);
@@ -120,16 +126,19 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   return plan;
 }
 
-Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena, Context& ctx) const {
+Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena,
+                     Context& ctx) const {
   VLR_RETURN_IF_ERROR(check_segments(*graph_, args));
   if (static_cast<int64_t>(arena.size()) < plan.total()) {
-    return {Code::kInternal, fmt::format("executor: an arena of {} bytes, {} are needed", arena.size(), plan.total())};
+    return {Code::kInternal, fmt::format("executor: an arena of {} bytes, {} are needed",
+                                         arena.size(), plan.total())};
   }
   const auto& values = graph_->values();
   std::vector<Tensor> tensors = plan.tensors;
   for (size_t i = 0; i < values.size(); ++i) {
     const ValueInfo& info = values[i];
-    if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0) tensors[i].data = arena.data() + plan.offsets[i];
+    if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0)
+      tensors[i].data = arena.data() + plan.offsets[i];
     if (info.kind == ValueKind::kView) tensors[i] = info.view(tensors[index(info.base)]);
     if (info.kind == ValueKind::kBound) {
       const auto it = args.bound.find(info.name);
@@ -141,7 +150,8 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     }
   }
   const Bindings bindings(std::move(tensors), args.segments);
-  ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes), static_cast<size_t>(plan.workspace_bytes));
+  ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes),
+                                static_cast<size_t>(plan.workspace_bytes));
   for (const Node& node : graph_->nodes()) {
     const auto start = std::chrono::steady_clock::now();
     if (Status s = node.run(bindings, ctx); !s.ok()) return s.with_context(node.name);

@@ -25,10 +25,11 @@ struct NodeTime {
 /// What a run is given: sizes, the caller's tensors, attention tables, and who watches.
 struct RunArgs {
   Sizes sizes{};
-  std::map<std::string, Tensor, std::less<>> bound;                 ///< every kBound value by name
-  std::vector<std::span<const ops::AttentionSegment>> segments;     ///< by slot
-  std::vector<NodeTime>* times = nullptr;                           ///< appended, one per node
-  std::function<void(std::string_view name, const ConstTensor&)> on_value;  ///< after the node that wrote it
+  std::map<std::string, Tensor, std::less<>> bound;              ///< every kBound value by name
+  std::vector<std::span<const ops::AttentionSegment>> segments;  ///< by slot
+  std::vector<NodeTime>* times = nullptr;                        ///< appended, one per node
+  std::function<void(std::string_view name, const ConstTensor&)>
+      on_value;  ///< after the node that wrote it
 };
 
 /// Memory of one run: activations, then workspace, in one buffer.
@@ -36,8 +37,8 @@ struct RunPlan {
   int64_t activation_bytes = 0;
   int64_t workspace_bytes = 0;
   int64_t total() const { return activation_bytes + workspace_bytes; }
-  std::vector<Tensor> tensors;  ///< of every value, data relative to address 0 for activations
-  std::vector<int64_t> offsets; ///< of every activation in the arena, -1 for other values
+  std::vector<Tensor> tensors;   ///< of every value, data relative to address 0 for activations
+  std::vector<int64_t> offsets;  ///< of every activation in the arena, -1 for other values
 };
 
 /// Finds a weight by name. For planning without weights, the tensor may have no data.
@@ -52,18 +53,22 @@ class Executor {
     return create(graph, [&weights](std::string_view name) { return weights.get(name); });
   }
 
-  /// Lifetimes -> offsets for these sizes. `bound` tensors may be absent: they are then shaped by `sizes`.
+  /// Lifetimes -> offsets for these sizes. `bound` tensors may be absent: they are then shaped by
+  /// `sizes`.
   Result<RunPlan> plan(const RunArgs& args, const Context& ctx) const;
 
-  /// Runs all nodes. `arena` holds at least plan().total() bytes. A failing node is named in the error.
-  Status run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena, Context& ctx) const;
+  /// Runs all nodes. `arena` holds at least plan().total() bytes. A failing node is named in the
+  /// error.
+  Status run(const RunArgs& args, const RunPlan& plan, std::span<std::byte> arena,
+             Context& ctx) const;
 
   const Graph& graph() const { return *graph_; }
 
  private:
   const Graph* graph_ = nullptr;
-  std::vector<Tensor> weights_;     // by value id; undefined for others
-  std::vector<Lifetime> lifetimes_; // by value id, bytes unset; first = -1 for values not in the arena
+  std::vector<Tensor> weights_;  // by value id; undefined for others
+  std::vector<Lifetime>
+      lifetimes_;  // by value id, bytes unset; first = -1 for values not in the arena
 };
 
 }  // namespace vlr

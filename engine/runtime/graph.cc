@@ -8,13 +8,20 @@ namespace vlr {
 
 std::string_view sym_name(Sym s) {
   switch (s) {
-    case Sym::kOne: return "1";
-    case Sym::kTokens: return "T";
-    case Sym::kSequences: return "B";
-    case Sym::kVisualTokens: return "N";
-    case Sym::kPrefixTokens: return "Tp";
-    case Sym::kPatches: return "P";
-    case Sym::kCount: break;
+    case Sym::kOne:
+      return "1";
+    case Sym::kTokens:
+      return "T";
+    case Sym::kSequences:
+      return "B";
+    case Sym::kVisualTokens:
+      return "N";
+    case Sym::kPrefixTokens:
+      return "Tp";
+    case Sym::kPatches:
+      return "P";
+    case Sym::kCount:
+      break;
   }
   return "?";
 }
@@ -33,16 +40,31 @@ Value Graph::push(ValueInfo info) {
 }
 
 Value Graph::bound(std::string name, DType dtype, std::vector<Dim> dims) {
-  return push({.name = std::move(name), .kind = ValueKind::kBound, .dtype = dtype, .dims = std::move(dims), .base = {}, .view = {}});
+  return push({.name = std::move(name),
+               .kind = ValueKind::kBound,
+               .dtype = dtype,
+               .dims = std::move(dims),
+               .base = {},
+               .view = {}});
 }
 
 Value Graph::weight(std::string name) {
   if (Value v = find(name); v.defined()) return v;
-  return push({.name = std::move(name), .kind = ValueKind::kWeight, .dtype = DType::kF32, .dims = {}, .base = {}, .view = {}});
+  return push({.name = std::move(name),
+               .kind = ValueKind::kWeight,
+               .dtype = DType::kF32,
+               .dims = {},
+               .base = {},
+               .view = {}});
 }
 
 Value Graph::activation(std::string name, DType dtype, std::vector<Dim> dims) {
-  return push({.name = std::move(name), .kind = ValueKind::kActivation, .dtype = dtype, .dims = std::move(dims), .base = {}, .view = {}});
+  return push({.name = std::move(name),
+               .kind = ValueKind::kActivation,
+               .dtype = dtype,
+               .dims = std::move(dims),
+               .base = {},
+               .view = {}});
 }
 
 Value Graph::columns(Value x, int64_t begin, int64_t count) {
@@ -80,7 +102,9 @@ Value Graph::flat(Value x) {
   v.kind = ValueKind::kView;
   v.dims = {v.dims[0], v.dims[1].mul * v.dims[2].mul};
   v.base = x;
-  v.view = [](const Tensor& t) { return Tensor(t.data, t.dtype, {t.dim(0), t.dim(1) * t.dim(2)}, t.device); };
+  v.view = [](const Tensor& t) {
+    return Tensor(t.data, t.dtype, {t.dim(0), t.dim(1) * t.dim(2)}, t.device);
+  };
   return push(std::move(v));
 }
 
@@ -110,7 +134,8 @@ Value Graph::root(Value v) const {
 }
 
 Value Graph::find(std::string_view name) const {
-  const auto it = std::find_if(values_.begin(), values_.end(), [&](const ValueInfo& v) { return v.name == name; });
+  const auto it = std::find_if(values_.begin(), values_.end(),
+                               [&](const ValueInfo& v) { return v.name == name; });
   return it == values_.end() ? Value{} : Value{static_cast<int32_t>(it - values_.begin())};
 }
 
@@ -121,17 +146,20 @@ Status Graph::validate() const {
     for (Value in : node.inputs) {
       if (!in.defined()) continue;
       if (info(root(in)).kind == ValueKind::kActivation && !written[index(root(in))]) {
-        return {Code::kInternal, fmt::format("graph: node {} reads {} before it is written", node.name, info(in).name)};
+        return {Code::kInternal, fmt::format("graph: node {} reads {} before it is written",
+                                             node.name, info(in).name)};
       }
       for (Value v = in;; v = info(v).base) {
         if (overwritten[index(v)]) {
-          return {Code::kInternal, fmt::format("graph: node {} reads {} after it was overwritten", node.name, info(v).name)};
+          return {Code::kInternal, fmt::format("graph: node {} reads {} after it was overwritten",
+                                               node.name, info(v).name)};
         }
         // A view that a node wrote has contents of its own, whatever its base held.
         if (info(v).kind != ValueKind::kView || written[index(v)]) break;
       }
     }
-    if (info(node.output).kind == ValueKind::kView) overwritten[index(info(node.output).base)] = true;
+    if (info(node.output).kind == ValueKind::kView)
+      overwritten[index(info(node.output).base)] = true;
     written[index(node.output)] = written[index(root(node.output))] = true;
   }
   return {};
@@ -165,8 +193,8 @@ std::string Graph::to_json() const {
   for (size_t i = 0; i < values_.size(); ++i) {
     const ValueInfo& v = values_[i];
     static constexpr const char* kKinds[] = {"bound", "weight", "activation", "view"};
-    out += fmt::format("{}\n  {{\"id\": {}, \"name\": \"{}\", \"kind\": \"{}\"", i ? "," : "", i, v.name,
-                       kKinds[static_cast<size_t>(v.kind)]);
+    out += fmt::format("{}\n  {{\"id\": {}, \"name\": \"{}\", \"kind\": \"{}\"", i ? "," : "", i,
+                       v.name, kKinds[static_cast<size_t>(v.kind)]);
     if (v.kind != ValueKind::kWeight) out += fmt::format(", \"type\": \"{}\"", dims_text(v));
     if (v.kind == ValueKind::kView) out += fmt::format(", \"base\": {}", v.base.id);
     out += "}";
@@ -177,8 +205,9 @@ std::string Graph::to_json() const {
     for (Value in : nodes_[i].inputs) {
       if (in.defined()) inputs += fmt::format("{}{}", inputs.empty() ? "" : ", ", in.id);
     }
-    out += fmt::format("{}\n  {{\"name\": \"{}\", \"op\": \"{}\", \"inputs\": [{}], \"output\": {}}}", i ? "," : "",
-                       nodes_[i].name, nodes_[i].op, inputs, nodes_[i].output.id);
+    out +=
+        fmt::format("{}\n  {{\"name\": \"{}\", \"op\": \"{}\", \"inputs\": [{}], \"output\": {}}}",
+                    i ? "," : "", nodes_[i].name, nodes_[i].op, inputs, nodes_[i].output.id);
   }
   return out + "]}\n";
 }
@@ -195,7 +224,8 @@ std::string Graph::to_dot() const {
       if (const int64_t from = writer[static_cast<size_t>(root(in).id)]; from >= 0) {
         out += fmt::format("  n{} -> n{} [label=\"{}\"];\n", from, i, dims_text(info(in)));
       } else if (source.kind == ValueKind::kBound) {
-        out += fmt::format("  \"{}\" [shape=ellipse];\n  \"{}\" -> n{};\n", source.name, source.name, i);
+        out += fmt::format("  \"{}\" [shape=ellipse];\n  \"{}\" -> n{};\n", source.name,
+                           source.name, i);
       }
     }
     writer[static_cast<size_t>(root(node.output).id)] = static_cast<int64_t>(i);

@@ -1,4 +1,5 @@
-/// A graph of op nodes over named values with symbolic sizes. It says what is computed, and runs nothing.
+/// A graph of op nodes over named values with symbolic sizes. It says what is computed, and runs
+/// nothing.
 #ifndef VLR_ENGINE_RUNTIME_GRAPH_H_
 #define VLR_ENGINE_RUNTIME_GRAPH_H_
 
@@ -64,17 +65,22 @@ struct ValueInfo {
   ValueKind kind = ValueKind::kActivation;
   DType dtype = DType::kF32;
   std::vector<Dim> dims;
-  Value base;                                  ///< of a view
-  std::function<Tensor(const Tensor&)> view;   ///< base's tensor -> this one's
+  Value base;                                 ///< of a view
+  std::function<Tensor(const Tensor&)> view;  ///< base's tensor -> this one's
 };
 
 /// Tensors of a graph's values during one run, and its tables that are no tensors.
 class Bindings {
  public:
-  Bindings(std::vector<Tensor> tensors, std::span<const std::span<const ops::AttentionSegment>> segments)
+  Bindings(std::vector<Tensor> tensors,
+           std::span<const std::span<const ops::AttentionSegment>> segments)
       : tensors_(std::move(tensors)), segments_(segments) {}
-  Tensor operator[](Value v) const { return v.defined() ? tensors_[static_cast<size_t>(v.id)] : Tensor{}; }
-  std::span<const ops::AttentionSegment> segments(int slot) const { return segments_[static_cast<size_t>(slot)]; }
+  Tensor operator[](Value v) const {
+    return v.defined() ? tensors_[static_cast<size_t>(v.id)] : Tensor{};
+  }
+  std::span<const ops::AttentionSegment> segments(int slot) const {
+    return segments_[static_cast<size_t>(slot)];
+  }
 
  private:
   std::vector<Tensor> tensors_;
@@ -83,8 +89,8 @@ class Bindings {
 
 /// One op with its operands. The functions are made by Graph::add from the op's contract.
 struct Node {
-  std::string name;      ///< "layers.3.mlp.down_proj"
-  std::string_view op;   ///< "linear"
+  std::string name;     ///< "layers.3.mlp.down_proj"
+  std::string_view op;  ///< "linear"
   std::vector<Value> inputs;
   Value output;
   std::function<Status(const Bindings&, Context&)> run;
@@ -108,9 +114,11 @@ class Graph {
   Value heads(Value x, int64_t head_dim);
   /// The reverse of heads(), for a contiguous value: [rows, n, d] as [rows, n * d].
   Value flat(Value x);
-  /// `factor` consecutive rows of a contiguous value as one: [rows, c] as [rows / factor, c * factor].
+  /// `factor` consecutive rows of a contiguous value as one: [rows, c] as [rows / factor, c *
+  /// factor].
   Value merge_rows(Value x, int64_t factor);
-  /// The same storage under a new name, for an op that works in place. x must not be read afterwards.
+  /// The same storage under a new name, for an op that works in place. x must not be read
+  /// afterwards.
   Value in_place(std::string name, Value x);
 
   /// Says that a node reads RunArgs::segments[slot].
@@ -126,7 +134,8 @@ class Graph {
         .inputs = std::move(inputs),
         .output = output,
         .run = [args](const Bindings& b, Context& ctx) { return ops::run<Op>(args(b), ctx); },
-        .workspace = [args](const Bindings& b, const Context& ctx) { return ops::workspace_bytes<Op>(args(b), ctx); },
+        .workspace = [args](const Bindings& b,
+                            const Context& ctx) { return ops::workspace_bytes<Op>(args(b), ctx); },
         .cost = [args](const Bindings& b) { return Op::cost(args(b)); },
     });
     return output;

@@ -17,14 +17,17 @@ namespace vlr {
 /// Owns its memory; move-only.
 class HostBuffer {
  public:
-  /// At least `bytes` from now on; contents are lost when it has to grow. kOutOfMemory says how many.
+  /// At least `bytes` from now on; contents are lost when it has to grow. kOutOfMemory says how
+  /// many.
   Status reserve(int64_t bytes) {
     if (bytes <= size_) return {};
     data_.reset();
     size_ = 0;
     const int64_t rounded = (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-    data_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, static_cast<size_t>(rounded))));
-    if (!data_) return {Code::kOutOfMemory, fmt::format("host memory: {} bytes could not be had", rounded)};
+    data_.reset(
+        static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, static_cast<size_t>(rounded))));
+    if (!data_)
+      return {Code::kOutOfMemory, fmt::format("host memory: {} bytes could not be had", rounded)};
     size_ = rounded;
     return {};
   }

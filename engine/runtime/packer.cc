@@ -8,7 +8,8 @@ namespace vlr {
 std::vector<std::vector<size_t>> pack_batches(std::span<const int64_t> lengths, int64_t budget) {
   std::vector<size_t> order(lengths.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lengths[a] > lengths[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return lengths[a] > lengths[b]; });
   std::vector<std::vector<size_t>> batches;
   int64_t room = 0;
   for (size_t i : order) {

@@ -9,8 +9,9 @@
 
 namespace vlr {
 
-/// Batches of indices into `lengths`, each of at most `budget` tokens in all, longest sequences first and
-/// in their given order where equally long. A sequence above the budget is a batch of its own.
+/// Batches of indices into `lengths`, each of at most `budget` tokens in all, longest sequences
+/// first and in their given order where equally long. A sequence above the budget is a batch of its
+/// own.
 std::vector<std::vector<size_t>> pack_batches(std::span<const int64_t> lengths, int64_t budget);
 
 }  // namespace vlr

@@ -30,7 +30,7 @@ namespace vlr {
 
 /// An image or a frame: a file, or the bytes of one. Relative paths start from Request::media_root.
 struct Media {
-  std::string path = {};                                ///< also names the medium in messages
+  std::string path = {};                                     ///< also names the medium in messages
   std::shared_ptr<const std::vector<std::byte>> bytes = {};  ///< null: read from path
 };
 
@@ -44,7 +44,8 @@ struct Content {
   std::vector<std::string> texts = {};
   std::vector<Media> images = {};
   std::vector<Video> videos = {};
-  std::string error = {};  ///< not empty: this document could not be read; its status becomes kInvalid
+  /// Not empty: this document could not be read; its status becomes kInvalid.
+  std::string error = {};
 };
 
 struct Request {
@@ -63,7 +64,8 @@ enum class DocumentStatus {
   kCancelled,  ///< not reached before cancel()
   kError,      ///< anything else; the message says what
 };
-VLR_API std::string_view document_status_name(DocumentStatus status);  ///< "ok", "empty", "bad_media", ...
+/// "ok", "empty", "bad_media", ...
+VLR_API std::string_view document_status_name(DocumentStatus status);
 
 struct DocumentResult {
   int64_t request = 0;  ///< which request, for score() of several
@@ -85,9 +87,9 @@ struct Usage {
   int64_t image_tokens = 0;          ///< visual tokens that the vision tower made
   int64_t batches = 0;
   struct Seconds {
-    double load = 0;   ///< opening the model (once, whatever the call)
-    double media = 0;  ///< reading, decoding, resizing
-    double prompt = 0; ///< tokens and positions
+    double load = 0;    ///< opening the model (once, whatever the call)
+    double media = 0;   ///< reading, decoding, resizing
+    double prompt = 0;  ///< tokens and positions
     double vision = 0;
     double text = 0;
     double total = 0;  ///< of the call
@@ -103,15 +105,17 @@ struct Explanation {
   DocumentResult result;  ///< status, message, num_tokens, truncated; never scored
   std::string prompt;     ///< rendered, placeholders expanded
   std::vector<int32_t> token_ids;
-  std::vector<int32_t> positions;             ///< [3, num_tokens]: time, row, column
+  std::vector<int32_t> positions;  ///< [3, num_tokens]: time, row, column
   int64_t num_tokens_before_truncation = 0;
-  int64_t prefix_tokens = 0;                  ///< leading tokens that do not depend on the document
-  std::vector<std::array<int64_t, 3>> image_grids, video_grids;  ///< time, rows, columns, in patches
+  int64_t prefix_tokens = 0;  ///< leading tokens that do not depend on the document
+  /// Time, rows, columns, in patches.
+  std::vector<std::array<int64_t, 3>> image_grids, video_grids;
 };
 
-/// Receives values of the graphs as they are computed: "text.0/layers.3.mlp.residual", shape, f32 data that
-/// is valid during the call.
-using ValueObserver = std::function<void(std::string_view name, std::span<const int64_t> shape, const float* data)>;
+/// Receives values of the graphs as they are computed: "text.0/layers.3.mlp.residual", shape, f32
+/// data that is valid during the call.
+using ValueObserver =
+    std::function<void(std::string_view name, std::span<const int64_t> shape, const float* data)>;
 
 /// Time of one op of one run, for every node in order.
 struct NodeTiming {
@@ -128,14 +132,17 @@ struct Options {
   int num_threads = 0;          ///< 0: one per core
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
   std::string media_root = {};  ///< where relative media paths start; empty: the working directory
-  bool allow_special = false;   ///< literal special tokens in user text act as such, as in the official pipeline
-  bool compat_null = false;     ///< a pair whose media fail is scored by the official pipeline's fallback prompt
-  int frame_factor = 32;        ///< frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI
-  int64_t batch_tokens = 0;     ///< token budget of a batch; 0: chosen for the device
-  bool share_prefix = true;     ///< compute the tokens that pairs of a query have in common once
-  std::map<std::string, std::string> impls = {};       ///< implementations by name: op -> implementation
-  std::function<void(std::string_view)> log = {};      ///< warnings, one line each
-  ValueObserver on_value = {};                         ///< null: nothing is observed
+  /// Literal special tokens in user text act as such, as in the official pipeline.
+  bool allow_special = false;
+  /// A pair whose media fail is scored by the official pipeline's fallback prompt.
+  bool compat_null = false;
+  /// Frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI.
+  int frame_factor = 32;
+  int64_t batch_tokens = 0;  ///< token budget of a batch; 0: chosen for the device
+  bool share_prefix = true;  ///< compute the tokens that pairs of a query have in common once
+  std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
+  std::function<void(std::string_view)> log = {};          ///< warnings, one line each
+  ValueObserver on_value = {};                             ///< null: nothing is observed
   std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
   std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed
 };
@@ -159,7 +166,7 @@ struct Workload {
   int64_t documents = 100;
   int64_t tokens_per_document = 256;  ///< with the query, without images
   int64_t images_per_document = 0;
-  int64_t patches_per_image = 4800;   ///< 1280 x 960 pixels
+  int64_t patches_per_image = 4800;  ///< 1280 x 960 pixels
 };
 
 /// Called for every document once it has its status; may be called from the thread of score() only.
@@ -172,26 +179,30 @@ class VLR_API Reranker {
   static Result<Reranker> open(const std::string& path, const Options& options);
 
   /// What open() and score() would take, from config.json alone.
-  static Result<MemoryPlan> plan(const std::string& path, const Options& options, const Workload& workload);
+  static Result<MemoryPlan> plan(const std::string& path, const Options& options,
+                                 const Workload& workload);
 
   Reranker(Reranker&&) noexcept;
   Reranker& operator=(Reranker&&) noexcept;
   ~Reranker();
 
-  /// Scores every document of a request. The error is that of a request that makes no sense as a whole;
-  /// what goes wrong with a document stands in its result. A document's score does not depend on the others.
+  /// Scores every document of a request. The error is that of a request that makes no sense as a
+  /// whole; what goes wrong with a document stands in its result. A document's score does not
+  /// depend on the others.
   Result<Response> score(const Request& request, const OnResult& on_result = nullptr);
 
   /// The same for several requests, whose pairs share batches. One response a request, in order.
-  Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result = nullptr);
+  Result<std::vector<Response>> score(std::span<const Request> requests,
+                                      const OnResult& on_result = nullptr);
 
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);
 
-  /// Ends a running score() after its current batch; what was not reached becomes kCancelled. Any thread.
+  /// Ends a running score() after its current batch; what was not reached becomes kCancelled. Any
+  /// thread.
   void cancel();
 
-  const Usage& usage() const;         ///< of the last score()
+  const Usage& usage() const;           ///< of the last score()
   std::string_view model_name() const;  ///< last part of the path
   std::string_view device() const;      ///< "cpu"
   std::string_view dtype() const;       ///< of activations: "f32"

@@ -24,15 +24,24 @@ enum class Code : int {
 
 constexpr std::string_view code_name(Code code) {
   switch (code) {
-    case Code::kOk: return "ok";
-    case Code::kInvalidArgument: return "invalid argument";
-    case Code::kNotFound: return "not found";
-    case Code::kDataLoss: return "data loss";
-    case Code::kUnimplemented: return "unimplemented";
-    case Code::kOutOfMemory: return "out of memory";
-    case Code::kDevice: return "device";
-    case Code::kCancelled: return "cancelled";
-    case Code::kInternal: return "internal";
+    case Code::kOk:
+      return "ok";
+    case Code::kInvalidArgument:
+      return "invalid argument";
+    case Code::kNotFound:
+      return "not found";
+    case Code::kDataLoss:
+      return "data loss";
+    case Code::kUnimplemented:
+      return "unimplemented";
+    case Code::kOutOfMemory:
+      return "out of memory";
+    case Code::kDevice:
+      return "device";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kInternal:
+      return "internal";
   }
   return "unknown";
 }
@@ -62,8 +71,8 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}              // NOLINT: implicit by design
-  Result(Status error) : error_(std::move(error)) {}         // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}       // NOLINT: implicit by design
+  Result(Status error) : error_(std::move(error)) {}  // NOLINT: implicit by design
   Result(Code code, std::string message) : error_(code, std::move(message)) {}
 
   bool has_value() const { return value_.has_value(); }
@@ -90,8 +99,8 @@ class [[nodiscard]] Result {
 }  // namespace vlr
 
 /// Leaves the function with the error of `expr` (a Status), if it is one.
-#define VLR_RETURN_IF_ERROR(expr)                        \
-  do {                                                   \
+#define VLR_RETURN_IF_ERROR(expr)                                                  \
+  do {                                                                             \
     if (::vlr::Status vlr_status_ = (expr); !vlr_status_.ok()) return vlr_status_; \
   } while (false)
 

@@ -1,7 +1,9 @@
-/* The C API. C99; opaque handles; nothing throws across it. It mirrors vlr/reranker.h, which says more.
+/* The C API. C99; opaque handles; nothing throws across it. It mirrors vlr/reranker.h, which says
+ * more.
  *
- * Every function that can fail returns a vlr_code (0 is success) and, where `error` is not NULL, writes code
- * and message there. Strings are UTF-8, copied where they are kept. A reranker serves one thread at a time. */
+ * Every function that can fail returns a vlr_code (0 is success) and, where `error` is not NULL,
+ * writes code and message there. Strings are UTF-8, copied where they are kept. A reranker serves
+ * one thread at a time. */
 #ifndef VLR_VLR_H_
 #define VLR_VLR_H_
 
@@ -74,41 +76,48 @@ VLR_API const char* vlr_document_status_name(vlr_document_status status);
 VLR_API vlr_options vlr_default_options(void);
 
 /* `options` may be NULL. */
-VLR_API vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out, vlr_error* error);
+VLR_API vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,
+                          vlr_error* error);
 VLR_API void vlr_close(vlr_reranker* reranker); /* NULL is fine */
 
-/* A request. Documents are numbered as they are added; VLR_QUERY stands for the query where a document is
- * asked for. */
+/* A request. Documents are numbered as they are added; VLR_QUERY stands for the query where a
+ * document is asked for. */
 #define VLR_QUERY ((int64_t)-1)
 VLR_API vlr_request* vlr_request_new(void);
 VLR_API void vlr_request_free(vlr_request* request); /* NULL is fine */
 /* The official JSON form, as `vlr score` takes it. */
 VLR_API vlr_code vlr_request_from_json(const char* json, vlr_request** out, vlr_error* error);
-VLR_API vlr_code vlr_request_set_instruction(vlr_request* request, const char* text, vlr_error* error);
-VLR_API vlr_code vlr_request_set_media_root(vlr_request* request, const char* path, vlr_error* error);
+VLR_API vlr_code vlr_request_set_instruction(vlr_request* request, const char* text,
+                                             vlr_error* error);
+VLR_API vlr_code vlr_request_set_media_root(vlr_request* request, const char* path,
+                                            vlr_error* error);
 VLR_API vlr_code vlr_request_add_document(vlr_request* request, int64_t* index, vlr_error* error);
 VLR_API int64_t vlr_request_num_documents(const vlr_request* request);
-VLR_API vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char* text, vlr_error* error);
-VLR_API vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document, const char* path, vlr_error* error);
+VLR_API vlr_code vlr_request_add_text(vlr_request* request, int64_t document, const char* text,
+                                      vlr_error* error);
+VLR_API vlr_code vlr_request_add_image_file(vlr_request* request, int64_t document,
+                                            const char* path, vlr_error* error);
 /* The bytes of an image file; `name` stands for it in messages. */
-VLR_API vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const char* name, const void* data,
-                                       size_t size, vlr_error* error);
+VLR_API vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const char* name,
+                                       const void* data, size_t size, vlr_error* error);
 /* A video as image files of its frames. */
-VLR_API vlr_code vlr_request_add_frames(vlr_request* request, int64_t document, const char* const* paths,
-                                        size_t num_paths, vlr_error* error);
+VLR_API vlr_code vlr_request_add_frames(vlr_request* request, int64_t document,
+                                        const char* const* paths, size_t num_paths,
+                                        vlr_error* error);
 
-/* Scores every document: results[i] is that of document i, and there are vlr_request_num_documents of them. */
+/* Scores every document: results[i] is that of document i, and there are vlr_request_num_documents
+ * of them. */
 VLR_API vlr_code vlr_score(vlr_reranker* reranker, const vlr_request* request, vlr_result* results,
                            vlr_on_result on_result, void* user, vlr_error* error);
 /* The same with the JSON object that `vlr score` prints; free it with vlr_string_free. */
-VLR_API vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int explain, char** json,
-                                vlr_error* error);
+VLR_API vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int explain,
+                                char** json, vlr_error* error);
 /* Ends a running vlr_score after its current batch; any thread. */
 VLR_API void vlr_cancel(vlr_reranker* reranker);
 
 /* Bytes that the model would take for a request of `documents` documents of `tokens` tokens. */
-VLR_API vlr_code vlr_plan(const char* path, const vlr_options* options, int64_t documents, int64_t tokens,
-                          int64_t* bytes, vlr_error* error);
+VLR_API vlr_code vlr_plan(const char* path, const vlr_options* options, int64_t documents,
+                          int64_t tokens, int64_t* bytes, vlr_error* error);
 
 VLR_API void vlr_string_free(char* text); /* NULL is fine */
 

@@ -17,7 +17,8 @@ Status Add::check(const Args& args) {
 }
 
 Cost Add::cost(const Args& args) {
-  return {.bytes = static_cast<double>(3 * args.y.bytes()), .flops = static_cast<double>(args.y.numel())};
+  return {.bytes = static_cast<double>(3 * args.y.bytes()),
+          .flops = static_cast<double>(args.y.numel())};
 }
 
 Tolerance Add::tolerance(const Args&) { return {}; }  // one rounding: every implementation agrees

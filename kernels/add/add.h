@@ -1,7 +1,8 @@
 /// Residual addition.
 ///   y[r, i] = a[r, i] + b[r, i]
 ///
-///   a, b, y  [rows, dim]  f32; rows may be strided; y may be a or b, otherwise must not overlap them
+///   a, b, y  [rows, dim]  f32; rows may be strided; y may be a or b, otherwise must not overlap
+///   them
 #ifndef VLR_KERNELS_ADD_ADD_H_
 #define VLR_KERNELS_ADD_ADD_H_
 

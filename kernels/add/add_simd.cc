@@ -17,8 +17,9 @@ using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this tar
 void run_add_simd(const Add::Args& a, const Context& ctx) {
   const int64_t dim = a.y.dim(1);
   parallel_rows(*ctx.threads, a.y.dim(0), dim, [&](int64_t r) {
-    map(dim, a.y.row<float>(r), [](VecF32 x, VecF32 y) HWY_ATTR { return hn::Add(x, y); }, a.a.row<float>(r),
-        a.b.row<float>(r));
+    map(
+        dim, a.y.row<float>(r), [](VecF32 x, VecF32 y) HWY_ATTR { return hn::Add(x, y); },
+        a.a.row<float>(r), a.b.row<float>(r));
   });
 }
 

@@ -14,15 +14,21 @@ Status Attention::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "v", a.v, {a.k.dim(0), kv_heads, head_dim}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "o", a.o, {a.q.dim(0), heads, head_dim}));
   if (kv_heads < 1 || heads % kv_heads != 0) {
-    return invalid(kName, fmt::format("heads of q must be a multiple of those of k, got {} and {}", heads, kv_heads));
+    return invalid(kName, fmt::format("heads of q must be a multiple of those of k, got {} and {}",
+                                      heads, kv_heads));
   }
   const bool has_prefix = a.prefix_k.defined();
   if (has_prefix) {
     VLR_RETURN_IF_ERROR(expect_shape(kName, "prefix_k", a.prefix_k, {-1, kv_heads, head_dim}));
-    VLR_RETURN_IF_ERROR(expect_shape(kName, "prefix_v", a.prefix_v, {a.prefix_k.dim(0), kv_heads, head_dim}));
+    VLR_RETURN_IF_ERROR(
+        expect_shape(kName, "prefix_v", a.prefix_v, {a.prefix_k.dim(0), kv_heads, head_dim}));
   }
-  for (const auto& [name, t] : {std::pair<const char*, ConstTensor>{"q", a.q}, {"k", a.k}, {"v", a.v},
-                                {"prefix_k", a.prefix_k}, {"prefix_v", a.prefix_v}, {"o", a.o}}) {
+  for (const auto& [name, t] : {std::pair<const char*, ConstTensor>{"q", a.q},
+                                {"k", a.k},
+                                {"v", a.v},
+                                {"prefix_k", a.prefix_k},
+                                {"prefix_v", a.prefix_v},
+                                {"o", a.o}}) {
     if (!t.defined()) continue;
     VLR_RETURN_IF_ERROR(expect_dtype(kName, name, t, {DType::kF32}));
     VLR_RETURN_IF_ERROR(expect_rows(kName, name, t));
@@ -33,14 +39,16 @@ Status Attention::check(const Args& a) {
     const auto inside = [](int64_t begin, int64_t len, int64_t rows) {
       return begin >= 0 && len >= 0 && begin + len <= rows;
     };
-    const bool ok = inside(s.q_begin, s.q_len, a.q.dim(0)) && inside(s.k_begin, s.k_len, a.k.dim(0)) &&
-                    inside(s.prefix_begin, s.prefix_len, prefix_rows) &&
-                    (s.q_len == 0 || s.k_len + s.prefix_len > 0) && (!a.causal || s.q_len <= s.k_len);
+    const bool ok =
+        inside(s.q_begin, s.q_len, a.q.dim(0)) && inside(s.k_begin, s.k_len, a.k.dim(0)) &&
+        inside(s.prefix_begin, s.prefix_len, prefix_rows) &&
+        (s.q_len == 0 || s.k_len + s.prefix_len > 0) && (!a.causal || s.q_len <= s.k_len);
     if (!ok) {
-      return invalid(kName, fmt::format(
-          "segment {} does not fit: q [{}, +{}) of {}, k [{}, +{}) of {}, prefix [{}, +{}) of {}{}", index,
-          s.q_begin, s.q_len, a.q.dim(0), s.k_begin, s.k_len, a.k.dim(0), s.prefix_begin, s.prefix_len,
-          prefix_rows, a.causal ? ", causal" : ""));
+      return invalid(kName, fmt::format("segment {} does not fit: q [{}, +{}) of {}, k [{}, +{}) "
+                                        "of {}, prefix [{}, +{}) of {}{}",
+                                        index, s.q_begin, s.q_len, a.q.dim(0), s.k_begin, s.k_len,
+                                        a.k.dim(0), s.prefix_begin, s.prefix_len, prefix_rows,
+                                        a.causal ? ", causal" : ""));
     }
     ++index;
   }

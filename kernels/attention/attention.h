@@ -1,23 +1,24 @@
-/// Varlen attention over packed sequences, with two key segments per sequence: a prefix that every query
-/// sees, then the sequence's own keys.
-///   s[i, j] = scale * q[i] . key[j]      p = softmax over the visible j      o[i] = sum_j p[j] * value[j]
+/// Varlen attention over packed sequences, with two key segments per sequence: a prefix that every
+/// query sees, then the sequence's own keys.
+///   s[i, j] = scale * q[i] . key[j]      p = softmax over the visible j      o[i] = sum_j p[j] *
+///   value[j]
 ///
 ///   q           [Tq, H, D]     f32; row and head strides are free, D is contiguous
-///   k, v        [Tk, Hkv, D]   own keys and values, same rules; H is a multiple of Hkv, head h reads h / (H / Hkv)
-///   prefix_k,v  [Tp, Hkv, D]   keys and values of the prefixes; optional, needed where a prefix is not empty
-///   segments    [B]            one per sequence, below
-///   o           [Tq, H, D]     f32; overlaps nothing
+///   k, v        [Tk, Hkv, D]   own keys and values, same rules; H is a multiple of Hkv, head h
+///   reads h / (H / Hkv) prefix_k,v  [Tp, Hkv, D]   keys and values of the prefixes; optional,
+///   needed where a prefix is not empty segments    [B]            one per sequence, below o [Tq,
+///   H, D]     f32; overlaps nothing
 ///
 /// A sequence's visible keys are prefix rows [prefix_begin, +prefix_len), then own rows
-/// [k_begin, k_begin + k_len). With `causal`, its queries are the last q_len positions of prefix + own:
-/// query i sees the keys up to and including position prefix_len + k_len - q_len + i (bottom-right
-/// aligned; q_len <= k_len). Without, every query sees everything.
-/// A sequence without queries does nothing; one with queries has at least one key.
-/// The segments cover the rows of q, each row at most once; rows of o in no segment are left alone.
+/// [k_begin, k_begin + k_len). With `causal`, its queries are the last q_len positions of prefix +
+/// own: query i sees the keys up to and including position prefix_len + k_len - q_len + i
+/// (bottom-right aligned; q_len <= k_len). Without, every query sees everything. A sequence without
+/// queries does nothing; one with queries has at least one key. The segments cover the rows of q,
+/// each row at most once; rows of o in no segment are left alone.
 ///
 /// Rounding: f32 results; scores and softmax in f32 or wider, the maximum is subtracted first.
-/// Bit-invariance: o[i] depends on q[i], its visible keys and values and their order, and on nothing
-/// else: not on B, on which keys stand in the prefix, or on other queries.
+/// Bit-invariance: o[i] depends on q[i], its visible keys and values and their order, and on
+/// nothing else: not on B, on which keys stand in the prefix, or on other queries.
 #ifndef VLR_KERNELS_ATTENTION_ATTENTION_H_
 #define VLR_KERNELS_ATTENTION_ATTENTION_H_
 

@@ -1,15 +1,16 @@
-// attention/blocked: a vector's lanes are queries, and everything that belongs to a query happens in its lane.
+// attention/blocked: a vector's lanes are queries, and everything that belongs to a query happens
+// in its lane.
 //
 //   lane   one (query, head of the kv head's group); its number is query * group + head
 //   task   one (segment, kv head) and up to kMaxVecs vectors of lanes
 //
 // A task has three passes over the keys that its last lane sees, prefix first:
 //   scores   s[j] = scale * (chain over d of q[d] key[j, d])      kept, [keys][lanes] in scratch
-//   weights  p[j] = exp(s[j] - max), l += p[j] in key order; max is the exact maximum of the lane's scores
-//   sums     o[d] = chain over j of p[j] value[j, d], then o[d] / l
-// Both products are register tiles with keys (or values) broadcast and lanes as the vector. No step looks
-// across lanes and every chain follows the order of the keys, so a query's bits do not depend on which
-// queries it shares a tile with, nor on where the prefix ends.
+//   weights  p[j] = exp(s[j] - max), l += p[j] in key order; max is the exact maximum of the lane's
+//   scores sums     o[d] = chain over j of p[j] value[j, d], then o[d] / l
+// Both products are register tiles with keys (or values) broadcast and lanes as the vector. No step
+// looks across lanes and every chain follows the order of the keys, so a query's bits do not depend
+// on which queries it shares a tile with, nor on where the prefix ends.
 
 // clang-format off: foreach_target includes this file again, once per instruction set
 #include "kernels/core/simd_targets.h"
@@ -32,10 +33,11 @@
 namespace vlr::ops {
 namespace {
 
-constexpr int kMaxVecs = 3;               // vectors of lanes in a task
-constexpr int64_t kMaxLanes = 16;         // lanes of a vector, on any target
-constexpr int64_t kScoreBytes = 2 << 20;  // of scores: a task takes fewer vectors where they need more
-constexpr int64_t kKeyBlock = 128;        // keys between two visits to o: 24 KB of weights
+constexpr int kMaxVecs = 3;        // vectors of lanes in a task
+constexpr int64_t kMaxLanes = 16;  // lanes of a vector, on any target
+constexpr int64_t kScoreBytes =
+    2 << 20;                        // of scores: a task takes fewer vectors where they need more
+constexpr int64_t kKeyBlock = 128;  // keys between two visits to o: 24 KB of weights
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -46,7 +48,8 @@ struct Buffers {
   float* scores;  // [keys][lanes], then weights
 };
 
-/// Sized by shapes alone, for segments that are not known yet: the longest could be all keys there are.
+/// Sized by shapes alone, for segments that are not known yet: the longest could be all keys there
+/// are.
 Buffers lay_out(Scratch& scratch, const Attention::Args& a) {
   const int64_t keys = a.k.dim(0) + (a.prefix_k.defined() ? a.prefix_k.dim(0) : 0);
   const int64_t wide = keys * kMaxVecs * kMaxLanes;
@@ -69,7 +72,9 @@ using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this tar
 static_assert(kLanes <= kMaxLanes);
 
 /// Broadcast rows of a tile: with kVecs = 3, 8 * 3 + 3 + 1 of 32 registers, 4 * 3 + 3 + 1 of 16.
-constexpr int tile_rows(int vecs) { return kRegisters == 32 ? 8 : vecs == 3 ? 4 : vecs == 2 ? 6 : 8; }
+constexpr int tile_rows(int vecs) {
+  return kRegisters == 32 ? 8 : vecs == 3 ? 4 : vecs == 2 ? 6 : 8;
+}
 
 /// How the lanes of one (segment, kv head) are cut: into vectors, and those into tasks.
 struct Cut {
@@ -117,8 +122,8 @@ void score_rows(const Rows& keys, int64_t head_dim, const float* q, VecF32 scale
   }
 }
 
-/// o[d][lane] += chain over j of p[j][lane] value[j, d], for `dims` dims, kRows at a time, then fewer.
-/// With kSkip, a weight of -1 marks a key that its lane does not see.
+/// o[d][lane] += chain over j of p[j][lane] value[j, d], for `dims` dims, kRows at a time, then
+/// fewer. With kSkip, a weight of -1 marks a key that its lane does not see.
 template <int kRows, int kVecs, bool kSkip>
 void sum_values(const Rows& values, int64_t dims, const float* p, float* o) {
   constexpr int64_t kWidth = kVecs * kLanes;
@@ -138,8 +143,8 @@ void sum_values(const Rows& values, int64_t dims, const float* p, float* o) {
 /// Keys [begin, begin + count) of the visible ones are p's rows; scores become weights, in place.
 /// kMask: some lanes do not see some of these keys, lane n sees those before visible[n].
 template <int kVecs, bool kMask>
-void weigh(float* p, int64_t begin, int64_t count, const int32_t* visible, const VecF32 (&max)[kVecs],
-           VecF32 (&total)[kVecs]) {
+void weigh(float* p, int64_t begin, int64_t count, const int32_t* visible,
+           const VecF32 (&max)[kVecs], VecF32 (&total)[kVecs]) {
   const F32 d;
   for (int64_t j = 0; j < count; ++j, p += kVecs * kLanes) {
 #pragma GCC unroll 8
@@ -147,7 +152,8 @@ void weigh(float* p, int64_t begin, int64_t count, const int32_t* visible, const
       VecF32 weight = exp(hn::Sub(hn::Load(d, p + v * kLanes), max[v]));
       if constexpr (kMask) {
         const auto limit = hn::Load(I32(), visible + v * kLanes);
-        const auto sees = hn::RebindMask(d, hn::Lt(hn::Set(I32(), static_cast<int32_t>(begin + j)), limit));
+        const auto sees =
+            hn::RebindMask(d, hn::Lt(hn::Set(I32(), static_cast<int32_t>(begin + j)), limit));
         total[v] = hn::IfThenElse(sees, hn::Add(total[v], weight), total[v]);
         weight = hn::IfThenElse(sees, weight, constant(-1.0f));
       } else {
@@ -160,7 +166,8 @@ void weigh(float* p, int64_t begin, int64_t count, const int32_t* visible, const
 
 /// The maximum of each lane's visible scores, s[j][lane] for j < count.
 template <int kVecs>
-void find_max(const float* s, int64_t seen_by_all, int64_t count, const int32_t* visible, VecF32 (&max)[kVecs]) {
+void find_max(const float* s, int64_t seen_by_all, int64_t count, const int32_t* visible,
+              VecF32 (&max)[kVecs]) {
   const F32 d;
   for (int v = 0; v < kVecs; ++v) max[v] = constant(-INFINITY);
   for (int64_t j = 0; j < seen_by_all; ++j, s += kVecs * kLanes) {
@@ -176,11 +183,11 @@ void find_max(const float* s, int64_t seen_by_all, int64_t count, const int32_t*
   }
 }
 
-/// Lanes [first_lane, first_lane + kVecs * kLanes) of one (segment, kv head); lanes past the last one
-/// repeat it, and are not written.
+/// Lanes [first_lane, first_lane + kVecs * kLanes) of one (segment, kv head); lanes past the last
+/// one repeat it, and are not written.
 template <int kVecs>
-void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_head, int64_t first_lane,
-              const Buffers& buffers) {
+void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_head,
+              int64_t first_lane, const Buffers& buffers) {
   constexpr int64_t kWidth = kVecs * kLanes;
   constexpr int kRows = tile_rows(kVecs);
   const F32 df;
@@ -190,7 +197,8 @@ void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_he
 
   const float* q_rows[kWidth];
   float* o_rows[kWidth];
-  HWY_ALIGN int32_t visible[kWidth];  // how many keys a lane sees; never falls from one lane to the next
+  HWY_ALIGN int32_t
+      visible[kWidth];  // how many keys a lane sees; never falls from one lane to the next
   for (int64_t n = 0; n < kWidth; ++n) {
     const int64_t lane = first_lane + std::min(n, lanes - 1);
     const int64_t query = lane / group, head = kv_head * group + lane % group;
@@ -209,9 +217,11 @@ void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_he
 
   // The two segments of keys, as far as this task sees them.
   const int64_t in_prefix = std::min<int64_t>(s.prefix_len, seen_by_any);
-  const auto split = [&](const ConstTensor& prefix, const ConstTensor& own, int64_t begin, int64_t count, auto&& body) {
+  const auto split = [&](const ConstTensor& prefix, const ConstTensor& own, int64_t begin,
+                         int64_t count, auto&& body) {
     const int64_t from_prefix = std::clamp<int64_t>(in_prefix - begin, 0, count);
-    if (from_prefix > 0) body(rows_of(prefix, s.prefix_begin + begin, from_prefix, kv_head), int64_t{0});
+    if (from_prefix > 0)
+      body(rows_of(prefix, s.prefix_begin + begin, from_prefix, kv_head), int64_t{0});
     if (count > from_prefix) {
       const int64_t own_begin = s.k_begin + begin + from_prefix - s.prefix_len;
       body(rows_of(own, own_begin, count - from_prefix, kv_head), from_prefix);
@@ -219,7 +229,8 @@ void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_he
   };
 
   split(a.prefix_k, a.k, 0, seen_by_any, [&](const Rows& rows, int64_t at) HWY_ATTR {
-    score_rows<kRows, kVecs>(rows, head_dim, buffers.q, constant(a.scale), buffers.scores + at * kWidth);
+    score_rows<kRows, kVecs>(rows, head_dim, buffers.q, constant(a.scale),
+                             buffers.scores + at * kWidth);
   });
   VecF32 max[kVecs], total[kVecs];
   find_max(buffers.scores, seen_by_all, seen_by_any, visible, max);
@@ -268,7 +279,8 @@ void run_attention_blocked(const Attention::Args& a, const Context& ctx, const B
   std::vector<int64_t> end;  // of each segment's tasks, in the numbering over all of them
   end.reserve(a.segments.size());
   for (const AttentionSegment& s : a.segments) {
-    end.push_back((end.empty() ? 0 : end.back()) + (s.q_len == 0 ? 0 : Cut(s, group).tasks * kv_heads));
+    end.push_back((end.empty() ? 0 : end.back()) +
+                  (s.q_len == 0 ? 0 : Cut(s, group).tasks * kv_heads));
   }
   if (end.empty()) return;
   ctx.threads->parallel_for(end.back(), [&](int64_t index, int thread) {
@@ -276,7 +288,8 @@ void run_attention_blocked(const Attention::Args& a, const Context& ctx, const B
     const AttentionSegment& s = a.segments[static_cast<size_t>(segment)];
     const Cut cut(s, group);
     const int64_t local = index - (segment == 0 ? 0 : end[static_cast<size_t>(segment - 1)]);
-    const int64_t task = cut.tasks - 1 - local % cut.tasks;  // with a causal mask the last sees most keys
+    const int64_t task =
+        cut.tasks - 1 - local % cut.tasks;  // with a causal mask the last sees most keys
     const int64_t first = cut.first_vec(task), vecs = cut.first_vec(task + 1) - first;
     const auto run = vecs == 1 ? run_task<1> : vecs == 2 ? run_task<2> : run_task<3>;
     run(a, s, local / cut.tasks, first * kLanes, buffers[thread]);

@@ -11,10 +11,12 @@ Status attention_reference(const Attention::Args& a, Context&) {
   for (const AttentionSegment& s : a.segments) {
     const int64_t keys = int64_t{s.prefix_len} + s.k_len;
     // Row j of the visible keys (or values): the prefix first, then the sequence's own.
-    const auto row = [&](const ConstTensor& prefix, const ConstTensor& own, int64_t j, int64_t head) {
+    const auto row = [&](const ConstTensor& prefix, const ConstTensor& own, int64_t j,
+                         int64_t head) {
       const bool in_prefix = j < s.prefix_len;
       const ConstTensor& t = in_prefix ? prefix : own;
-      return t.row<float>(in_prefix ? s.prefix_begin + j : s.k_begin + j - s.prefix_len) + head * t.stride(1);
+      return t.row<float>(in_prefix ? s.prefix_begin + j : s.k_begin + j - s.prefix_len) +
+             head * t.stride(1);
     };
     for (int64_t i = 0; i < s.q_len; ++i) {
       const int64_t visible = a.causal ? keys - s.q_len + i + 1 : keys;
@@ -38,7 +40,8 @@ Status attention_reference(const Attention::Args& a, Context&) {
           for (int64_t d = 0; d < head_dim; ++d) sum[static_cast<size_t>(d)] += weight * v[d];
         }
         float* o = a.o.row<float>(s.q_begin + i) + h * a.o.stride(1);
-        for (int64_t d = 0; d < head_dim; ++d) o[d] = static_cast<float>(sum[static_cast<size_t>(d)] / total);
+        for (int64_t d = 0; d < head_dim; ++d)
+          o[d] = static_cast<float>(sum[static_cast<size_t>(d)] / total);
       }
     }
   }

@@ -13,7 +13,9 @@ Status Convert::check(const Args& a) {
   return expect_rows(kName, "y", a.y);
 }
 
-Cost Convert::cost(const Args& a) { return {.bytes = static_cast<double>(a.x.bytes() + a.y.bytes()), .flops = 0}; }
+Cost Convert::cost(const Args& a) {
+  return {.bytes = static_cast<double>(a.x.bytes() + a.y.bytes()), .flops = 0};
+}
 
 Tolerance Convert::tolerance(const Args&) { return {}; }  // every implementation agrees
 

@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include "kernels/core/load.h"
 #include "kernels/convert/impls.h"
+#include "kernels/core/load.h"
 
 namespace vlr::ops {
 

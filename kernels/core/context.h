@@ -19,10 +19,11 @@ using ImplChoices = std::map<std::string, std::string, std::less<>>;
 
 struct Context {
   Device device = Device::kCpu;
-  ThreadPool* threads = nullptr;        ///< never null when device is kCpu
-  CUstream_st* stream = nullptr;        ///< for kCuda
-  std::span<std::byte> workspace;       ///< scratch, 64-byte aligned; at least what workspace_bytes<Op> said
-  const ImplChoices* choices = nullptr; ///< null: first implementation that supports the arguments
+  ThreadPool* threads = nullptr;  ///< never null when device is kCpu
+  CUstream_st* stream = nullptr;  ///< for kCuda
+  std::span<std::byte>
+      workspace;  ///< scratch, 64-byte aligned; at least what workspace_bytes<Op> said
+  const ImplChoices* choices = nullptr;  ///< null: first implementation that supports the arguments
 };
 
 }  // namespace vlr

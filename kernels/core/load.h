@@ -9,18 +9,26 @@ namespace vlr {
 /// Element `index`, widened; counted from t.data in elements.
 inline float load_f32(const ConstTensor& t, int64_t index) {
   switch (t.dtype) {
-    case DType::kBF16: return bf16_to_f32(t.as<uint16_t>()[index]);
-    case DType::kF16: return f16_to_f32(t.as<uint16_t>()[index]);
-    default: return t.as<float>()[index];
+    case DType::kBF16:
+      return bf16_to_f32(t.as<uint16_t>()[index]);
+    case DType::kF16:
+      return f16_to_f32(t.as<uint16_t>()[index]);
+    default:
+      return t.as<float>()[index];
   }
 }
 
 /// The reverse: rounds to the tensor's dtype.
 inline void store_f32(const Tensor& t, int64_t index, float value) {
   switch (t.dtype) {
-    case DType::kBF16: t.as<uint16_t>()[index] = f32_to_bf16(value); return;
-    case DType::kF16: t.as<uint16_t>()[index] = f32_to_f16(value); return;
-    default: t.as<float>()[index] = value;
+    case DType::kBF16:
+      t.as<uint16_t>()[index] = f32_to_bf16(value);
+      return;
+    case DType::kF16:
+      t.as<uint16_t>()[index] = f32_to_f16(value);
+      return;
+    default:
+      t.as<float>()[index] = value;
   }
 }
 

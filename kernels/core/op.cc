@@ -10,7 +10,8 @@ Status invalid(std::string_view op, std::string message) {
   return {Code::kInvalidArgument, fmt::format("{}: {}", op, message)};
 }
 
-Status unimplemented(std::string_view op, std::string_view impl, Device device, std::string_view why) {
+Status unimplemented(std::string_view op, std::string_view impl, Device device,
+                     std::string_view why) {
   std::string message = fmt::format("{}: no implementation", op);
   if (!impl.empty()) message += fmt::format(" '{}'", impl);
   message += fmt::format(" on {}", device_name(device));
@@ -29,7 +30,8 @@ Status expect_shape(std::string_view op, std::string_view operand, const ConstTe
   }
   if (same) return {};
   std::string wanted;
-  for (int64_t d : dims) wanted += fmt::format("{}{}", wanted.empty() ? "" : ", ", d < 0 ? "?" : std::to_string(d));
+  for (int64_t d : dims)
+    wanted += fmt::format("{}{}", wanted.empty() ? "" : ", ", d < 0 ? "?" : std::to_string(d));
   return invalid(op, fmt::format("{} must be [{}], got {}", operand, wanted, describe(t)));
 }
 
@@ -38,7 +40,8 @@ Status expect_same_shape(std::string_view op, std::string_view operand, const Co
   bool same = t.rank == like.rank;
   for (int i = 0; same && i < t.rank; ++i) same = t.dim(i) == like.dim(i);
   if (same) return {};
-  return invalid(op, fmt::format("{} must have the shape of {}, got {}", operand, describe(like), describe(t)));
+  return invalid(op, fmt::format("{} must have the shape of {}, got {}", operand, describe(like),
+                                 describe(t)));
 }
 
 Status expect_dtype(std::string_view op, std::string_view operand, const ConstTensor& t,

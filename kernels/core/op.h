@@ -1,7 +1,7 @@
 /// What an op is, and how one of its implementations is chosen and run.
 ///
-/// An op is a struct with: kName; Args; check(args); cost(args); tolerance(args); impls(), in order of
-/// preference. See kernels/rmsnorm/rmsnorm.h for the shortest one.
+/// An op is a struct with: kName; Args; check(args); cost(args); tolerance(args); impls(), in order
+/// of preference. See kernels/rmsnorm/rmsnorm.h for the shortest one.
 #ifndef VLR_KERNELS_CORE_OP_H_
 #define VLR_KERNELS_CORE_OP_H_
 
@@ -34,18 +34,20 @@ struct Impl {
   std::string_view name;
   Device device;
   Status (*run)(const Args&, Context&);
-  bool (*supports)(const Args&) = nullptr;                       ///< null: everything check() accepts
-  int64_t (*workspace)(const Args&, const Context&) = nullptr;   ///< bytes of ctx.workspace; null: none
+  bool (*supports)(const Args&) = nullptr;  ///< null: everything check() accepts
+  int64_t (*workspace)(const Args&,
+                       const Context&) = nullptr;  ///< bytes of ctx.workspace; null: none
 };
 
 namespace ops {
 
 /// kInvalidArgument / kUnimplemented with the op's name in front.
 Status invalid(std::string_view op, std::string message);
-Status unimplemented(std::string_view op, std::string_view impl, Device device, std::string_view why);
+Status unimplemented(std::string_view op, std::string_view impl, Device device,
+                     std::string_view why);
 
-/// The implementation that run() would take: the one asked for by name in ctx.choices, else the first
-/// on ctx.device that supports the arguments. Looks at shapes and dtypes only, never at data.
+/// The implementation that run() would take: the one asked for by name in ctx.choices, else the
+/// first on ctx.device that supports the arguments. Looks at shapes and dtypes only, never at data.
 template <class Op>
 Result<const Impl<Op>*> choose(const typename Op::Args& args, const Context& ctx) {
   std::string_view wanted;

@@ -13,7 +13,8 @@ void for_each_row(const ConstTensor& x, const Tensor& y, Body&& body) {
   for (int64_t r = 0; r < x.dim(0); ++r) {
     for (int64_t h = 0; h < heads; ++h) {
       const bool has_heads = x.rank == 3;
-      body(x.row<float>(r) + (has_heads ? h * x.stride(1) : 0), y.row<float>(r) + (has_heads ? h * y.stride(1) : 0));
+      body(x.row<float>(r) + (has_heads ? h * x.stride(1) : 0),
+           y.row<float>(r) + (has_heads ? h * y.stride(1) : 0));
     }
   }
 }

@@ -2,8 +2,8 @@
 /// include it after hwy/foreach_target.h.
 ///
 /// Every function here gives the same bits on every target. That is what bit-invariance rests on:
-/// the only operations used are those that IEEE 754 rounds correctly (+, *, /, sqrt, fma), and no sum's
-/// order depends on the width of a vector.
+/// the only operations used are those that IEEE 754 rounds correctly (+, *, /, sqrt, fma), and no
+/// sum's order depends on the width of a vector.
 
 // Per-target include guard: Highway flips HWY_TARGET_TOGGLE with each pass.
 #if defined(VLR_KERNELS_CORE_SIMD_H_) == defined(HWY_TARGET_TOGGLE)
@@ -75,9 +75,9 @@ HWY_INLINE void map(int64_t n, float* y, F f, const In*... in) {
   if (i < n) store_n(f(load_n(in + i, n - i)...), y + i, n - i);
 }
 
-/// Folds a row into one f32 in an order that is the same on every target: kChains chains, chain c over
-/// elements c, c + kChains, ..., then halves added to halves. f(sum, x) takes the next element;
-/// f(sum, rest) has to leave a sum as it is, for the row's end.
+/// Folds a row into one f32 in an order that is the same on every target: kChains chains, chain c
+/// over elements c, c + kChains, ..., then halves added to halves. f(sum, x) takes the next
+/// element; f(sum, rest) has to leave a sum as it is, for the row's end.
 constexpr int kChains = 32;
 template <class F>
 HWY_INLINE float fold(const float* x, int64_t n, float rest, F f) {
@@ -122,7 +122,8 @@ HWY_INLINE void transpose([[maybe_unused]] VecU32 (&v)[kLanes]) {
 #if HWY_TARGET != HWY_SCALAR
   const U32 d;
   const hn::Repartition<uint64_t, U32> d64;
-  // Within each 128-bit block: v[4g + c] then holds, in block b, column 4b + c of rows 4g .. 4g + 3.
+  // Within each 128-bit block: v[4g + c] then holds, in block b, column 4b + c of rows 4g .. 4g
+  // + 3.
 #pragma GCC unroll 4
   for (int g = 0; g < kLanes; g += 4) {
     const auto ab_lo = hn::BitCast(d64, hn::InterleaveLower(d, v[g], v[g + 1]));
@@ -155,25 +156,26 @@ HWY_INLINE void transpose([[maybe_unused]] VecU32 (&v)[kLanes]) {
 #endif
 }
 
-/// IEEE binary16 in the low half of each lane -> f32, exactly. The exponent is moved by a product with a
-/// power of two, which also normalises subnormals; infinities and NaN get their exponent by hand.
+/// IEEE binary16 in the low half of each lane -> f32, exactly. The exponent is moved by a product
+/// with a power of two, which also normalises subnormals; infinities and NaN get their exponent by
+/// hand.
 HWY_INLINE VecF32 f16_bits_to_f32(VecU32 half) {
   const U32 du;
   const F32 df;
   const VecU32 magnitude = hn::And(half, hn::Set(du, 0x7fff));
   const VecU32 sign = hn::ShiftLeft<16>(hn::Xor(half, magnitude));
   const VecU32 shifted = hn::ShiftLeft<13>(magnitude);
-  const VecU32 finite =
-      hn::BitCast(du, hn::Mul(hn::BitCast(df, shifted), hn::Set(df, 0x1p112f)));
+  const VecU32 finite = hn::BitCast(du, hn::Mul(hn::BitCast(df, shifted), hn::Set(df, 0x1p112f)));
   const VecU32 special = hn::Or(shifted, hn::Set(du, 0x7f800000));
   const auto is_finite = hn::Lt(hn::BitCast(I32(), magnitude), hn::Set(I32(), 0x7c00));
   const VecU32 bits = hn::IfThenElse(hn::RebindMask(du, is_finite), finite, special);
   return hn::BitCast(df, hn::Or(bits, sign));
 }
 
-/// Writes the transpose of kLanes rows, widened to f32: out[k * out_stride + r] = rows[r][k] for k in
-/// [0, depth). Always stores kLanes floats per k, in ascending k: with out_stride < kLanes the next k
-/// overwrites what is too much, and up to kLanes - out_stride floats past the last k are clobbered.
+/// Writes the transpose of kLanes rows, widened to f32: out[k * out_stride + r] = rows[r][k] for k
+/// in [0, depth). Always stores kLanes floats per k, in ascending k: with out_stride < kLanes the
+/// next k overwrites what is too much, and up to kLanes - out_stride floats past the last k are
+/// clobbered.
 template <DType kType>
 HWY_INLINE void transpose_rows(const void* const (&rows)[kLanes], int64_t depth, float* out,
                                int64_t out_stride) {

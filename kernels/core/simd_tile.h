@@ -1,7 +1,8 @@
-/// The register tile under linear and attention: a small matrix of sums that lives in vector registers.
+/// The register tile under linear and attention: a small matrix of sums that lives in vector
+/// registers.
 ///   sum[r, n] += a[r, k] * b[k, n]     for k ascending, one fused multiply-add each
-/// Each sum is one chain over k and knows nothing of its neighbours, so neither the shape of the tile nor
-/// where a long chain is cut (store_to, load_from: f32 is exact) can change a bit of it.
+/// Each sum is one chain over k and knows nothing of its neighbours, so neither the shape of the
+/// tile nor where a long chain is cut (store_to, load_from: f32 is exact) can change a bit of it.
 /// Compiled once per instruction set, like simd.h.
 
 #if defined(VLR_KERNELS_CORE_SIMD_TILE_H_) == defined(HWY_TARGET_TOGGLE)
@@ -45,13 +46,14 @@ struct Tile {
     }
   }
 
-  /// a[r, k] at a + r * row_stride + k * step_stride (row_stride 1 is the fast case: one base register);
-  /// b[k, .] at b + k * b_stride, aligned to vectors. With kSkip, a b[k, n] of exactly -1 leaves sum[., n]
-  /// alone, whatever a is.
+  /// a[r, k] at a + r * row_stride + k * step_stride (row_stride 1 is the fast case: one base
+  /// register); b[k, .] at b + k * b_stride, aligned to vectors. With kSkip, a b[k, n] of exactly
+  /// -1 leaves sum[., n] alone, whatever a is.
   template <bool kSkip = false>
-  HWY_INLINE void multiply_add(const float* a, int64_t row_stride, int64_t step_stride, const float* b,
-                               int64_t b_stride, int64_t steps) {
-    // Locals: sums that are members stay in memory with some compilers, which costs more than half the speed.
+  HWY_INLINE void multiply_add(const float* a, int64_t row_stride, int64_t step_stride,
+                               const float* b, int64_t b_stride, int64_t steps) {
+    // Locals: sums that are members stay in memory with some compilers, which costs more than half
+    // the speed.
     VecF32 acc[kRows][kVecs];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {

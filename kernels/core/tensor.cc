@@ -9,34 +9,56 @@ namespace vlr {
 
 std::string_view dtype_name(DType t) {
   switch (t) {
-    case DType::kBool: return "bool";
-    case DType::kU8: return "u8";
-    case DType::kI8: return "i8";
-    case DType::kF8E4M3: return "f8_e4m3";
-    case DType::kF8E5M2: return "f8_e5m2";
-    case DType::kI16: return "i16";
-    case DType::kU16: return "u16";
-    case DType::kF16: return "f16";
-    case DType::kBF16: return "bf16";
-    case DType::kI32: return "i32";
-    case DType::kU32: return "u32";
-    case DType::kF32: return "f32";
-    case DType::kI64: return "i64";
-    case DType::kU64: return "u64";
-    case DType::kF64: return "f64";
+    case DType::kBool:
+      return "bool";
+    case DType::kU8:
+      return "u8";
+    case DType::kI8:
+      return "i8";
+    case DType::kF8E4M3:
+      return "f8_e4m3";
+    case DType::kF8E5M2:
+      return "f8_e5m2";
+    case DType::kI16:
+      return "i16";
+    case DType::kU16:
+      return "u16";
+    case DType::kF16:
+      return "f16";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI32:
+      return "i32";
+    case DType::kU32:
+      return "u32";
+    case DType::kF32:
+      return "f32";
+    case DType::kI64:
+      return "i64";
+    case DType::kU64:
+      return "u64";
+    case DType::kF64:
+      return "f64";
   }
   return "?";
 }
 
 double dtype_epsilon(DType t) {
   switch (t) {
-    case DType::kF64: return 0x1p-53;
-    case DType::kF32: return 0x1p-24;
-    case DType::kF16: return 0x1p-11;
-    case DType::kBF16: return 0x1p-8;
-    case DType::kF8E4M3: return 0x1p-4;
-    case DType::kF8E5M2: return 0x1p-3;
-    default: return 0;
+    case DType::kF64:
+      return 0x1p-53;
+    case DType::kF32:
+      return 0x1p-24;
+    case DType::kF16:
+      return 0x1p-11;
+    case DType::kBF16:
+      return 0x1p-8;
+    case DType::kF8E4M3:
+      return 0x1p-4;
+    case DType::kF8E5M2:
+      return 0x1p-3;
+    default:
+      return 0;
   }
 }
 

@@ -18,15 +18,44 @@ constexpr std::string_view device_name(Device d) { return d == Device::kCpu ? "c
 
 /// The element types of the safetensors format.
 enum class DType : uint8_t {
-  kBool, kU8, kI8, kF8E4M3, kF8E5M2, kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kI64, kU64, kF64
+  kBool,
+  kU8,
+  kI8,
+  kF8E4M3,
+  kF8E5M2,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kI64,
+  kU64,
+  kF64
 };
 
 constexpr int64_t dtype_bytes(DType t) {
   switch (t) {
-    case DType::kBool: case DType::kU8: case DType::kI8: case DType::kF8E4M3: case DType::kF8E5M2: return 1;
-    case DType::kI16: case DType::kU16: case DType::kF16: case DType::kBF16: return 2;
-    case DType::kI32: case DType::kU32: case DType::kF32: return 4;
-    case DType::kI64: case DType::kU64: case DType::kF64: return 8;
+    case DType::kBool:
+    case DType::kU8:
+    case DType::kI8:
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+      return 1;
+    case DType::kI16:
+    case DType::kU16:
+    case DType::kF16:
+    case DType::kBF16:
+      return 2;
+    case DType::kI32:
+    case DType::kU32:
+    case DType::kF32:
+      return 4;
+    case DType::kI64:
+    case DType::kU64:
+    case DType::kF64:
+      return 8;
   }
   return 0;
 }
@@ -34,14 +63,15 @@ constexpr int64_t dtype_bytes(DType t) {
 /// Lower-case name as in messages: "bf16", "f32", "u8".
 std::string_view dtype_name(DType t);
 
-/// Distance between 1 and the next value of a floating-point dtype, halved: the relative error of one
-/// round-to-nearest. 0 for integers.
+/// Distance between 1 and the next value of a floating-point dtype, halved: the relative error of
+/// one round-to-nearest. 0 for integers.
 double dtype_epsilon(DType t);
 
 constexpr int kMaxRank = 4;
 
 /// A view of a dense array of up to four axes. Strides count elements; the last axis has stride 1
-/// unless a contract says otherwise. `TensorView<void>` may be written through, `<const void>` may not.
+/// unless a contract says otherwise. `TensorView<void>` may be written through, `<const void>` may
+/// not.
 template <class Void>
 struct TensorView {
   Void* data = nullptr;
@@ -53,7 +83,8 @@ struct TensorView {
 
   TensorView() = default;
   /// Contiguous, row-major.
-  TensorView(Void* data_, DType dtype_, std::initializer_list<int64_t> dims_, Device device_ = Device::kCpu)
+  TensorView(Void* data_, DType dtype_, std::initializer_list<int64_t> dims_,
+             Device device_ = Device::kCpu)
       : data(data_), dtype(dtype_), device(device_), rank(static_cast<int>(dims_.size())) {
     assert(dims_.size() <= kMaxRank);
     int i = 0;
@@ -67,7 +98,12 @@ struct TensorView {
   /// A writable view reads as a constant one.
   template <class Other, class = std::enable_if_t<std::is_const_v<Void> && !std::is_const_v<Other>>>
   TensorView(const TensorView<Other>& o)  // NOLINT: implicit by design
-      : data(o.data), dtype(o.dtype), device(o.device), rank(o.rank), dims(o.dims), strides(o.strides) {}
+      : data(o.data),
+        dtype(o.dtype),
+        device(o.device),
+        rank(o.rank),
+        dims(o.dims),
+        strides(o.strides) {}
 
   bool defined() const { return rank > 0; }  ///< optional operands are views of rank 0
   int64_t dim(int i) const { return dims[static_cast<size_t>(i)]; }
@@ -94,7 +130,9 @@ struct TensorView {
   }
   /// Start of row i of the first axis.
   template <class T>
-  auto row(int64_t i) const { return as<T>() + i * stride(0); }
+  auto row(int64_t i) const {
+    return as<T>() + i * stride(0);
+  }
 
   /// Elements [begin, begin + count) of one axis.
   TensorView slice(int axis, int64_t begin, int64_t count) const {

@@ -41,9 +41,11 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  num_threads_ = num_threads > 0 ? num_threads
-                                 : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  for (int t = 1; t < num_threads_; ++t) state_->workers.emplace_back([this, t] { state_->work(t); });
+  num_threads_ = num_threads > 0
+                     ? num_threads
+                     : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  for (int t = 1; t < num_threads_; ++t)
+    state_->workers.emplace_back([this, t] { state_->work(t); });
 }
 
 ThreadPool::~ThreadPool() {

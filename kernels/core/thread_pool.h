@@ -8,8 +8,8 @@
 
 namespace vlr {
 
-/// Runs loops on `num_threads` threads, the caller's among them. One loop at a time: parallel_for may
-/// be called from any thread, and callers queue up; a body must not call it again.
+/// Runs loops on `num_threads` threads, the caller's among them. One loop at a time: parallel_for
+/// may be called from any thread, and callers queue up; a body must not call it again.
 class ThreadPool {
  public:
   /// 0 or less: one thread per core.

@@ -17,9 +17,12 @@ __device__ inline float widen(__half v) { return __half2float(v); }
 template <class Body>
 auto with_element(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::kBF16: return body(__nv_bfloat16());
-    case DType::kF16: return body(__half());
-    default: return body(float());
+    case DType::kBF16:
+      return body(__nv_bfloat16());
+    case DType::kF16:
+      return body(__half());
+    default:
+      return body(float());
   }
 }
 

@@ -6,10 +6,12 @@ namespace vlr::cuda {
 
 constexpr int kWarp = 32;
 
-/// The sum over all lanes, in every lane. A butterfly: its order, and so its bits, are always the same.
+/// The sum over all lanes, in every lane. A butterfly: its order, and so its bits, are always the
+/// same.
 __device__ inline float warp_sum(float v) {
 #pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(0xffffffffu, v, distance);
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    v += __shfl_xor_sync(0xffffffffu, v, distance);
   return v;
 }
 

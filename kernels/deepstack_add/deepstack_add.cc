@@ -21,7 +21,8 @@ Status DeepstackAdd::check(const Args& a) {
 Cost DeepstackAdd::cost(const Args& a) {
   // How many rows are visual is in the data; this counts each feature once.
   const double moved = static_cast<double>(a.features.bytes()) * 3;
-  return {.bytes = moved + (a.x.data == a.y.data ? 0.0 : static_cast<double>(a.x.bytes() + a.y.bytes())),
+  return {.bytes =
+              moved + (a.x.data == a.y.data ? 0.0 : static_cast<double>(a.x.bytes() + a.y.bytes())),
           .flops = static_cast<double>(a.features.numel())};
 }
 

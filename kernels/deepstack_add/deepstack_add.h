@@ -4,7 +4,8 @@
 ///   x           [T, C]  f32; rows may be strided
 ///   visual_row  [T]     i32, a row of features, or -1 for text
 ///   features    [N, C]  f32; rows may be strided
-///   y           [T, C]  f32; may be x itself (text rows are then not touched), otherwise must not overlap it
+///   y           [T, C]  f32; may be x itself (text rows are then not touched), otherwise must not
+///   overlap it
 ///
 /// Source: Meng et al. 2024 (DeepStack); Qwen3VLTextModel._deepstack_process.
 #ifndef VLR_KERNELS_DEEPSTACK_ADD_DEEPSTACK_ADD_H_

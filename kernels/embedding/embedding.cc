@@ -11,7 +11,8 @@ Status Embedding::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "y", a.y, {a.ids.dim(0), a.table.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "ids", a.ids, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "visual_row", a.visual_row, {DType::kI32}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(
+      expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
   if (!a.table.contiguous()) return invalid(kName, "table must be contiguous");
@@ -25,7 +26,8 @@ Status Embedding::check(const Args& a) {
 
 Cost Embedding::cost(const Args& a) {
   const double row = static_cast<double>(a.table.dim(1) * dtype_bytes(a.table.dtype));
-  return {.bytes = static_cast<double>(a.ids.dim(0)) * row + static_cast<double>(a.y.bytes()), .flops = 0};
+  return {.bytes = static_cast<double>(a.ids.dim(0)) * row + static_cast<double>(a.y.bytes()),
+          .flops = 0};
 }
 
 Tolerance Embedding::tolerance(const Args&) { return {}; }

@@ -14,14 +14,16 @@ Status embedding_reference(const Embedding::Args& a, Context&) {
     float* y = a.y.row<float>(t);
     const int32_t visual = a.visual_row.as<int32_t>()[t];
     if (visual >= visual_rows) {
-      return invalid(Embedding::kName, fmt::format("visual_row[{}] = {} of {} rows", t, visual, visual_rows));
+      return invalid(Embedding::kName,
+                     fmt::format("visual_row[{}] = {} of {} rows", t, visual, visual_rows));
     }
     if (visual >= 0) {
       std::copy_n(a.visual.row<float>(visual), width, y);
       continue;
     }
     const int32_t id = a.ids.as<int32_t>()[t];
-    if (id < 0 || id >= vocab) return invalid(Embedding::kName, fmt::format("ids[{}] = {} of {} rows", t, id, vocab));
+    if (id < 0 || id >= vocab)
+      return invalid(Embedding::kName, fmt::format("ids[{}] = {} of {} rows", t, id, vocab));
     for (int64_t i = 0; i < width; ++i) y[i] = load_f32(a.table, id * width + i);
   }
   return {};

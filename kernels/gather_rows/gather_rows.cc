@@ -15,7 +15,9 @@ Status GatherRows::check(const Args& a) {
   return expect_rows(kName, "y", a.y);
 }
 
-Cost GatherRows::cost(const Args& a) { return {.bytes = static_cast<double>(2 * a.y.bytes()), .flops = 0}; }
+Cost GatherRows::cost(const Args& a) {
+  return {.bytes = static_cast<double>(2 * a.y.bytes()), .flops = 0};
+}
 
 Tolerance GatherRows::tolerance(const Args&) { return {}; }
 

@@ -14,11 +14,13 @@ Status Gelu::check(const Args& a) {
 }
 
 Cost Gelu::cost(const Args& a) {
-  return {.bytes = static_cast<double>(2 * a.y.bytes()), .flops = 10.0 * static_cast<double>(a.y.numel())};
+  return {.bytes = static_cast<double>(2 * a.y.bytes()),
+          .flops = 10.0 * static_cast<double>(a.y.numel())};
 }
 
 Tolerance Gelu::tolerance(const Args& a) {
-  // Left of about -3 the terms of 1 + tanh (1 + erf) cancel: an absolute error of a few f32 ulp of 1, times x.
+  // Left of about -3 the terms of 1 + tanh (1 + erf) cancel: an absolute error of a few f32 ulp of
+  // 1, times x.
   return {.rel = 16 * dtype_epsilon(a.y.dtype), .abs = 1e-6};
 }
 

@@ -10,9 +10,10 @@ Status gelu_reference(const Gelu::Args& a, Context&) {
   for_each_row(a.x, a.y, [&](const float* x, float* y) {
     for (int64_t i = 0; i < a.x.dim(1); ++i) {
       const double z = x[i];
-      const double cdf = a.kind == GeluKind::kTanh
-                             ? std::tanh(std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z))
-                             : std::erf(z / std::numbers::sqrt2);
+      const double cdf =
+          a.kind == GeluKind::kTanh
+              ? std::tanh(std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z))
+              : std::erf(z / std::numbers::sqrt2);
       y[i] = static_cast<float>(0.5 * z * (1 + cdf));
     }
   });

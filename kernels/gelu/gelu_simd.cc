@@ -21,9 +21,11 @@ void run_gelu_simd(const Gelu::Args& a, const Context& ctx) {
     const float* x = a.x.row<float>(r);
     float* y = a.y.row<float>(r);
     if (a.kind == GeluKind::kTanh) {
-      map(dim, y, [](VecF32 v) HWY_ATTR { return gelu_tanh(v); }, x);
+      map(
+          dim, y, [](VecF32 v) HWY_ATTR { return gelu_tanh(v); }, x);
     } else {
-      map(dim, y, [](VecF32 v) HWY_ATTR { return gelu_erf(v); }, x);
+      map(
+          dim, y, [](VecF32 v) HWY_ATTR { return gelu_erf(v); }, x);
     }
   });
 }

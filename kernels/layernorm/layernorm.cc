@@ -10,7 +10,8 @@ Status LayerNorm::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "weight", a.weight, {a.x.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "bias", a.bias, {a.x.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "weight", a.weight, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(
+      expect_dtype(kName, "weight", a.weight, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "bias", a.bias, {a.weight.dtype}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
@@ -21,12 +22,14 @@ Status LayerNorm::check(const Args& a) {
 }
 
 Cost LayerNorm::cost(const Args& a) {
-  return {.bytes = static_cast<double>(a.x.bytes() + a.weight.bytes() + a.bias.bytes() + a.y.bytes()),
-          .flops = 7.0 * static_cast<double>(a.x.numel())};
+  return {
+      .bytes = static_cast<double>(a.x.bytes() + a.weight.bytes() + a.bias.bytes() + a.y.bytes()),
+      .flops = 7.0 * static_cast<double>(a.x.numel())};
 }
 
 Tolerance LayerNorm::tolerance(const Args& a) {
-  // As RMSNorm, and the subtraction of the mean and the bias leave absolute errors of the size of the terms.
+  // As RMSNorm, and the subtraction of the mean and the bias leave absolute errors of the size of
+  // the terms.
   const double sum = static_cast<double>(a.x.dim(1)) * 0x1p-25;
   return {.rel = 4 * dtype_epsilon(a.x.dtype) + sum, .abs = 16 * dtype_epsilon(a.x.dtype) + sum};
 }

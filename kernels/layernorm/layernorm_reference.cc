@@ -13,7 +13,8 @@ Status layernorm_reference(const LayerNorm::Args& a, Context&) {
     for (int64_t i = 0; i < dim; ++i) mean += x[i];
     mean /= static_cast<double>(dim);
     for (int64_t i = 0; i < dim; ++i) variance += (x[i] - mean) * (x[i] - mean);
-    const double scale = 1 / std::sqrt(variance / static_cast<double>(dim) + static_cast<double>(a.eps));
+    const double scale =
+        1 / std::sqrt(variance / static_cast<double>(dim) + static_cast<double>(a.eps));
     for (int64_t i = 0; i < dim; ++i) {
       const double weight = load_f32(a.weight, i), bias = load_f32(a.bias, i);
       y[i] = static_cast<float>((x[i] - mean) * scale * weight + bias);

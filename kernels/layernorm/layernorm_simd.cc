@@ -18,8 +18,10 @@ using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this tar
 
 namespace {
 
-/// Two passes, mean then variance; what is one number per row is computed in f64 and rounded to f32.
-void normalise(const float* x, const float* weight, const float* bias, int64_t dim, float eps, float* y) {
+/// Two passes, mean then variance; what is one number per row is computed in f64 and rounded to
+/// f32.
+void normalise(const float* x, const float* weight, const float* bias, int64_t dim, float eps,
+               float* y) {
   const float sum = fold(x, dim, 0.0f, [](VecF32 s, VecF32 v) HWY_ATTR { return hn::Add(s, v); });
   const float mean = static_cast<float>(static_cast<double>(sum) / static_cast<double>(dim));
   const VecF32 mean_vec = hn::Set(F32(), mean);
@@ -28,16 +30,17 @@ void normalise(const float* x, const float* weight, const float* bias, int64_t d
     return fma(centred, centred, s);
   });
   const double variance = static_cast<double>(squares) / static_cast<double>(dim);
-  const VecF32 scale = hn::Set(F32(), static_cast<float>(1 / std::sqrt(variance + static_cast<double>(eps))));
-  const auto affine = [&](VecF32 v, VecF32 w, VecF32 b) HWY_ATTR {
-    return fma(hn::Mul(hn::Sub(v, mean_vec), scale), w, b);
-  };
+  const VecF32 scale =
+      hn::Set(F32(), static_cast<float>(1 / std::sqrt(variance + static_cast<double>(eps))));
+  const auto affine = [&](VecF32 v, VecF32 w, VecF32 b)
+                          HWY_ATTR { return fma(hn::Mul(hn::Sub(v, mean_vec), scale), w, b); };
   map(dim, y, affine, x, weight, bias);
 }
 
 }  // namespace
 
-void run_layernorm_simd(const LayerNorm::Args& a, const Context& ctx, const float* weight, const float* bias) {
+void run_layernorm_simd(const LayerNorm::Args& a, const Context& ctx, const float* weight,
+                        const float* bias) {
   const int64_t dim = a.x.dim(1);
   parallel_rows(*ctx.threads, a.x.dim(0), dim, [&](int64_t r) {
     normalise(a.x.row<float>(r), weight, bias, dim, a.eps, a.y.row<float>(r));

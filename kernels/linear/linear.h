@@ -8,8 +8,9 @@
 ///
 /// M == 0 does nothing; N, K >= 1.
 /// Rounding: the sum is rounded to f32, then the bias is added and the result rounded again.
-/// Bit-invariance: a row of y depends on its row of x alone. Every implementation but `openblas` is one
-/// chain of fused multiply-adds over ascending k, or (the reference) one f64 sum, whatever M is.
+/// Bit-invariance: a row of y depends on its row of x alone. Every implementation but `openblas` is
+/// one chain of fused multiply-adds over ascending k, or (the reference) one f64 sum, whatever M
+/// is.
 #ifndef VLR_KERNELS_LINEAR_LINEAR_H_
 #define VLR_KERNELS_LINEAR_LINEAR_H_
 

@@ -1,15 +1,18 @@
 // linear/blocked: operands are packed into the order in which a register tile reads them.
 //
-//   block of rows   all K of up to kBlockBytes of x, packed once by all threads: tile by tile of at most
+//   block of rows   all K of up to kBlockBytes of x, packed once by all threads: tile by tile of at
+//   most
 //                   kMaxTileRows rows, [K][rows of the tile], widened and transposed
-//   task            some tiles of the block times up to kTaskCols columns. Its thread packs kDepth steps of
-//                   w at a time, panel by panel, [kDepth][panel columns] in f32 (L1), and runs every tile
-//                   over every panel. Between two depths the sums rest in y (L2).
-//   tile            rows x panel columns of sums in registers; x is broadcast, w is the vector, so each
+//   task            some tiles of the block times up to kTaskCols columns. Its thread packs kDepth
+//   steps of
+//                   w at a time, panel by panel, [kDepth][panel columns] in f32 (L1), and runs
+//                   every tile over every panel. Between two depths the sums rest in y (L2).
+//   tile            rows x panel columns of sums in registers; x is broadcast, w is the vector, so
+//   each
 //                   y[m, n] is one chain over k, and nothing chosen above can change its bits.
 //
-// Weights are transposed on the way because they are stored [N, K] while a vector is over n; that costs
-// about a quarter of a cycle an element, once per block of rows and task.
+// Weights are transposed on the way because they are stored [N, K] while a vector is over n; that
+// costs about a quarter of a cycle an element, once per block of rows and task.
 
 // clang-format off: foreach_target includes this file again, once per instruction set
 #include "kernels/core/simd_targets.h"
@@ -32,14 +35,15 @@
 namespace vlr::ops {
 namespace {
 
-constexpr int64_t kDepth = 256;               // a panel of 32 columns is then 32 KB
-constexpr int64_t kTaskCols = 128;            // a multiple of every panel's width
-constexpr int64_t kTaskRows = 512;            // with kTaskCols, 256 KB of y
-constexpr int64_t kMinTaskRows = 112;         // below, packing w anew for each task begins to show
-constexpr int64_t kBlockBytes = 8 << 20;      // of packed x
+constexpr int64_t kDepth = 256;           // a panel of 32 columns is then 32 KB
+constexpr int64_t kTaskCols = 128;        // a multiple of every panel's width
+constexpr int64_t kTaskRows = 512;        // with kTaskCols, 256 KB of y
+constexpr int64_t kMinTaskRows = 112;     // below, packing w anew for each task begins to show
+constexpr int64_t kBlockBytes = 8 << 20;  // of packed x
 constexpr int64_t kMinBlockRows = 64;
-constexpr int64_t kSerialPackElems = 1 << 15; // packing less x than this is quicker than waking threads
-constexpr int64_t kTilePad = 16;              // floats after a tile that transpose_rows may clobber
+constexpr int64_t kSerialPackElems =
+    1 << 15;                      // packing less x than this is quicker than waking threads
+constexpr int64_t kTilePad = 16;  // floats after a tile that transpose_rows may clobber
 constexpr int64_t kTasksPerThread = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -48,7 +52,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t max_block_rows(int64_t k) { return std::max(kMinBlockRows, kBlockBytes / (4 * k)); }
 
 struct Buffers {
-  float* x;        // packed tiles; a tile of r rows takes r * K + kTilePad, in the worst case r is 1
+  float* x;  // packed tiles; a tile of r rows takes r * K + kTilePad, in the worst case r is 1
   float* threads;  // per thread: [kDepth * kTaskCols] packed w, [kTaskCols] bias
 };
 constexpr int64_t kThreadFloats = kDepth * kTaskCols + kTaskCols;
@@ -70,18 +74,21 @@ namespace vlr::ops::HWY_NAMESPACE {
 namespace {
 using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this target
 
-constexpr int kMaxTileRows = kRegisters == 32 ? 14 : 6;  // times two vectors, plus three, is all registers
+constexpr int kMaxTileRows =
+    kRegisters == 32 ? 14 : 6;  // times two vectors, plus three, is all registers
 
 constexpr int kMaxRows4 = kRegisters == 32 ? 6 : 2, kMaxRows8 = kRegisters == 32 ? 2 : 1;
 
 /// Vectors in a panel's row: few rows need more columns, to have eight chains or more in flight.
-int panel_vecs(int64_t tile_rows) { return tile_rows <= kMaxRows8 ? 8 : tile_rows <= kMaxRows4 ? 4 : 2; }
+int panel_vecs(int64_t tile_rows) {
+  return tile_rows <= kMaxRows8 ? 8 : tile_rows <= kMaxRows4 ? 4 : 2;
+}
 
 /// One tile over one depth. x [depth][kRows], w [depth][kVecs * kLanes].
 /// The first depth starts from zero, later ones from y; the last one adds bias, if there is one.
 template <int kRows, int kVecs>
-void run_tile(const float* x, const float* w, int64_t depth, bool first, const float* bias, float* y,
-              int64_t y_stride) {
+void run_tile(const float* x, const float* w, int64_t depth, bool first, const float* bias,
+              float* y, int64_t y_stride) {
   Tile<kRows, kVecs> tile;
   if (first) {
     tile.set_zero();
@@ -111,10 +118,14 @@ TileFn pick_tile(int64_t rows, std::integer_sequence<int, kRowsMinus1...>) {
 
 TileFn tile_of(int64_t rows, int vecs) {
   switch (vecs) {
-    case 8: return pick_tile<8>(rows, std::make_integer_sequence<int, kMaxRows8>());
-    case 4: return pick_tile<4>(rows, std::make_integer_sequence<int, kMaxRows4>());
-    case 2: return pick_tile<2>(rows, std::make_integer_sequence<int, kMaxTileRows>());
-    default: return pick_tile<1>(rows, std::make_integer_sequence<int, kMaxTileRows>());
+    case 8:
+      return pick_tile<8>(rows, std::make_integer_sequence<int, kMaxRows8>());
+    case 4:
+      return pick_tile<4>(rows, std::make_integer_sequence<int, kMaxRows4>());
+    case 2:
+      return pick_tile<2>(rows, std::make_integer_sequence<int, kMaxTileRows>());
+    default:
+      return pick_tile<1>(rows, std::make_integer_sequence<int, kMaxTileRows>());
   }
 }
 
@@ -127,9 +138,11 @@ struct Tiles {
   int64_t max_height() const { return ceil_div(rows, count); }
 };
 
-/// x [height][depth] with any row stride -> out [depth][height], clobbering kTilePad floats after it.
+/// x [height][depth] with any row stride -> out [depth][height], clobbering kTilePad floats after
+/// it.
 void pack_x(const float* x, int64_t x_stride, int64_t height, int64_t depth, float* out) {
-  // Groups of kLanes rows, the last one first: what a short group stores too much, the others overwrite.
+  // Groups of kLanes rows, the last one first: what a short group stores too much, the others
+  // overwrite.
   for (int64_t g = (height - 1) / kLanes * kLanes; g >= 0; g -= kLanes) {
     const void* rows[kLanes];
     for (int r = 0; r < kLanes; ++r) rows[r] = x + std::min(g + r, height - 1) * x_stride;
@@ -137,8 +150,8 @@ void pack_x(const float* x, int64_t x_stride, int64_t height, int64_t depth, flo
   }
 }
 
-/// w [valid][depth] of row stride k_dim, in its dtype -> out [depth][cols]; columns past `valid` repeat
-/// the last one, their sums are computed and dropped.
+/// w [valid][depth] of row stride k_dim, in its dtype -> out [depth][cols]; columns past `valid`
+/// repeat the last one, their sums are computed and dropped.
 template <DType kType>
 void pack_w(const void* w, int64_t k_dim, int64_t valid, int64_t depth, float* out, int64_t cols) {
   for (int64_t g = 0; g < cols; g += kLanes) {
@@ -153,7 +166,9 @@ void pack_w(const void* w, int64_t k_dim, int64_t valid, int64_t depth, float* o
 
 using PackFn = void (*)(const void*, int64_t, int64_t, int64_t, float*, int64_t);
 PackFn pack_of(DType t) {
-  return t == DType::kBF16 ? pack_w<DType::kBF16> : t == DType::kF16 ? pack_w<DType::kF16> : pack_w<DType::kF32>;
+  return t == DType::kBF16  ? pack_w<DType::kBF16>
+         : t == DType::kF16 ? pack_w<DType::kF16>
+                            : pack_w<DType::kF32>;
 }
 
 /// Rows and columns of one task: as large as caches allow, smaller while there are too few of them.
@@ -165,7 +180,8 @@ struct TaskGrid {
     const int64_t max_tiles = std::max<int64_t>(1, kTaskRows / tiles.max_height());
     cols_per_task = kTaskCols;
     num_rows = ceil_div(tiles.count, max_tiles);
-    while (cols_per_task > panel_cols && num_rows * ceil_div(n, cols_per_task) < wanted) cols_per_task /= 2;
+    while (cols_per_task > panel_cols && num_rows * ceil_div(n, cols_per_task) < wanted)
+      cols_per_task /= 2;
     num_cols = ceil_div(n, cols_per_task);
     const int64_t most_rows = std::max(num_rows, tiles.rows / kMinTaskRows);
     num_rows = std::clamp(ceil_div(wanted, num_cols), num_rows, most_rows);
@@ -175,14 +191,17 @@ struct TaskGrid {
 };
 
 void run_task(const Linear::Args& a, const Tiles& tiles, int64_t first_tile, int64_t last_tile,
-              const float* x_packed, const Tensor& y, int64_t col, int64_t cols, int vecs, float* buffer) {
+              const float* x_packed, const Tensor& y, int64_t col, int64_t cols, int vecs,
+              float* buffer) {
   const int64_t k_dim = a.x.dim(1);
   const int64_t panel_cols = vecs * kLanes;
   const PackFn pack = pack_of(a.w.dtype);
   const bool has_bias = a.bias.defined();
   float* bias = buffer + kDepth * kTaskCols;
   // A panel at the right edge is one vector wide if that is all there is.
-  const auto width_of = [&](int64_t n) { return vecs == 2 && cols - n <= kLanes ? kLanes : panel_cols; };
+  const auto width_of = [&](int64_t n) {
+    return vecs == 2 && cols - n <= kLanes ? kLanes : panel_cols;
+  };
   if (has_bias) widen(a.bias, col, cols, bias);
   for (int64_t k = 0; k < k_dim; k += kDepth) {
     const int64_t depth = std::min(kDepth, k_dim - k);
@@ -223,7 +242,8 @@ void run_task(const Linear::Args& a, const Tiles& tiles, int64_t first_tile, int
 void run_linear_blocked(const Linear::Args& a, const Context& ctx, const Buffers& buffers) {
   const int64_t m_rows = a.x.dim(0), k_dim = a.x.dim(1), n_cols = a.w.dim(0);
   const int64_t num_blocks = ceil_div(m_rows, max_block_rows(k_dim));
-  const int64_t step = num_blocks == 0 ? 0 : ceil_div(m_rows, num_blocks);  // blocks of nearly equal size
+  const int64_t step =
+      num_blocks == 0 ? 0 : ceil_div(m_rows, num_blocks);  // blocks of nearly equal size
   for (int64_t m = 0; m < m_rows; m += step) {
     const int64_t rows = std::min(step, m_rows - m);
     const Tiles tiles(rows);
@@ -244,7 +264,8 @@ void run_linear_blocked(const Linear::Args& a, const Context& ctx, const Buffers
       const int64_t tile = task % grid.num_rows * grid.tiles_per_task;
       const int64_t col = task / grid.num_rows * grid.cols_per_task;
       run_task(a, tiles, tile, std::min(tile + grid.tiles_per_task, tiles.count), buffers.x, y, col,
-               std::min(grid.cols_per_task, n_cols - col), vecs, buffers.threads + thread * kThreadFloats);
+               std::min(grid.cols_per_task, n_cols - col), vecs,
+               buffers.threads + thread * kThreadFloats);
     });
   }
 }

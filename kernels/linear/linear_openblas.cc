@@ -1,5 +1,5 @@
-// linear/openblas: sgemm on weights widened to f32 in scratch. For comparison: OpenBLAS picks its kernels
-// and how it splits K by the shape, so the bits of a row depend on M.
+// linear/openblas: sgemm on weights widened to f32 in scratch. For comparison: OpenBLAS picks its
+// kernels and how it splits K by the shape, so the bits of a row depend on M.
 
 #include <cblas.h>
 
@@ -33,12 +33,13 @@ Status linear_openblas(const Linear::Args& a, Context& ctx) {
   VLR_RETURN_IF_ERROR(scratch.status("linear/openblas"));
   const float* w = wide ? wide : a.w.as<float>();
   if (wide) {
-    ctx.threads->parallel_for(n_cols, [&](int64_t n, int) {
-      widen(a.w, n * k_dim, k_dim, wide + n * k_dim);
-    });
+    ctx.threads->parallel_for(
+        n_cols, [&](int64_t n, int) { widen(a.w, n * k_dim, k_dim, wide + n * k_dim); });
   }
   openblas_set_num_threads(ctx.threads->num_threads());
-  const auto leading = [](int64_t stride, int64_t cols) { return static_cast<blasint>(std::max(stride, cols)); };
+  const auto leading = [](int64_t stride, int64_t cols) {
+    return static_cast<blasint>(std::max(stride, cols));
+  };
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(m_rows),
               static_cast<blasint>(n_cols), static_cast<blasint>(k_dim), 1.0f, a.x.as<float>(),
               leading(a.x.stride(0), k_dim), w, static_cast<blasint>(k_dim), 0.0f, a.y.as<float>(),

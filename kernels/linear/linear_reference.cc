@@ -10,7 +10,8 @@ Status linear_reference(const Linear::Args& a, Context&) {
     float* y = a.y.row<float>(m);
     for (int64_t n = 0; n < n_cols; ++n) {
       double sum = 0;
-      for (int64_t k = 0; k < k_dim; ++k) sum += static_cast<double>(x[k]) * load_f32(a.w, n * k_dim + k);
+      for (int64_t k = 0; k < k_dim; ++k)
+        sum += static_cast<double>(x[k]) * load_f32(a.w, n * k_dim + k);
       y[n] = static_cast<float>(sum);
       if (a.bias.defined()) y[n] += load_f32(a.bias, n);
     }

@@ -1,4 +1,5 @@
-/// Patch embedding: the vision tower's convolution with kernel = stride, as a linear map of normalised pixels.
+/// Patch embedding: the vision tower's convolution with kernel = stride, as a linear map of
+/// normalised pixels.
 ///   y[p, n] = sum_k ((x[p, k] - 127.5) / 127.5) * w[n, k] + bias[n]
 ///
 ///   x     [P, K]  u8, contiguous; a patch is channel x time x row x column = 3 x 2 x 16 x 16
@@ -6,7 +7,8 @@
 ///   bias  [N]     dtype of w
 ///   y     [P, N]  f32; rows may be strided
 ///
-/// Rounding: the pixel is rounded to f32 after the subtraction and after the division, then as linear.
+/// Rounding: the pixel is rounded to f32 after the subtraction and after the division, then as
+/// linear.
 #ifndef VLR_KERNELS_PATCH_EMBED_PATCH_EMBED_H_
 #define VLR_KERNELS_PATCH_EMBED_PATCH_EMBED_H_
 

@@ -1,4 +1,5 @@
-// patch_embed/blocked: normalised pixels of up to kBlockRows patches in scratch, then linear/blocked on them.
+// patch_embed/blocked: normalised pixels of up to kBlockRows patches in scratch, then
+// linear/blocked on them.
 
 #include <algorithm>
 #include <array>
@@ -20,7 +21,9 @@ struct Pieces {
 };
 
 Linear::Args block_args(const PatchEmbed::Args& a, float* pixels, int64_t begin, int64_t rows) {
-  return {.x = ConstTensor(pixels, DType::kF32, {rows, a.x.dim(1)}), .w = a.w, .bias = a.bias,
+  return {.x = ConstTensor(pixels, DType::kF32, {rows, a.x.dim(1)}),
+          .w = a.w,
+          .bias = a.bias,
           .y = a.y.slice(0, begin, rows)};
 }
 

@@ -5,15 +5,18 @@
 namespace vlr::ops {
 
 Status RmsNorm::check(const Args& a) {
-  if (a.x.rank != 2 && a.x.rank != 3) return invalid(kName, "x must have 2 or 3 axes, got " + describe(a.x));
+  if (a.x.rank != 2 && a.x.rank != 3)
+    return invalid(kName, "x must have 2 or 3 axes, got " + describe(a.x));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "weight", a.weight, {a.x.dim(a.x.rank - 1)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "weight", a.weight, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(
+      expect_dtype(kName, "weight", a.weight, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
-  if (a.x.dim(a.x.rank - 1) < 1) return invalid(kName, "dim must be at least 1, got " + describe(a.x));
+  if (a.x.dim(a.x.rank - 1) < 1)
+    return invalid(kName, "dim must be at least 1, got " + describe(a.x));
   if (!(a.eps > 0)) return invalid(kName, "eps must be above 0");
   return {};
 }
@@ -24,17 +27,20 @@ Cost RmsNorm::cost(const Args& a) {
 }
 
 Tolerance RmsNorm::tolerance(const Args& a) {
-  // Two roundings to the dtype of x; an f32 sum of dim terms is off by <= dim * 2^-24, halved by the square root.
-  return {.rel = 4 * dtype_epsilon(a.x.dtype) + static_cast<double>(a.x.dim(a.x.rank - 1)) * 0x1p-25, .abs = 0};
+  // Two roundings to the dtype of x; an f32 sum of dim terms is off by <= dim * 2^-24, halved by
+  // the square root.
+  return {
+      .rel = 4 * dtype_epsilon(a.x.dtype) + static_cast<double>(a.x.dim(a.x.rank - 1)) * 0x1p-25,
+      .abs = 0};
 }
 
 std::span<const Impl<RmsNorm>> RmsNorm::impls() {
   static constexpr Impl<RmsNorm> kImpls[] = {
 #if VLR_WITH_CUDA
-      {"warp_per_row", Device::kCuda, rmsnorm_warp_per_row},
+    {"warp_per_row", Device::kCuda, rmsnorm_warp_per_row},
 #endif
-      {"simd", Device::kCpu, rmsnorm_simd, nullptr, rmsnorm_simd_workspace},
-      {"reference", Device::kCpu, rmsnorm_reference},
+    {"simd", Device::kCpu, rmsnorm_simd, nullptr, rmsnorm_simd_workspace},
+    {"reference", Device::kCpu, rmsnorm_reference},
   };
   return kImpls;
 }

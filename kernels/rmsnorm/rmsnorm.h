@@ -6,8 +6,9 @@
 ///   y       shape of x, f32; may be x itself, otherwise must not overlap it
 ///
 /// No rows: does nothing; dim >= 1; eps > 0.
-/// Rounding: the mean accumulates in f32 or wider; x * rsqrt(...) is rounded to the dtype of x before the
-/// product with weight, as Qwen3VLTextRMSNorm does.   Source: Zhang & Sennrich 2019, eq. 4.
+/// Rounding: the mean accumulates in f32 or wider; x * rsqrt(...) is rounded to the dtype of x
+/// before the product with weight, as Qwen3VLTextRMSNorm does.   Source: Zhang & Sennrich 2019,
+/// eq. 4.
 #ifndef VLR_KERNELS_RMSNORM_RMSNORM_H_
 #define VLR_KERNELS_RMSNORM_RMSNORM_H_
 

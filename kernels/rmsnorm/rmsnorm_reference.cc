@@ -12,7 +12,8 @@ Status rmsnorm_reference(const RmsNorm::Args& a, Context&) {
     double sum = 0;
     for (int64_t i = 0; i < dim; ++i) sum += static_cast<double>(x[i]) * x[i];
     const double scale = 1 / std::sqrt(sum / static_cast<double>(dim) + static_cast<double>(a.eps));
-    for (int64_t i = 0; i < dim; ++i) y[i] = static_cast<float>(x[i] * scale) * load_f32(a.weight, i);
+    for (int64_t i = 0; i < dim; ++i)
+      y[i] = static_cast<float>(x[i] * scale) * load_f32(a.weight, i);
   });
   return {};
 }

@@ -20,10 +20,14 @@ namespace {
 
 /// The 1 / sqrt is taken in f64, once per row, and rounded to f32.
 void normalise(const float* x, const float* weight, int64_t dim, float eps, float* y) {
-  const float squares = fold(x, dim, 0.0f, [](VecF32 sum, VecF32 v) HWY_ATTR { return fma(v, v, sum); });
+  const float squares =
+      fold(x, dim, 0.0f, [](VecF32 sum, VecF32 v) HWY_ATTR { return fma(v, v, sum); });
   const double mean = static_cast<double>(squares) / static_cast<double>(dim);
-  const VecF32 scale = hn::Set(F32(), static_cast<float>(1 / std::sqrt(mean + static_cast<double>(eps))));
-  map(dim, y, [&](VecF32 v, VecF32 w) HWY_ATTR { return hn::Mul(hn::Mul(v, scale), w); }, x, weight);
+  const VecF32 scale =
+      hn::Set(F32(), static_cast<float>(1 / std::sqrt(mean + static_cast<double>(eps))));
+  map(
+      dim, y, [&](VecF32 v, VecF32 w) HWY_ATTR { return hn::Mul(hn::Mul(v, scale), w); }, x,
+      weight);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // rmsnorm/warp_per_row: one warp reduces one row (of one head), eight rows to a block.
 //   grid ceil(rows * heads / 8)   block (32, 8)   shared memory: none
-//   A lane adds up every 32nd square in ascending order, then the lanes' sums meet in a butterfly: a row's
-//   bits depend on that row alone. The second pass finds the row in the L1 again.
+//   A lane adds up every 32nd square in ascending order, then the lanes' sums meet in a butterfly:
+//   a row's bits depend on that row alone. The second pass finds the row in the L1 again.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -20,7 +20,8 @@ struct Rows {
 
 template <class Weight>
 __global__ void __launch_bounds__(cuda::kWarp* kRowsPerBlock)
-    warp_per_row_kernel(Rows x, const Weight* weight, Rows y /* may be x */, int64_t count, int heads, int dim, float eps) {
+    warp_per_row_kernel(Rows x, const Weight* weight, Rows y /* may be x */, int64_t count,
+                        int heads, int dim, float eps) {
   const int64_t index = int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   if (index >= count) return;  // a warp leaves as a whole, so warp_sum stays safe
   const int64_t row = index / heads, head = index % heads;
@@ -29,12 +30,14 @@ __global__ void __launch_bounds__(cuda::kWarp* kRowsPerBlock)
   float sum = 0;
   for (int i = threadIdx.x; i < dim; i += cuda::kWarp) sum = fmaf(from[i], from[i], sum);
   const float scale = 1 / sqrtf(cuda::warp_sum(sum) / static_cast<float>(dim) + eps);
-  for (int i = threadIdx.x; i < dim; i += cuda::kWarp) to[i] = from[i] * scale * cuda::widen(weight[i]);
+  for (int i = threadIdx.x; i < dim; i += cuda::kWarp)
+    to[i] = from[i] * scale * cuda::widen(weight[i]);
 }
 
 template <class T>
 Rows rows_of(const T& t) {
-  return {static_cast<float*>(const_cast<void*>(static_cast<const void*>(t.data))), t.stride(0), t.rank == 3 ? t.stride(1) : 0};
+  return {static_cast<float*>(const_cast<void*>(static_cast<const void*>(t.data))), t.stride(0),
+          t.rank == 3 ? t.stride(1) : 0};
 }
 
 }  // namespace

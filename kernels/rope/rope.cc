@@ -25,7 +25,8 @@ Cost Rope::cost(const Args& a) {
 }
 
 Tolerance Rope::tolerance(const Args& a) {
-  // The two products may cancel: what remains is an error of the size of the operands (about 1 in tests).
+  // The two products may cancel: what remains is an error of the size of the operands (about 1 in
+  // tests).
   return {.rel = 4 * dtype_epsilon(a.x.dtype), .abs = 8 * dtype_epsilon(a.x.dtype)};
 }
 

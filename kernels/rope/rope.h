@@ -1,4 +1,5 @@
-/// Rotary position embedding, half-split: turns the pair (d, d + D/2) of every head by the token's angle d.
+/// Rotary position embedding, half-split: turns the pair (d, d + D/2) of every head by the token's
+/// angle d.
 ///   y[t, h, d]       = x[t, h, d] * cos[t, d] - x[t, h, d + D/2] * sin[t, d]
 ///   y[t, h, d + D/2] = x[t, h, d + D/2] * cos[t, d] + x[t, h, d] * sin[t, d]        d < D/2
 ///

@@ -42,7 +42,8 @@ void run_rope_simd(const Rope::Args& a, const Context& ctx) {
   parallel_rows(*ctx.threads, a.x.dim(0), heads * 2 * half, [&](int64_t t) {
     const float* cosine = a.table.row<float>(t);
     for (int64_t h = 0; h < heads; ++h) {
-      turn(a.x.row<float>(t) + h * a.x.stride(1), cosine, cosine + half, half, a.y.row<float>(t) + h * a.y.stride(1));
+      turn(a.x.row<float>(t) + h * a.x.stride(1), cosine, cosine + half, half,
+           a.y.row<float>(t) + h * a.y.stride(1));
     }
   });
 }

@@ -8,7 +8,8 @@ Status RopeTable::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "positions", a.positions, {-1, -1}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "axis", a.axis, {-1}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "inv_freq", a.inv_freq, {a.axis.dim(0)}));
-  VLR_RETURN_IF_ERROR(expect_shape(kName, "table", a.table, {a.positions.dim(1), 2, a.axis.dim(0)}));
+  VLR_RETURN_IF_ERROR(
+      expect_shape(kName, "table", a.table, {a.positions.dim(1), 2, a.axis.dim(0)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "positions", a.positions, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "axis", a.axis, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "inv_freq", a.inv_freq, {DType::kF32}));

@@ -10,7 +10,8 @@ Status rope_table_reference(const RopeTable::Args& a, Context&) {
     float* cosine = a.table.row<float>(t);
     float* sine = cosine + pairs;
     for (int64_t j = 0; j < pairs; ++j) {
-      const auto position = static_cast<float>(a.positions.row<int32_t>(a.axis.as<int32_t>()[j])[t]);
+      const auto position =
+          static_cast<float>(a.positions.row<int32_t>(a.axis.as<int32_t>()[j])[t]);
       const float angle = position * a.inv_freq.as<float>()[j];
       cosine[j] = static_cast<float>(std::cos(static_cast<double>(angle)));
       sine[j] = static_cast<float>(std::sin(static_cast<double>(angle)));

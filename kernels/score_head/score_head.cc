@@ -8,10 +8,12 @@ Status ScoreHead::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "x", a.x, {-1, -1}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "norm_weight", a.norm_weight, {a.x.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "w", a.w, {-1, a.x.dim(1)}));
-  if (a.w.dim(0) != 1 && a.w.dim(0) != 2) return invalid(kName, "w must have 1 or 2 rows, got " + describe(a.w));
+  if (a.w.dim(0) != 1 && a.w.dim(0) != 2)
+    return invalid(kName, "w must have 1 or 2 rows, got " + describe(a.w));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "log_odds", a.log_odds, {a.x.dim(0)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "norm_weight", a.norm_weight, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(
+      expect_dtype(kName, "norm_weight", a.norm_weight, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "w", a.w, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "log_odds", a.log_odds, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
@@ -21,7 +23,8 @@ Status ScoreHead::check(const Args& a) {
 }
 
 Cost ScoreHead::cost(const Args& a) {
-  return {.bytes = static_cast<double>(a.x.bytes() + a.w.bytes() + a.norm_weight.bytes() + a.log_odds.bytes()),
+  return {.bytes = static_cast<double>(a.x.bytes() + a.w.bytes() + a.norm_weight.bytes() +
+                                       a.log_odds.bytes()),
           .flops = 7.0 * static_cast<double>(a.x.numel())};
 }
 

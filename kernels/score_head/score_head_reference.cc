@@ -11,7 +11,8 @@ Status score_head_reference(const ScoreHead::Args& a, Context&) {
     const float* x = a.x.row<float>(b);
     double squares = 0, sum = 0;
     for (int64_t i = 0; i < dim; ++i) squares += static_cast<double>(x[i]) * x[i];
-    const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + static_cast<double>(a.eps));
+    const double scale =
+        1 / std::sqrt(squares / static_cast<double>(dim) + static_cast<double>(a.eps));
     for (int64_t i = 0; i < dim; ++i) {
       double yes_minus_no = load_f32(a.w, i);
       if (a.w.dim(0) == 2) yes_minus_no -= load_f32(a.w, dim + i);

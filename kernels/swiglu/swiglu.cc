@@ -17,7 +17,8 @@ Status SwiGlu::check(const Args& a) {
 }
 
 Cost SwiGlu::cost(const Args& a) {
-  return {.bytes = static_cast<double>(3 * a.y.bytes()), .flops = 5.0 * static_cast<double>(a.y.numel())};
+  return {.bytes = static_cast<double>(3 * a.y.bytes()),
+          .flops = 5.0 * static_cast<double>(a.y.numel())};
 }
 
 Tolerance SwiGlu::tolerance(const Args& a) {

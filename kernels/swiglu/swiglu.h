@@ -4,7 +4,8 @@
 ///   gate, up  [T, F]  f32; rows may be strided (they are usually the two halves of one product)
 ///   y         [T, F]  f32; rows may be strided; may be gate or up, otherwise must not overlap them
 ///
-/// Rounding: silu(gate) is rounded to the dtype of y before the product with up.   Source: Shazeer 2020.
+/// Rounding: silu(gate) is rounded to the dtype of y before the product with up.   Source: Shazeer
+/// 2020.
 #ifndef VLR_KERNELS_SWIGLU_SWIGLU_H_
 #define VLR_KERNELS_SWIGLU_SWIGLU_H_
 

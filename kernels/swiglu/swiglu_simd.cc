@@ -18,7 +18,9 @@ using namespace vlr::HWY_NAMESPACE;  // NOLINT: simd.h's vocabulary for this tar
 void run_swiglu_simd(const SwiGlu::Args& a, const Context& ctx) {
   const int64_t dim = a.y.dim(1);
   parallel_rows(*ctx.threads, a.y.dim(0), dim, [&](int64_t t) {
-    map(dim, a.y.row<float>(t), [](VecF32 gate, VecF32 up) HWY_ATTR { return hn::Mul(silu(gate), up); },
+    map(
+        dim, a.y.row<float>(t),
+        [](VecF32 gate, VecF32 up) HWY_ATTR { return hn::Mul(silu(gate), up); },
         a.gate.row<float>(t), a.up.row<float>(t));
   });
 }

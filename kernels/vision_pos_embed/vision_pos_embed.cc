@@ -11,7 +11,8 @@ Status VisionPosEmbed::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "weights", a.weights, {a.x.dim(0), 4}));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(
+      expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "indices", a.indices, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "weights", a.weights, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
@@ -25,7 +26,8 @@ Status VisionPosEmbed::check(const Args& a) {
 }
 
 Cost VisionPosEmbed::cost(const Args& a) {
-  const int64_t bytes = a.x.bytes() + a.y.bytes() + a.indices.bytes() + a.weights.bytes() + a.table.bytes();
+  const int64_t bytes =
+      a.x.bytes() + a.y.bytes() + a.indices.bytes() + a.weights.bytes() + a.table.bytes();
   return {.bytes = static_cast<double>(bytes), .flops = 8.0 * static_cast<double>(a.x.numel())};
 }
 

@@ -1,5 +1,6 @@
 /// Learned position embedding of the vision tower, interpolated bilinearly and added.
-///   y[p] = x[p] + (w[p, 0] * table[i[p, 0]] + w[p, 1] * table[i[p, 1]] + w[p, 2] * table[i[p, 2]] + w[p, 3] * table[i[p, 3]])
+///   y[p] = x[p] + (w[p, 0] * table[i[p, 0]] + w[p, 1] * table[i[p, 1]] + w[p, 2] * table[i[p, 2]]
+///   + w[p, 3] * table[i[p, 3]])
 ///
 ///   x, y     [P, C]  f32; rows may be strided; y may be x itself, otherwise must not overlap it
 ///   table    [N, C]  f32 | bf16 | f16, contiguous

@@ -12,15 +12,16 @@ Status vision_pos_embed_reference(const VisionPosEmbed::Args& a, Context&) {
     const float* weight = a.weights.row<float>(p);
     for (int corner = 0; corner < 4; ++corner) {
       if (index[corner] < 0 || index[corner] >= a.table.dim(0)) {
-        return invalid(VisionPosEmbed::kName, fmt::format("indices[{}, {}] = {} of {} rows", p, corner,
-                                                          index[corner], a.table.dim(0)));
+        return invalid(VisionPosEmbed::kName, fmt::format("indices[{}, {}] = {} of {} rows", p,
+                                                          corner, index[corner], a.table.dim(0)));
       }
     }
     const float* x = a.x.row<float>(p);
     float* y = a.y.row<float>(p);
     for (int64_t i = 0; i < width; ++i) {
       float sum = weight[0] * load_f32(a.table, index[0] * width + i);
-      for (int corner = 1; corner < 4; ++corner) sum += weight[corner] * load_f32(a.table, index[corner] * width + i);
+      for (int corner = 1; corner < 4; ++corner)
+        sum += weight[corner] * load_f32(a.table, index[corner] * width + i);
       y[i] = x[i] + sum;
     }
   }

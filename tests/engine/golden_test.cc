@@ -1,6 +1,6 @@
-// The whole engine against transformers in fp32: 14 requests x two small checkpoints, token ids, grids,
-// positions, log-odds of every document, and every intermediate tensor of some. tests/golden/README.md says
-// how the expected values were made.
+// The whole engine against transformers in fp32: 14 requests x two small checkpoints, token ids,
+// grids, positions, log-odds of every document, and every intermediate tensor of some.
+// tests/golden/README.md says how the expected values were made.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -41,9 +41,10 @@ Request golden_request(const std::string& name) {
   return parsed->request;
 }
 
-const std::string kRequests[] = {"image_big",   "image_query",    "image_webp",   "images",       "mixed",
-                                 "null_query",  "text_basic",     "text_edge",    "text_long",    "text_many",
-                                 "text_truncated", "text_unicode", "video_frames", "video_query"};
+const std::string kRequests[] = {"image_big",    "image_query", "image_webp",     "images",
+                                 "mixed",        "null_query",  "text_basic",     "text_edge",
+                                 "text_long",    "text_many",   "text_truncated", "text_unicode",
+                                 "video_frames", "video_query"};
 
 class Golden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
@@ -52,7 +53,8 @@ TEST_P(Golden, Request) {
   const testing::TempFolder folder;
   Reranker reranker = open_or_die(make_synthetic(folder, model), {.allow_special = true});
   const Request request = golden_request(name);
-  const nlohmann::json expected = nlohmann::json::parse(read(kTestData / "golden/expected" / model / (name + ".json")));
+  const nlohmann::json expected =
+      nlohmann::json::parse(read(kTestData / "golden/expected" / model / (name + ".json")));
   const auto response = reranker.score(request);
   ASSERT_TRUE(response) << response.error().message();
   const auto explained = reranker.explain(request);
@@ -77,14 +79,19 @@ TEST_P(Golden, Request) {
     EXPECT_EQ(nlohmann::json(x.image_grids), e["image_grid_thw"]);
     EXPECT_EQ(nlohmann::json(x.video_grids), e["video_grid_thw"]);
     const size_t tokens = x.token_ids.size();
-    for (size_t axis = 0; axis < 3; ++axis) EXPECT_EQ(x.positions[(axis + 1) * tokens - 1], e["last_position"][axis]);
+    for (size_t axis = 0; axis < 3; ++axis)
+      EXPECT_EQ(x.positions[(axis + 1) * tokens - 1], e["last_position"][axis]);
     EXPECT_NEAR(r.log_odds, e["log_odds_fp32"].get<double>(), 2e-3);
     EXPECT_NEAR(r.score, e["score_fp32"].get<double>(), 5e-4);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::Combine(::testing::Values(std::string("a"), std::string("b")), ::testing::ValuesIn(kRequests)),
-                         [](const auto& test) { return std::get<0>(test.param) + "_" + std::get<1>(test.param); });
+INSTANTIATE_TEST_SUITE_P(All, Golden,
+                         ::testing::Combine(::testing::Values(std::string("a"), std::string("b")),
+                                            ::testing::ValuesIn(kRequests)),
+                         [](const auto& test) {
+                           return std::get<0>(test.param) + "_" + std::get<1>(test.param);
+                         });
 
 /// |a - b| / |b| over all elements.
 double relative_l2(std::span<const float> a, std::span<const float> b) {
@@ -98,17 +105,20 @@ double relative_l2(std::span<const float> a, std::span<const float> b) {
 
 /// {model, request, document} of every NAME.INDEX.safetensors.
 const std::tuple<std::string, std::string, int> kTensorFiles[] = {
-    {"a", "images", 0}, {"a", "images", 1},     {"a", "images", 2},     {"a", "mixed", 0},      {"a", "mixed", 1},     {"a", "text_basic", 0},
-    {"a", "text_basic", 1}, {"b", "images", 1}, {"b", "mixed", 0}, {"b", "text_basic", 0}, {"b", "text_basic", 1}};
+    {"a", "images", 0}, {"a", "images", 1},     {"a", "images", 2},     {"a", "mixed", 0},
+    {"a", "mixed", 1},  {"a", "text_basic", 0}, {"a", "text_basic", 1}, {"b", "images", 1},
+    {"b", "mixed", 0},  {"b", "text_basic", 0}, {"b", "text_basic", 1}};
 
 class GoldenTensors : public ::testing::TestWithParam<std::tuple<std::string, std::string, int>> {};
 
 TEST_P(GoldenTensors, Intermediate) {
   const auto& [model, name, document] = GetParam();
   const testing::TempFolder folder;
-  std::map<std::string, std::vector<float>> seen;  // a value of all runs of its graph, one after the other
+  std::map<std::string, std::vector<float>>
+      seen;  // a value of all runs of its graph, one after the other
   Options options{.allow_special = true};
-  options.on_value = [&](std::string_view value, std::span<const int64_t> shape, const float* data) {
+  options.on_value = [&](std::string_view value, std::span<const int64_t> shape,
+                         const float* data) {
     int64_t count = 1;
     for (int64_t d : shape) count *= d;
     auto& values = seen[std::string(value.substr(value.find('/') + 1))];
@@ -125,7 +135,9 @@ TEST_P(GoldenTensors, Intermediate) {
   ASSERT_TRUE(config);
   const auto layers = config->text_config.num_hidden_layers;
 
-  const auto file = SafetensorsFile::open((kTestData / "golden/expected" / model / (name + "." + std::to_string(document) + ".safetensors")).string());
+  const auto file = SafetensorsFile::open((kTestData / "golden/expected" / model /
+                                           (name + "." + std::to_string(document) + ".safetensors"))
+                                              .string());
   ASSERT_TRUE(file) << file.error().message();
   std::map<std::string, std::vector<float>> expected;  // images of a tensor one after the other
   int compared = 0;
@@ -148,14 +160,22 @@ TEST_P(GoldenTensors, Intermediate) {
   }
   for (auto& [stem, values] : expected) {
     SCOPED_TRACE(stem);
-    const auto number = [&](std::string_view prefix) { return std::stol(stem.substr(prefix.size())); };
+    const auto number = [&](std::string_view prefix) {
+      return std::stol(stem.substr(prefix.size()));
+    };
     std::string ours;
-    if (stem.starts_with("vision_block_")) ours = "blocks." + std::to_string(number("vision_block_")) + ".mlp.residual";
-    else if (stem == "merger") ours = "visual";
-    else if (stem.starts_with("deepstack_")) ours = "deepstack." + std::to_string(number("deepstack_"));
-    else if (stem.starts_with("text_layer_")) ours = "layers." + std::to_string(number("text_layer_")) + ".mlp.residual";
-    else if (stem == "final_hidden_last") ours = "layers." + std::to_string(layers - 1) + ".mlp.residual";
-    else FAIL() << "an unknown tensor";
+    if (stem.starts_with("vision_block_"))
+      ours = "blocks." + std::to_string(number("vision_block_")) + ".mlp.residual";
+    else if (stem == "merger")
+      ours = "visual";
+    else if (stem.starts_with("deepstack_"))
+      ours = "deepstack." + std::to_string(number("deepstack_"));
+    else if (stem.starts_with("text_layer_"))
+      ours = "layers." + std::to_string(number("text_layer_")) + ".mlp.residual";
+    else if (stem == "final_hidden_last")
+      ours = "layers." + std::to_string(layers - 1) + ".mlp.residual";
+    else
+      FAIL() << "an unknown tensor";
     ASSERT_TRUE(seen.contains(ours)) << ours;
     std::vector<float> got = seen[ours];
     if (stem == "final_hidden_last") {
@@ -166,7 +186,8 @@ TEST_P(GoldenTensors, Intermediate) {
       ASSERT_NE(weight, nullptr);
       double squares = 0;
       for (float v : got) squares += static_cast<double>(v) * v;
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(got.size()) + config->text_config.rms_norm_eps);
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(got.size()) +
+                                         config->text_config.rms_norm_eps);
       for (size_t i = 0; i < got.size(); ++i) {
         uint16_t bits;
         std::memcpy(&bits, weight->data + 2 * i, 2);
@@ -182,9 +203,11 @@ TEST_P(GoldenTensors, Intermediate) {
   EXPECT_GE(compared, layers + 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTensors, ::testing::ValuesIn(kTensorFiles), [](const auto& test) {
-  return std::get<0>(test.param) + "_" + std::get<1>(test.param) + "_" + std::to_string(std::get<2>(test.param));
-});
+INSTANTIATE_TEST_SUITE_P(All, GoldenTensors, ::testing::ValuesIn(kTensorFiles),
+                         [](const auto& test) {
+                           return std::get<0>(test.param) + "_" + std::get<1>(test.param) + "_" +
+                                  std::to_string(std::get<2>(test.param));
+                         });
 
 }  // namespace
 }  // namespace vlr

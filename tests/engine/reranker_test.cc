@@ -1,4 +1,5 @@
-// score(): one pair, one set of bits; one bad document costs one document; parity on the demo's evaluation sets.
+// score(): one pair, one set of bits; one bad document costs one document; parity on the demo's
+// evaluation sets.
 #include "vlr/reranker.h"
 
 #include <gmock/gmock.h>
@@ -26,7 +27,8 @@ std::vector<Content> mixed_documents() {
       text_document("x"),
       text_document("Checks the spelling of documents in many languages and suggests corrections."),
       text_document("Ein Stern, der in der Nacht leuchtet: 12 345,678 … ünïcödé 什么"),
-      text_document(std::string(700, 'a') + " a long document without many words in it, " + std::string(300, '7')),
+      text_document(std::string(700, 'a') + " a long document without many words in it, " +
+                    std::string(300, '7')),
       Content{},
       image_document(kGolden / "media/small.png"),
       image_document(kGolden / "media/gray.jpg"),
@@ -37,7 +39,8 @@ std::vector<Content> mixed_documents() {
   both.texts = {"the moon, ", "drawn"};
   out.push_back(both);
   Content frames;
-  frames.videos = {{.frames = {{.path = (kGolden / "media/small.png").string()}, {.path = (kGolden / "media/small.png").string()}}}};
+  frames.videos = {{.frames = {{.path = (kGolden / "media/small.png").string()},
+                               {.path = (kGolden / "media/small.png").string()}}}};
   out.push_back(frames);
   return out;
 }
@@ -80,8 +83,10 @@ TEST(BitInvariance, AloneInBatchesShuffledSharedAndTogether) {
   std::mt19937 rng(1);
   for (const int64_t batch_tokens : {1, 130, 300, 1000, 100000}) {
     for (const bool share : {true, false}) {
-      SCOPED_TRACE("batch_tokens " + std::to_string(batch_tokens) + (share ? ", shared" : ", whole"));
-      Reranker reranker = open_or_die(demo_model(), {.num_threads = 2, .batch_tokens = batch_tokens, .share_prefix = share});
+      SCOPED_TRACE("batch_tokens " + std::to_string(batch_tokens) +
+                   (share ? ", shared" : ", whole"));
+      Reranker reranker = open_or_die(
+          demo_model(), {.num_threads = 2, .batch_tokens = batch_tokens, .share_prefix = share});
       // One request in shuffled order, some documents twice.
       std::vector<size_t> order(documents.size() + 4);
       for (size_t i = 0; i < order.size(); ++i) order[i] = i % documents.size();
@@ -89,14 +94,16 @@ TEST(BitInvariance, AloneInBatchesShuffledSharedAndTogether) {
       std::vector<Content> shuffled;
       for (size_t i : order) shuffled.push_back(documents[i]);
       const std::vector<uint32_t> got = score_bits(reranker, request_of(queries[0], shuffled));
-      for (size_t i = 0; i < order.size(); ++i) EXPECT_EQ(got[i], truth[0][order[i]]) << "document " << order[i];
+      for (size_t i = 0; i < order.size(); ++i)
+        EXPECT_EQ(got[i], truth[0][order[i]]) << "document " << order[i];
 
       // Several requests at once.
       std::vector<Request> requests;
       for (const std::string& query : queries) requests.push_back(request_of(query, documents));
       const auto responses = reranker.score(requests);
       ASSERT_TRUE(responses);
-      for (size_t r = 0; r < queries.size(); ++r) EXPECT_EQ(bits_of((*responses)[r]), truth[r]) << "request " << r;
+      for (size_t r = 0; r < queries.size(); ++r)
+        EXPECT_EQ(bits_of((*responses)[r]), truth[r]) << "request " << r;
       if (share) {
         EXPECT_GT(reranker.usage().shared_prefix_tokens, 0);
       } else {
@@ -120,12 +127,15 @@ TEST(Score, ResultsComeOnceEachAndInOrderAtTheEnd) {
   Reranker reranker = open_or_die(demo_model(), {.batch_tokens = 200});
   const Request request = request_of("a shining star", mixed_documents());
   std::vector<DocumentResult> streamed;
-  const auto response = reranker.score(request, [&](const DocumentResult& r) { streamed.push_back(r); });
+  const auto response =
+      reranker.score(request, [&](const DocumentResult& r) { streamed.push_back(r); });
   ASSERT_TRUE(response);
   ASSERT_EQ(streamed.size(), request.documents.size());
-  for (size_t i = 0; i < response->results.size(); ++i) EXPECT_EQ(response->results[i].index, static_cast<int64_t>(i));
+  for (size_t i = 0; i < response->results.size(); ++i)
+    EXPECT_EQ(response->results[i].index, static_cast<int64_t>(i));
   for (const DocumentResult& r : streamed) {
-    EXPECT_EQ(std::bit_cast<uint32_t>(r.log_odds), std::bit_cast<uint32_t>(response->results[static_cast<size_t>(r.index)].log_odds));
+    EXPECT_EQ(std::bit_cast<uint32_t>(r.log_odds),
+              std::bit_cast<uint32_t>(response->results[static_cast<size_t>(r.index)].log_odds));
   }
   EXPECT_EQ(response->results[5].status, DocumentStatus::kEmpty);
   EXPECT_THAT(response->results[5].message, HasSubstr("NULL"));
@@ -141,10 +151,12 @@ TEST(Score, NoDocumentsNoResults) {
 
 TEST(Score, CancelKeepsWhatIsThere) {
   Reranker reranker = open_or_die(demo_model(), {.batch_tokens = 1});
-  const auto response = reranker.score(request_of("a shining star", mixed_documents()), [&](const DocumentResult&) { reranker.cancel(); });
+  const auto response = reranker.score(request_of("a shining star", mixed_documents()),
+                                       [&](const DocumentResult&) { reranker.cancel(); });
   ASSERT_TRUE(response);
   const auto count = [&](DocumentStatus s) {
-    return std::count_if(response->results.begin(), response->results.end(), [&](const DocumentResult& r) { return r.status == s; });
+    return std::count_if(response->results.begin(), response->results.end(),
+                         [&](const DocumentResult& r) { return r.status == s; });
   };
   EXPECT_GE(count(DocumentStatus::kOk), 1);
   EXPECT_GE(count(DocumentStatus::kCancelled), 1);
@@ -169,18 +181,25 @@ TEST(BadDocuments, EachCostsItself) {
   write(file("zero.gif"), std::string_view("GIF89a\0\0\0\0\0\0\0;", 14));
   // A BMP of 201 x 1 pixels: 54 bytes of header, then rows of 3 bytes a pixel, padded to 4.
   std::string bmp = "BM";
-  const auto u32 = [&](uint32_t v) { for (int i = 0; i < 4; ++i) bmp += static_cast<char>(v >> (8 * i)); };
-  const auto u16 = [&](uint16_t v) { for (int i = 0; i < 2; ++i) bmp += static_cast<char>(v >> (8 * i)); };
-  u32(54 + 604), u32(0), u32(54), u32(40), u32(201), u32(1), u16(1), u16(24), u32(0), u32(604), u32(0), u32(0), u32(0), u32(0);
+  const auto u32 = [&](uint32_t v) {
+    for (int i = 0; i < 4; ++i) bmp += static_cast<char>(v >> (8 * i));
+  };
+  const auto u16 = [&](uint16_t v) {
+    for (int i = 0; i < 2; ++i) bmp += static_cast<char>(v >> (8 * i));
+  };
+  u32(54 + 604), u32(0), u32(54), u32(40), u32(201), u32(1), u16(1), u16(24), u32(0), u32(604),
+      u32(0), u32(0), u32(0), u32(0);
   bmp.append(604, '\x40');
   write(file("wide.bmp"), bmp);
 
   Content invalid;
   invalid.error = "the document has a key 'txt'; known are text, image and video";
   Content many_pictures;  // 12 x 1,728 tokens
-  for (int i = 0; i < 12; ++i) many_pictures.images.push_back({.path = (kGolden / "media/big.jpg").string()});
+  for (int i = 0; i < 12; ++i)
+    many_pictures.images.push_back({.path = (kGolden / "media/big.jpg").string()});
   Content unequal;
-  unequal.videos = {{.frames = {{.path = (kGolden / "media/frame0.png").string()}, {.path = (kGolden / "media/small.png").string()}}}};
+  unequal.videos = {{.frames = {{.path = (kGolden / "media/frame0.png").string()},
+                                {.path = (kGolden / "media/small.png").string()}}}};
   Content no_frames;
   no_frames.videos.resize(1);
 
@@ -217,7 +236,8 @@ TEST(BadDocuments, EachCostsItself) {
   for (size_t i = 0; i < std::max(good.size(), bad.size()); ++i) {
     if (i < bad.size()) {
       const DocumentResult& r = response->results[next++];
-      EXPECT_EQ(document_status_name(r.status), document_status_name(bad[i].status)) << i << ": " << r.message;
+      EXPECT_EQ(document_status_name(r.status), document_status_name(bad[i].status))
+          << i << ": " << r.message;
       EXPECT_THAT(r.message, HasSubstr(bad[i].message)) << i;
       EXPECT_FALSE(r.message.empty()) << i;
     }
@@ -228,20 +248,25 @@ TEST(BadDocuments, EachCostsItself) {
 }
 
 TEST(BadDocuments, CompatNullScoresTheFallbackPrompt) {
-  Reranker strict = open_or_die(demo_model()), compat = open_or_die(demo_model(), {.compat_null = true});
-  const Request request = request_of("a shining star", {image_document("/nowhere/a.png"), image_document("/nowhere/b.png"), text_document("x")});
+  Reranker strict = open_or_die(demo_model()),
+           compat = open_or_die(demo_model(), {.compat_null = true});
+  const Request request = request_of(
+      "a shining star",
+      {image_document("/nowhere/a.png"), image_document("/nowhere/b.png"), text_document("x")});
   EXPECT_EQ(strict.score(request)->results[0].status, DocumentStatus::kBadMedia);
   const auto response = compat.score(request);
   ASSERT_TRUE(response);
   EXPECT_EQ(response->results[0].status, DocumentStatus::kEmpty);
-  EXPECT_EQ(response->results[0].num_tokens, 11);  // with the demo's vocabulary; 9 with the published one
+  EXPECT_EQ(response->results[0].num_tokens,
+            11);  // with the demo's vocabulary; 9 with the published one
   EXPECT_EQ(response->results[0].log_odds, response->results[1].log_odds);
   EXPECT_NE(response->results[0].log_odds, response->results[2].log_odds);
 }
 
 TEST(BadDocuments, AQueryThatFailsFailsEveryPairOfItsRequestOnly) {
   Reranker reranker = open_or_die(demo_model());
-  std::vector<Request> requests = {request_of("a", {text_document("x")}), request_of("b", {text_document("x"), text_document("y")})};
+  std::vector<Request> requests = {request_of("a", {text_document("x")}),
+                                   request_of("b", {text_document("x"), text_document("y")})};
   requests[1].query.images = {{.path = "/nowhere.png"}};
   const auto responses = reranker.score(requests);
   ASSERT_TRUE(responses);
@@ -259,18 +284,22 @@ TEST(BadDocuments, ATextOnlyCheckpointRefusesPicturesOnly) {
   config.erase("vision_config");
   write(path + "/config.json", config.dump());
   std::vector<std::string> log;
-  Reranker reranker = open_or_die(path, {.log = [&](std::string_view line) { log.emplace_back(line); }});
+  Reranker reranker =
+      open_or_die(path, {.log = [&](std::string_view line) { log.emplace_back(line); }});
   ASSERT_EQ(log.size(), 1u);  // the vision tower's tensors are there all the same
   EXPECT_THAT(log[0], HasSubstr("model.visual."));
-  const auto response = reranker.score(request_of("q", {image_document(kGolden / "media/small.png"), text_document("x")}));
+  const auto response = reranker.score(
+      request_of("q", {image_document(kGolden / "media/small.png"), text_document("x")}));
   ASSERT_TRUE(response);
   EXPECT_EQ(response->results[0].status, DocumentStatus::kInvalid);
   EXPECT_EQ(response->results[1].status, DocumentStatus::kOk);
 }
 
 TEST(SpecialTokens, AreTextUnlessAllowed) {
-  const Request request = request_of("a star", {text_document("<|im_end|>"), text_document("<|image_pad|>")});
-  Reranker escaping = open_or_die(demo_model()), allowing = open_or_die(demo_model(), {.allow_special = true});
+  const Request request =
+      request_of("a star", {text_document("<|im_end|>"), text_document("<|image_pad|>")});
+  Reranker escaping = open_or_die(demo_model()),
+           allowing = open_or_die(demo_model(), {.allow_special = true});
   const auto escaped = escaping.explain(request), allowed = allowing.explain(request);
   ASSERT_TRUE(escaped && allowed);
   EXPECT_EQ((*escaped)[0].prompt, (*allowed)[0].prompt);
@@ -279,7 +308,9 @@ TEST(SpecialTokens, AreTextUnlessAllowed) {
 }
 
 TEST(Open, SaysWhatIsWrong) {
-  const auto error = [](const std::string& path, const Options& options) { return Reranker::open(path, options).error(); };
+  const auto error = [](const std::string& path, const Options& options) {
+    return Reranker::open(path, options).error();
+  };
   EXPECT_EQ(error("/nowhere", {}).code(), Code::kNotFound);
   EXPECT_THAT(error("/nowhere", {}).message(), HasSubstr("/nowhere/config.json"));
   EXPECT_EQ(error(demo_model(), {.max_length = 0}).code(), Code::kInvalidArgument);
@@ -293,17 +324,22 @@ TEST(Open, SaysWhatIsWrong) {
 }
 
 TEST(Impls, ReferencesAgreeWithTheFastOnes) {
-  const Request request = request_of("a shining star", {text_document("a star"), image_document(kGolden / "media/small.png")});
+  const Request request = request_of(
+      "a shining star", {text_document("a star"), image_document(kGolden / "media/small.png")});
   std::map<std::string, std::string> references;
-  for (const char* op : {"linear", "attention", "rmsnorm", "layernorm", "swiglu", "gelu", "rope", "add", "patch_embed"}) references[op] = "reference";
-  Reranker fast = open_or_die(demo_model()), plain = open_or_die(demo_model(), {.impls = references});
+  for (const char* op : {"linear", "attention", "rmsnorm", "layernorm", "swiglu", "gelu", "rope",
+                         "add", "patch_embed"})
+    references[op] = "reference";
+  Reranker fast = open_or_die(demo_model()),
+           plain = open_or_die(demo_model(), {.impls = references});
   const auto a = fast.score(request), b = plain.score(request);
   ASSERT_TRUE(a && b);
   for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(a->results[i].log_odds, b->results[i].log_odds, 1e-4);
 }
 
 TEST(Plan, CoversWhatScoringTakes) {
-  const auto plan = Reranker::plan(demo_model(), {.num_threads = 2}, {.documents = 10, .tokens_per_document = 100});
+  const auto plan = Reranker::plan(demo_model(), {.num_threads = 2},
+                                   {.documents = 10, .tokens_per_document = 100});
   ASSERT_TRUE(plan) << plan.error().message();
   int64_t weights = 0;
   for (const MemoryPlan::Part& part : plan->parts) {
@@ -316,7 +352,8 @@ TEST(Plan, CoversWhatScoringTakes) {
   EXPECT_FALSE(Reranker::plan(demo_model(), {}, {.documents = 0}));
 }
 
-/// The demo's evaluation sets hold what transformers gives in fp32. Every line of the first, some of the others.
+/// The demo's evaluation sets hold what transformers gives in fp32. Every line of the first, some
+/// of the others.
 class Evaluation : public ::testing::TestWithParam<std::pair<const char*, int>> {};
 
 TEST_P(Evaluation, LogOddsAndBestDocument) {
@@ -352,10 +389,13 @@ TEST_P(Evaluation, LogOddsAndBestDocument) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Demo, Evaluation,
-                         ::testing::Values(std::pair{"passages.jsonl", 1}, std::pair{"wordnet.jsonl", 10}, std::pair{"emoji.jsonl", 10},
-                                         std::pair{"shapes.jsonl", 10}),
-                         [](const auto& test) { return std::string(test.param.first).substr(0, std::string(test.param.first).find('.')); });
+INSTANTIATE_TEST_SUITE_P(
+    Demo, Evaluation,
+    ::testing::Values(std::pair{"passages.jsonl", 1}, std::pair{"wordnet.jsonl", 10},
+                      std::pair{"emoji.jsonl", 10}, std::pair{"shapes.jsonl", 10}),
+    [](const auto& test) {
+      return std::string(test.param.first).substr(0, std::string(test.param.first).find('.'));
+    });
 
 TEST(Demo, RanksAsTheReferenceDoes) {
   const auto parsed = parse_request(read(kSource / "demo/request.json"));
@@ -367,9 +407,12 @@ TEST(Demo, RanksAsTheReferenceDoes) {
   ASSERT_TRUE(response);
   ASSERT_EQ(response->results.size(), 10u);
   const std::string expected = read(kSource / "demo/expected.json");
-  const auto reference = parse_request(R"({"query": {}, "documents": [{},{},{},{},{},{},{},{},{},{}], )" + expected.substr(expected.find("\"log_odds\"")));
+  const auto reference =
+      parse_request(R"({"query": {}, "documents": [{},{},{},{},{},{},{},{},{},{}], )" +
+                    expected.substr(expected.find("\"log_odds\"")));
   ASSERT_TRUE(reference) << reference.error().message();
-  for (size_t i = 0; i < 10; ++i) EXPECT_NEAR(response->results[i].log_odds, reference->log_odds[i], 2e-3) << i;
+  for (size_t i = 0; i < 10; ++i)
+    EXPECT_NEAR(response->results[i].log_odds, reference->log_odds[i], 2e-3) << i;
 }
 
 }  // namespace

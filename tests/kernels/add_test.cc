@@ -8,13 +8,16 @@ using test::OpTester;
 
 TEST(AddCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
   EXPECT_TRUE(Add::check({.a = f32({2, 3}), .b = f32({2, 3}), .y = f32({2, 3})}).ok());
   EXPECT_EQ(Add::check({.a = f32({2, 3}), .b = f32({2, 4}), .y = f32({2, 3})}).message(),
             "add: b must have the shape of f32[2, 3], got f32[2, 4]");
   EXPECT_EQ(Add::check({.a = f32({2, 3}), .b = f32({2, 3}), .y = f32({3, 3})}).message(),
             "add: y must have the shape of f32[2, 3], got f32[3, 3]");
-  EXPECT_EQ(Add::check({.a = Tensor(data, DType::kI32, {2, 3}), .b = f32({2, 3}), .y = f32({2, 3})}).message(),
+  EXPECT_EQ(Add::check({.a = Tensor(data, DType::kI32, {2, 3}), .b = f32({2, 3}), .y = f32({2, 3})})
+                .message(),
             "add: a must be f32, got i32[2, 3]");
 }
 
@@ -46,7 +49,8 @@ TEST_P(AddImpl, WorksInPlace) {
   EXPECT_TRUE(t.matches_reference({.a = b, .b = y, .y = y}));
 }
 INSTANTIATE_TEST_SUITE_P(All, AddImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Add>()), testing::ValuesIn(kCases)),
+                         testing::Combine(testing::ValuesIn(test::candidates<Add>()),
+                                          testing::ValuesIn(kCases)),
                          test::CaseName());
 
 TEST(AddReference, IsWhatTheFormulaSays) {
@@ -55,7 +59,8 @@ TEST(AddReference, IsWhatTheFormulaSays) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  const Add::Args args{.a = ConstTensor(a, DType::kF32, {1, 3}), .b = ConstTensor(b, DType::kF32, {1, 3}),
+  const Add::Args args{.a = ConstTensor(a, DType::kF32, {1, 3}),
+                       .b = ConstTensor(b, DType::kF32, {1, 3}),
                        .y = Tensor(y, DType::kF32, {1, 3})};
   ASSERT_TRUE(test::implementation<Add>("reference").run(args, ctx).ok());
   EXPECT_EQ(std::vector<float>(y, y + 3), (std::vector<float>{11, 0, 3.5f}));

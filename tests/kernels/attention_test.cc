@@ -9,11 +9,18 @@ using Segments = std::vector<AttentionSegment>;
 
 TEST(AttentionCheck, RefusesWhatTheContractExcludes) {
   float data[256] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
   const Segments whole = {{.q_begin = 0, .q_len = 2, .k_begin = 0, .k_len = 3}};
   const auto message = [](const Attention::Args& a) { return Attention::check(a).message(); };
-  Attention::Args good{.q = f32({2, 4, 8}), .k = f32({3, 2, 8}), .v = f32({3, 2, 8}), .prefix_k = {}, .prefix_v = {},
-                       .segments = whole, .o = f32({2, 4, 8})};
+  Attention::Args good{.q = f32({2, 4, 8}),
+                       .k = f32({3, 2, 8}),
+                       .v = f32({3, 2, 8}),
+                       .prefix_k = {},
+                       .prefix_v = {},
+                       .segments = whole,
+                       .o = f32({2, 4, 8})};
   EXPECT_EQ(message(good), "");
   Attention::Args a = good;
   a.k = f32({3, 2, 7});
@@ -34,11 +41,14 @@ TEST(AttentionCheck, RefusesWhatTheContractExcludes) {
     b.causal = causal;
     return message(b);
   };
-  EXPECT_EQ(segment_message({.q_begin = 1, .q_len = 2, .k_begin = 0, .k_len = 3}, false).substr(0, 36),
-            "attention: segment 0 does not fit: q");
+  EXPECT_EQ(
+      segment_message({.q_begin = 1, .q_len = 2, .k_begin = 0, .k_len = 3}, false).substr(0, 36),
+      "attention: segment 0 does not fit: q");
   EXPECT_NE(segment_message({.q_begin = 0, .q_len = 2, .k_begin = 1, .k_len = 3}, false), "");
   EXPECT_NE(segment_message({.q_begin = 0, .q_len = 1, .k_begin = 0, .k_len = 0}, false), "");
-  EXPECT_NE(segment_message({.q_begin = 0, .q_len = 1, .k_begin = 0, .k_len = 1, .prefix_len = 1}, false), "");
+  EXPECT_NE(
+      segment_message({.q_begin = 0, .q_len = 1, .k_begin = 0, .k_len = 1, .prefix_len = 1}, false),
+      "");
   EXPECT_NE(segment_message({.q_begin = 0, .q_len = 2, .k_begin = 0, .k_len = 1}, true), "");
   EXPECT_EQ(segment_message({.q_begin = 0, .q_len = 2, .k_begin = 0, .k_len = 2}, true), "");
 }
@@ -51,9 +61,15 @@ TEST(AttentionReference, IsWhatTheFormulaSays) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  Attention::Args a{.q = ConstTensor(q, DType::kF32, {2, 1, 1}), .k = ConstTensor(k, DType::kF32, {2, 1, 1}),
-                    .v = ConstTensor(v, DType::kF32, {2, 1, 1}), .prefix_k = {}, .prefix_v = {}, .segments = segments,
-                    .o = Tensor(o, DType::kF32, {2, 1, 1}), .scale = 1, .causal = false};
+  Attention::Args a{.q = ConstTensor(q, DType::kF32, {2, 1, 1}),
+                    .k = ConstTensor(k, DType::kF32, {2, 1, 1}),
+                    .v = ConstTensor(v, DType::kF32, {2, 1, 1}),
+                    .prefix_k = {},
+                    .prefix_v = {},
+                    .segments = segments,
+                    .o = Tensor(o, DType::kF32, {2, 1, 1}),
+                    .scale = 1,
+                    .causal = false};
   ASSERT_TRUE(test::implementation<Attention>("reference").run(a, ctx).ok());
   EXPECT_NEAR(o[0], 17.5, 1e-5);
   EXPECT_NEAR(o[1], 17.5, 1e-5);
@@ -69,8 +85,8 @@ struct Case {
   bool causal;
   Segments segments;
   std::string name() const {
-    return std::string(title) + "_h" + std::to_string(heads) + "_kv" + std::to_string(kv_heads) + "_d" +
-           std::to_string(dim) + (causal ? "_causal" : "");
+    return std::string(title) + "_h" + std::to_string(heads) + "_kv" + std::to_string(kv_heads) +
+           "_d" + std::to_string(dim) + (causal ? "_causal" : "");
   }
   int64_t rows(int32_t AttentionSegment::*begin, int32_t AttentionSegment::*len) const {
     int64_t rows = 0;
@@ -79,11 +95,14 @@ struct Case {
   }
   int64_t num_q() const { return rows(&AttentionSegment::q_begin, &AttentionSegment::q_len); }
   int64_t num_k() const { return rows(&AttentionSegment::k_begin, &AttentionSegment::k_len); }
-  int64_t num_prefix() const { return rows(&AttentionSegment::prefix_begin, &AttentionSegment::prefix_len); }
+  int64_t num_prefix() const {
+    return rows(&AttentionSegment::prefix_begin, &AttentionSegment::prefix_len);
+  }
 };
 
 /// A sequence at row `at` of q, k and v, of `len` tokens, the last `queries` of which ask.
-AttentionSegment seq(int32_t at, int32_t len, int32_t queries, int32_t prefix_begin = 0, int32_t prefix_len = 0) {
+AttentionSegment seq(int32_t at, int32_t len, int32_t queries, int32_t prefix_begin = 0,
+                     int32_t prefix_len = 0) {
   return {at, queries, at, len, prefix_begin, prefix_len};
 }
 
@@ -137,7 +156,8 @@ TEST_P(AttentionImpl, MatchesReference) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, AttentionImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Attention>()), testing::ValuesIn(cases())),
+                         testing::Combine(testing::ValuesIn(test::candidates<Attention>()),
+                                          testing::ValuesIn(cases())),
                          test::CaseName());
 
 TEST(AttentionBlocked, SameBitsOnEveryTargetAndThreadCount) {
@@ -148,12 +168,14 @@ TEST(AttentionBlocked, SameBitsOnEveryTargetAndThreadCount) {
 }
 
 /// Rows [begin, begin + count) of a [rows, ...] result of bytes.
-std::vector<std::byte> rows_of(const std::vector<std::byte>& bytes, int64_t row_bytes, int64_t begin, int64_t count) {
+std::vector<std::byte> rows_of(const std::vector<std::byte>& bytes, int64_t row_bytes,
+                               int64_t begin, int64_t count) {
   return {bytes.begin() + begin * row_bytes, bytes.begin() + (begin + count) * row_bytes};
 }
 
 TEST(AttentionBlocked, SequenceDoesNotDependOnBatch) {
-  const Case c{"batch", 4, 2, 64, true, {seq(0, 61, 61), seq(61, 1, 1), seq(62, 90, 90), seq(152, 33, 33)}};
+  const Case c{"batch", 4,    2,
+               64,      true, {seq(0, 61, 61), seq(61, 1, 1), seq(62, 90, 90), seq(152, 33, 33)}};
   OpTester<Attention> t(test::implementation<Attention>("blocked"));
   Operands o(t, c);
   const std::vector<std::byte> all = t.run(o.args);
@@ -161,7 +183,8 @@ TEST(AttentionBlocked, SequenceDoesNotDependOnBatch) {
   for (const AttentionSegment& s : c.segments) {
     const Segments alone = {s};
     o.args.segments = alone;
-    EXPECT_EQ(rows_of(t.run(o.args), row, s.q_begin, s.q_len), rows_of(all, row, s.q_begin, s.q_len));
+    EXPECT_EQ(rows_of(t.run(o.args), row, s.q_begin, s.q_len),
+              rows_of(all, row, s.q_begin, s.q_len));
     // The final query alone, as in the last layer.
     const Segments final_only = {{s.q_begin + s.q_len - 1, 1, s.k_begin, s.k_len, 0, 0}};
     o.args.segments = final_only;
@@ -183,7 +206,8 @@ TEST(AttentionBlocked, PrefixDoesNotChangeBits) {
   for (int32_t shared : {1, 77, 128}) {
     const Segments split = {{shared, tokens - shared, shared, tokens - shared, 0, shared}};
     o.args.segments = split;
-    EXPECT_EQ(rows_of(t.run(o.args), row, shared, tokens - shared), rows_of(all, row, shared, tokens - shared));
+    EXPECT_EQ(rows_of(t.run(o.args), row, shared, tokens - shared),
+              rows_of(all, row, shared, tokens - shared));
   }
 }
 

@@ -8,9 +8,12 @@ using test::OpTester;
 
 TEST(GeluCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
   EXPECT_TRUE(Gelu::check({.x = f32({2, 3}), .y = f32({2, 3})}).ok());
-  EXPECT_EQ(Gelu::check({.x = f32({2, 3}), .y = f32({2, 4})}).message(), "gelu: y must have the shape of f32[2, 3], got f32[2, 4]");
+  EXPECT_EQ(Gelu::check({.x = f32({2, 3}), .y = f32({2, 4})}).message(),
+            "gelu: y must have the shape of f32[2, 3], got f32[2, 4]");
   EXPECT_EQ(Gelu::check({.x = Tensor(data, DType::kBF16, {2, 3}), .y = f32({2, 3})}).message(),
             "gelu: x must be f32, got bf16[2, 3]");
 }
@@ -26,7 +29,9 @@ TEST(GeluReference, IsWhatTheFormulaSays) {
   ctx.threads = &pool;
   for (const auto& [kind, want] : forms) {
     float y[5];
-    const Gelu::Args args{.x = ConstTensor(x, DType::kF32, {1, 5}), .y = Tensor(y, DType::kF32, {1, 5}), .kind = kind};
+    const Gelu::Args args{.x = ConstTensor(x, DType::kF32, {1, 5}),
+                          .y = Tensor(y, DType::kF32, {1, 5}),
+                          .kind = kind};
     ASSERT_TRUE(test::implementation<Gelu>("reference").run(args, ctx).ok());
     for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(y[i], want[i], 1e-7) << i;
   }
@@ -36,11 +41,13 @@ struct Case {
   int64_t rows, dim;
   GeluKind kind;
   std::string name() const {
-    return std::to_string(rows) + "x" + std::to_string(dim) + (kind == GeluKind::kTanh ? "tanh" : "erf");
+    return std::to_string(rows) + "x" + std::to_string(dim) +
+           (kind == GeluKind::kTanh ? "tanh" : "erf");
   }
 };
-constexpr Case kCases[] = {{0, 8, GeluKind::kTanh},    {1, 1, GeluKind::kErf},   {3, 31, GeluKind::kTanh},
-                           {3, 31, GeluKind::kErf},    {5, 16, GeluKind::kTanh}, {40, 4096, GeluKind::kTanh},
+constexpr Case kCases[] = {{0, 8, GeluKind::kTanh},    {1, 1, GeluKind::kErf},
+                           {3, 31, GeluKind::kTanh},   {3, 31, GeluKind::kErf},
+                           {5, 16, GeluKind::kTanh},   {40, 4096, GeluKind::kTanh},
                            {40, 4096, GeluKind::kErf}, {300, 70, GeluKind::kErf}};
 
 using Param = std::tuple<const Impl<Gelu>*, Case>;
@@ -64,7 +71,8 @@ TEST_P(GeluImpl, WorksInPlace) {
   EXPECT_TRUE(t.matches_reference({.x = y, .y = y, .kind = c.kind}));
 }
 INSTANTIATE_TEST_SUITE_P(All, GeluImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Gelu>()), testing::ValuesIn(kCases)),
+                         testing::Combine(testing::ValuesIn(test::candidates<Gelu>()),
+                                          testing::ValuesIn(kCases)),
                          test::CaseName());
 
 }  // namespace

@@ -29,7 +29,9 @@ Status twice_first(const Twice::Args& a, int64_t count, float factor) {
 Status right(const Twice::Args& a, Context&) { return twice_first(a, a.x.numel(), 2); }
 Status misses_last(const Twice::Args& a, Context&) { return twice_first(a, a.x.numel() - 1, 2); }
 Status writes_nothing(const Twice::Args&, Context&) { return {}; }
-Status slightly_off(const Twice::Args& a, Context&) { return twice_first(a, a.x.numel(), 2.00001f); }
+Status slightly_off(const Twice::Args& a, Context&) {
+  return twice_first(a, a.x.numel(), 2.00001f);
+}
 Status one_past(const Twice::Args& a, Context&) {
   a.y.row<float>(a.y.dim(0) - 1)[a.y.dim(1)] = 0;
   return twice_first(a, a.x.numel(), 2);
@@ -39,7 +41,8 @@ Status one_before(const Twice::Args& a, Context&) {
   return twice_first(a, a.x.numel(), 2);
 }
 Status past_first_row(const Twice::Args& a, Context&) {
-  a.y.row<float>(0)[a.y.dim(1)] = 0;  // harmless where rows follow each other, wrong where they do not
+  a.y.row<float>(0)[a.y.dim(1)] =
+      0;  // harmless where rows follow each other, wrong where they do not
   return twice_first(a, a.x.numel(), 2);
 }
 Status past_workspace(const Twice::Args& a, Context& ctx) {
@@ -84,8 +87,8 @@ TEST(OpTester, AcceptsWhatIsRight) {
 
 TEST(OpTester, CatchesWhatIsWrong) {
   for (bool strided : {false, true}) {
-    for (const char* name : {"misses_last", "writes_nothing", "slightly_off", "one_past", "one_before",
-                             "past_workspace", "fails"}) {
+    for (const char* name : {"misses_last", "writes_nothing", "slightly_off", "one_past",
+                             "one_before", "past_workspace", "fails"}) {
       EXPECT_FALSE(matches(name, strided)) << name << " strided " << strided;
     }
   }
@@ -95,7 +98,8 @@ TEST(OpTester, CatchesWhatIsWrong) {
 
 TEST(OpTester, NamesElementAndDistance) {
   const std::string message = matches("misses_last", true).message();
-  EXPECT_NE(message.find("twice/misses_last seed 1 strided: output 0[2, 6] = nan, reference "), std::string::npos)
+  EXPECT_NE(message.find("twice/misses_last seed 1 strided: output 0[2, 6] = nan, reference "),
+            std::string::npos)
       << message;
 }
 

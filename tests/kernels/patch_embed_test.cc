@@ -8,7 +8,8 @@ using test::OpTester;
 
 TEST(PatchEmbedCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const Tensor x(data, DType::kU8, {2, 3}), w(data, DType::kF32, {4, 3}), y(data, DType::kF32, {2, 4});
+  const Tensor x(data, DType::kU8, {2, 3}), w(data, DType::kF32, {4, 3}),
+      y(data, DType::kF32, {2, 4});
   EXPECT_TRUE(PatchEmbed::check({.x = x, .w = w, .bias = {}, .y = y}).ok());
   EXPECT_EQ(PatchEmbed::check({.x = y, .w = w, .bias = {}, .y = y}).message(),
             "patch_embed: x must be u8, got f32[2, 4]");
@@ -23,8 +24,10 @@ TEST(PatchEmbedReference, IsWhatTheFormulaSays) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  const PatchEmbed::Args args{.x = ConstTensor(x, DType::kU8, {2, 2}), .w = ConstTensor(w, DType::kF32, {2, 2}),
-                              .bias = ConstTensor(bias, DType::kF32, {2}), .y = Tensor(y, DType::kF32, {2, 2})};
+  const PatchEmbed::Args args{.x = ConstTensor(x, DType::kU8, {2, 2}),
+                              .w = ConstTensor(w, DType::kF32, {2, 2}),
+                              .bias = ConstTensor(bias, DType::kF32, {2}),
+                              .y = Tensor(y, DType::kF32, {2, 2})};
   ASSERT_TRUE(test::implementation<PatchEmbed>("reference").run(args, ctx).ok());
   EXPECT_EQ(std::vector<float>(y, y + 4), (std::vector<float>{1.5f, -4, 3.5f, 2}));
 }
@@ -37,8 +40,11 @@ struct Case {
            std::string(dtype_name(dtype));
   }
 };
-constexpr Case kCases[] = {{0, 4, 4, DType::kF32}, {1, 1, 1, DType::kBF16}, {5, 33, 75, DType::kF16},
-                           {20, 144, 1536, DType::kBF16}, {520, 9, 30, DType::kBF16}};
+constexpr Case kCases[] = {{0, 4, 4, DType::kF32},
+                           {1, 1, 1, DType::kBF16},
+                           {5, 33, 75, DType::kF16},
+                           {20, 144, 1536, DType::kBF16},
+                           {520, 9, 30, DType::kBF16}};
 
 using Param = std::tuple<const Impl<PatchEmbed>*, Case>;
 class PatchEmbedImpl : public testing::TestWithParam<Param> {};
@@ -53,7 +59,8 @@ TEST_P(PatchEmbedImpl, MatchesReference) {
   EXPECT_TRUE(t.same_bits_everywhere(args));
 }
 INSTANTIATE_TEST_SUITE_P(All, PatchEmbedImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<PatchEmbed>()), testing::ValuesIn(kCases)),
+                         testing::Combine(testing::ValuesIn(test::candidates<PatchEmbed>()),
+                                          testing::ValuesIn(kCases)),
                          test::CaseName());
 
 }  // namespace

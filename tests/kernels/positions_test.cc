@@ -43,19 +43,23 @@ TEST(RopeTable, RefusesShapesThatDoNotFit) {
     return RopeTable::check({.positions = ConstTensor(positions, DType::kI32, {3, 2}),
                              .axis = ConstTensor(axis, DType::kI32, {4}),
                              .inv_freq = ConstTensor(inv_freq, DType::kF32, {pairs}),
-                             .table = Tensor(table, DType::kF32, {2, 2, 4})}).message();
+                             .table = Tensor(table, DType::kF32, {2, 2, 4})})
+        .message();
   };
   EXPECT_EQ(message(4), "");
   EXPECT_EQ(message(3), "rope_table: inv_freq must be [4], got f32[3]");
 }
 
 TEST(VisionPosEmbed, InterpolatesFourCorners) {
-  const float x[] = {100, 200}, table[] = {1, 2, /**/ 3, 4, /**/ 5, 6, /**/ 7, 8}, weights[] = {0.5f, 0.25f, 0.125f, 0.125f};
+  const float x[] = {100, 200}, table[] = {1, 2, /**/ 3, 4, /**/ 5, 6, /**/ 7, 8},
+              weights[] = {0.5f, 0.25f, 0.125f, 0.125f};
   const int32_t corners[] = {3, 0, 1, 2};
   float y[2];
-  const VisionPosEmbed::Args a{.x = ConstTensor(x, DType::kF32, {1, 2}), .table = ConstTensor(table, DType::kF32, {4, 2}),
+  const VisionPosEmbed::Args a{.x = ConstTensor(x, DType::kF32, {1, 2}),
+                               .table = ConstTensor(table, DType::kF32, {4, 2}),
                                .indices = ConstTensor(corners, DType::kI32, {1, 4}),
-                               .weights = ConstTensor(weights, DType::kF32, {1, 4}), .y = Tensor(y, DType::kF32, {1, 2})};
+                               .weights = ConstTensor(weights, DType::kF32, {1, 4}),
+                               .y = Tensor(y, DType::kF32, {1, 2})};
   ASSERT_TRUE(run_one<VisionPosEmbed>(a).ok());
   EXPECT_EQ(y[0], 100 + 3.5f + 0.25f + 0.375f + 0.625f);
   EXPECT_EQ(y[1], 200 + 4 + 0.5f + 0.5f + 0.75f);
@@ -65,10 +69,11 @@ TEST(VisionPosEmbed, RefusesCornersOutOfRange) {
   const float x[2] = {}, table[4] = {}, weights[4] = {};
   const int32_t corners[] = {0, 1, 2, 0};
   float y[2];
-  const Status s = run_one<VisionPosEmbed>(
-      {.x = ConstTensor(x, DType::kF32, {1, 2}), .table = ConstTensor(table, DType::kF32, {2, 2}),
-       .indices = ConstTensor(corners, DType::kI32, {1, 4}), .weights = ConstTensor(weights, DType::kF32, {1, 4}),
-       .y = Tensor(y, DType::kF32, {1, 2})});
+  const Status s = run_one<VisionPosEmbed>({.x = ConstTensor(x, DType::kF32, {1, 2}),
+                                            .table = ConstTensor(table, DType::kF32, {2, 2}),
+                                            .indices = ConstTensor(corners, DType::kI32, {1, 4}),
+                                            .weights = ConstTensor(weights, DType::kF32, {1, 4}),
+                                            .y = Tensor(y, DType::kF32, {1, 2})});
   EXPECT_EQ(s.message(), "vision_pos_embed: indices[0, 2] = 2 of 2 rows");
 }
 

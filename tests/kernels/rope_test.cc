@@ -8,14 +8,20 @@ using test::OpTester;
 
 TEST(RopeCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
-  EXPECT_TRUE(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 4})}).ok());
-  EXPECT_EQ(Rope::check({.x = f32({2, 3, 5}), .table = f32({2, 2, 2}), .y = f32({2, 3, 5})}).message(),
-            "rope: head_dim must be even, got x f32[2, 3, 5]");
-  EXPECT_EQ(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 4}), .y = f32({2, 3, 4})}).message(),
-            "rope: table must be [2, 2, 2], got f32[2, 2, 4]");
-  EXPECT_EQ(Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 6})}).message(),
-            "rope: y must have the shape of f32[2, 3, 4], got f32[2, 3, 6]");
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
+  EXPECT_TRUE(
+      Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 4})}).ok());
+  EXPECT_EQ(
+      Rope::check({.x = f32({2, 3, 5}), .table = f32({2, 2, 2}), .y = f32({2, 3, 5})}).message(),
+      "rope: head_dim must be even, got x f32[2, 3, 5]");
+  EXPECT_EQ(
+      Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 4}), .y = f32({2, 3, 4})}).message(),
+      "rope: table must be [2, 2, 2], got f32[2, 2, 4]");
+  EXPECT_EQ(
+      Rope::check({.x = f32({2, 3, 4}), .table = f32({2, 2, 2}), .y = f32({2, 3, 6})}).message(),
+      "rope: y must have the shape of f32[2, 3, 4], got f32[2, 3, 6]");
 }
 
 TEST(RopeReference, TurnsPairs) {
@@ -25,7 +31,8 @@ TEST(RopeReference, TurnsPairs) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  const Rope::Args args{.x = ConstTensor(x, DType::kF32, {1, 1, 4}), .table = ConstTensor(table, DType::kF32, {1, 2, 2}),
+  const Rope::Args args{.x = ConstTensor(x, DType::kF32, {1, 1, 4}),
+                        .table = ConstTensor(table, DType::kF32, {1, 2, 2}),
                         .y = Tensor(y, DType::kF32, {1, 1, 4})};
   ASSERT_TRUE(test::implementation<Rope>("reference").run(args, ctx).ok());
   EXPECT_EQ(std::vector<float>(y, y + 4), (std::vector<float>{-3, -2, 1, -4}));
@@ -37,7 +44,8 @@ struct Case {
     return std::to_string(tokens) + "x" + std::to_string(heads) + "x" + std::to_string(dim);
   }
 };
-constexpr Case kCases[] = {{0, 2, 8}, {1, 1, 2}, {3, 2, 6}, {5, 3, 72}, {40, 16, 128}, {300, 4, 64}};
+constexpr Case kCases[] = {{0, 2, 8},  {1, 1, 2},     {3, 2, 6},
+                           {5, 3, 72}, {40, 16, 128}, {300, 4, 64}};
 
 /// Cosines and sines of random angles.
 Tensor random_table(OpTester<Rope>& t, const Case& c) {
@@ -90,7 +98,8 @@ TEST_P(RopeImpl, KeepsLengths) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, RopeImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Rope>()), testing::ValuesIn(kCases)),
+                         testing::Combine(testing::ValuesIn(test::candidates<Rope>()),
+                                          testing::ValuesIn(kCases)),
                          test::CaseName());
 
 }  // namespace

@@ -8,8 +8,11 @@ using test::OpTester;
 
 TEST(ScoreHeadCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
-  const ScoreHead::Args good{.x = f32({2, 3}), .norm_weight = f32({3}), .w = f32({2, 3}), .log_odds = f32({2})};
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
+  const ScoreHead::Args good{
+      .x = f32({2, 3}), .norm_weight = f32({3}), .w = f32({2, 3}), .log_odds = f32({2})};
   EXPECT_TRUE(ScoreHead::check(good).ok());
   ScoreHead::Args a = good;
   a.w = f32({3, 3});
@@ -28,8 +31,11 @@ TEST(ScoreHeadReference, IsWhatTheFormulaSays) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  ScoreHead::Args a{.x = ConstTensor(x, DType::kF32, {1, 2}), .norm_weight = ConstTensor(norm, DType::kF32, {2}),
-                    .w = ConstTensor(w, DType::kF32, {2, 2}), .log_odds = Tensor(&y, DType::kF32, {1}), .eps = 1e-9f};
+  ScoreHead::Args a{.x = ConstTensor(x, DType::kF32, {1, 2}),
+                    .norm_weight = ConstTensor(norm, DType::kF32, {2}),
+                    .w = ConstTensor(w, DType::kF32, {2, 2}),
+                    .log_odds = Tensor(&y, DType::kF32, {1}),
+                    .eps = 1e-9f};
   ASSERT_TRUE(test::implementation<ScoreHead>("reference").run(a, ctx).ok());
   EXPECT_NEAR(y, (3 * 1 + 8 * 2) / std::sqrt(12.5), 1e-6);
   a.w = ConstTensor(w, DType::kF32, {1, 2});  // a checkpoint that holds the difference
@@ -41,7 +47,8 @@ TEST(ScoreHeadReference, IsWhatTheFormulaSays) {
 TEST(ScoreHead, DifferenceAndBatchDoNotMatter) {
   OpTester<ScoreHead> t(test::implementation<ScoreHead>("reference"), true);
   const int64_t rows = 5, dim = 300;
-  const Tensor x = t.random({rows, dim}), norm = t.random_dense({dim}, DType::kBF16), w = t.random_dense({2, dim});
+  const Tensor x = t.random({rows, dim}), norm = t.random_dense({dim}, DType::kBF16),
+               w = t.random_dense({2, dim});
   const Tensor y = t.output({rows});
   const std::vector<std::byte> all = t.run({.x = x, .norm_weight = norm, .w = w, .log_odds = y});
   ASSERT_EQ(t.error(), "");
@@ -53,7 +60,8 @@ TEST(ScoreHead, DifferenceAndBatchDoNotMatter) {
   std::memcpy(two.data(), all.data(), all.size());
   for (int64_t i = 0; i < dim; ++i) w.as<float>()[i] -= w.as<float>()[dim + i];
   t.run({.x = x, .norm_weight = norm, .w = w.slice(0, 0, 1), .log_odds = y});
-  for (int64_t r = 0; r < rows; ++r) EXPECT_NEAR(y.as<float>()[r], two[static_cast<size_t>(r)], 1e-5) << r;
+  for (int64_t r = 0; r < rows; ++r)
+    EXPECT_NEAR(y.as<float>()[r], two[static_cast<size_t>(r)], 1e-5) << r;
 }
 
 }  // namespace

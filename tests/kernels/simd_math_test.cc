@@ -1,4 +1,5 @@
-// exp, silu and both GELUs against f64, over their whole range, on every target; and that targets agree.
+// exp, silu and both GELUs against f64, over their whole range, on every target; and that targets
+// agree.
 
 // clang-format off: foreach_target includes this file again, once per instruction set
 #include "kernels/core/simd_targets.h"
@@ -19,10 +20,14 @@ enum Function { kExp, kSilu, kGeluTanh, kGeluErf };
 void apply(int function, const std::vector<float>& x, std::vector<float>& y) {
   const auto f = [&](VecF32 v) HWY_ATTR {
     switch (function) {
-      case kExp: return exp(v);
-      case kSilu: return silu(v);
-      case kGeluTanh: return gelu_tanh(v);
-      default: return gelu_erf(v);
+      case kExp:
+        return exp(v);
+      case kSilu:
+        return silu(v);
+      case kGeluTanh:
+        return gelu_tanh(v);
+      default:
+        return gelu_erf(v);
     }
   };
   map(static_cast<int64_t>(x.size()), y.data(), f, x.data());
@@ -48,8 +53,8 @@ namespace {
 struct Function {
   const char* name;
   double (*exact)(double);
-  double max_ulp;   // where the result is a normal number
-  double max_abs;   // and nowhere further off than the larger of the two
+  double max_ulp;  // where the result is a normal number
+  double max_abs;  // and nowhere further off than the larger of the two
   float from, to;
 };
 
@@ -61,7 +66,8 @@ const Function kFunctions[] = {
        return x / (1 + std::exp(-2 * std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
      },
      2, 1e-7, -20, 20},
-    {"gelu_erf", [](double x) { return 0.5 * x * std::erfc(-x / std::numbers::sqrt2); }, 5, 1e-35, -16, 16},
+    {"gelu_erf", [](double x) { return 0.5 * x * std::erfc(-x / std::numbers::sqrt2); }, 5, 1e-35,
+     -16, 16},
 };
 
 std::vector<float> points(const Function& f) {
@@ -91,7 +97,8 @@ TEST(SimdMath, IsAsAccurateAsItSays) {
       const double ulp = std::ldexp(1.0, std::max(std::ilogb(exact), -126) - 23);
       if (off <= f.max_abs || exact == 0) continue;
       worst = std::max(worst, off / ulp);
-      ASSERT_LE(off / ulp, f.max_ulp) << f.name << "(" << x[i] << ") = " << y[i] << ", exactly " << exact;
+      ASSERT_LE(off / ulp, f.max_ulp)
+          << f.name << "(" << x[i] << ") = " << y[i] << ", exactly " << exact;
     }
     RecordProperty(std::string("worst_ulp_") + f.name, std::to_string(worst));
   }
@@ -124,7 +131,8 @@ TEST(SimdMath, LimitsAndNan) {
     EXPECT_EQ(y[5], 0);
     for (int gelu : {2, 3}) {
       HWY_DYNAMIC_DISPATCH(apply)(gelu, x, y);
-      EXPECT_EQ(std::vector<float>(y.begin(), y.begin() + 3), (std::vector<float>{0, inf, 0})) << gelu;
+      EXPECT_EQ(std::vector<float>(y.begin(), y.begin() + 3), (std::vector<float>{0, inf, 0}))
+          << gelu;
       EXPECT_TRUE(std::isnan(y[3]));
       EXPECT_EQ(y[4], 1e30f);
       EXPECT_EQ(y[5], 0);

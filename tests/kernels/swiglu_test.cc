@@ -8,7 +8,9 @@ using test::OpTester;
 
 TEST(SwiGluCheck, RefusesWhatTheContractExcludes) {
   float data[64] = {};
-  const auto f32 = [&](std::initializer_list<int64_t> dims) { return Tensor(data, DType::kF32, dims); };
+  const auto f32 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kF32, dims);
+  };
   EXPECT_TRUE(SwiGlu::check({.gate = f32({2, 3}), .up = f32({2, 3}), .y = f32({2, 3})}).ok());
   EXPECT_EQ(SwiGlu::check({.gate = f32({2, 3}), .up = f32({2, 4}), .y = f32({2, 3})}).message(),
             "swiglu: up must have the shape of f32[2, 3], got f32[2, 4]");
@@ -22,7 +24,8 @@ TEST(SwiGluReference, IsWhatTheFormulaSays) {
   ThreadPool pool(1);
   Context ctx;
   ctx.threads = &pool;
-  const SwiGlu::Args args{.gate = ConstTensor(gate, DType::kF32, {1, 4}), .up = ConstTensor(up, DType::kF32, {1, 4}),
+  const SwiGlu::Args args{.gate = ConstTensor(gate, DType::kF32, {1, 4}),
+                          .up = ConstTensor(up, DType::kF32, {1, 4}),
                           .y = Tensor(y, DType::kF32, {1, 4})};
   ASSERT_TRUE(test::implementation<SwiGlu>("reference").run(args, ctx).ok());
   EXPECT_EQ(y[0], 0);
@@ -44,7 +47,8 @@ TEST_P(SwiGluImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (double deviation : {1.0, 40.0}) {  // the second reaches where exp overflows
     OpTester<SwiGlu> t(*impl, true);
-    const Tensor gate = t.random({c.rows, c.dim}, DType::kF32, deviation), up = t.random({c.rows, c.dim});
+    const Tensor gate = t.random({c.rows, c.dim}, DType::kF32, deviation),
+                 up = t.random({c.rows, c.dim});
     const SwiGlu::Args args{.gate = gate, .up = up, .y = t.output({c.rows, c.dim})};
     EXPECT_TRUE(t.matches_reference(args));
     EXPECT_TRUE(t.same_bits_everywhere(args));
@@ -59,7 +63,8 @@ TEST_P(SwiGluImpl, ReadsTheHalvesOfOneProductInPlace) {
   EXPECT_TRUE(t.matches_reference({.gate = gate, .up = up, .y = gate}));
 }
 INSTANTIATE_TEST_SUITE_P(All, SwiGluImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<SwiGlu>()), testing::ValuesIn(kCases)),
+                         testing::Combine(testing::ValuesIn(test::candidates<SwiGlu>()),
+                                          testing::ValuesIn(kCases)),
                          test::CaseName());
 
 }  // namespace

@@ -24,9 +24,13 @@ bool has_gpu() {
 
 std::byte* allocate(int64_t bytes) {
 #if VLR_WITH_CUDA
-  // Pinned memory has one address on both sides, so that an operand can be given to any implementation.
+  // Pinned memory has one address on both sides, so that an operand can be given to any
+  // implementation.
   void* pinned = nullptr;
-  if (has_gpu()) return cudaMallocHost(&pinned, static_cast<size_t>(bytes)) == cudaSuccess ? static_cast<std::byte*>(pinned) : nullptr;
+  if (has_gpu())
+    return cudaMallocHost(&pinned, static_cast<size_t>(bytes)) == cudaSuccess
+               ? static_cast<std::byte*>(pinned)
+               : nullptr;
 #endif
   return static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
 }
@@ -47,7 +51,8 @@ Status synchronize(Device device) {
   if (device == Device::kCpu) return {};
   if (!has_gpu()) return {Code::kDevice, "no GPU"};
 #if VLR_WITH_CUDA
-  if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) return {Code::kDevice, cudaGetErrorString(e)};
+  if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess)
+    return {Code::kDevice, cudaGetErrorString(e)};
 #endif
   return {};
 }
@@ -86,7 +91,8 @@ bool Operand::intact() const {
     std::fill_n(element.begin() + kGuard + offset(i) * size, size, true);
   }
   for (int64_t b = 0; b < total_; ++b) {
-    if (!element[static_cast<size_t>(b)] && memory_[static_cast<size_t>(b)] != kPattern) return false;
+    if (!element[static_cast<size_t>(b)] && memory_[static_cast<size_t>(b)] != kPattern)
+      return false;
   }
   return true;
 }
@@ -94,20 +100,32 @@ bool Operand::intact() const {
 double Operand::get(int64_t i) const {
   const int64_t at = offset(i);
   switch (view_.dtype) {
-    case DType::kI32: return view_.as<int32_t>()[at];
-    case DType::kU8: return view_.as<uint8_t>()[at];
-    default: return static_cast<double>(load_f32(view_, at));
+    case DType::kI32:
+      return view_.as<int32_t>()[at];
+    case DType::kU8:
+      return view_.as<uint8_t>()[at];
+    default:
+      return static_cast<double>(load_f32(view_, at));
   }
 }
 
 void Operand::set(int64_t i, double value) {
   const int64_t at = offset(i);
   switch (view_.dtype) {
-    case DType::kI32: view_.as<int32_t>()[at] = static_cast<int32_t>(value); break;
-    case DType::kU8: view_.as<uint8_t>()[at] = static_cast<uint8_t>(std::lround(std::fabs(value))); break;
-    case DType::kBF16: view_.as<uint16_t>()[at] = f32_to_bf16(static_cast<float>(value)); break;
-    case DType::kF16: view_.as<uint16_t>()[at] = f32_to_f16(static_cast<float>(value)); break;
-    default: view_.as<float>()[at] = static_cast<float>(value);
+    case DType::kI32:
+      view_.as<int32_t>()[at] = static_cast<int32_t>(value);
+      break;
+    case DType::kU8:
+      view_.as<uint8_t>()[at] = static_cast<uint8_t>(std::lround(std::fabs(value)));
+      break;
+    case DType::kBF16:
+      view_.as<uint16_t>()[at] = f32_to_bf16(static_cast<float>(value));
+      break;
+    case DType::kF16:
+      view_.as<uint16_t>()[at] = f32_to_f16(static_cast<float>(value));
+      break;
+    default:
+      view_.as<float>()[at] = static_cast<float>(value);
   }
 }
 
@@ -115,7 +133,8 @@ std::vector<std::byte> Operand::bytes() const {
   const int64_t size = dtype_bytes(view_.dtype);
   std::vector<std::byte> out(static_cast<size_t>(numel() * size));
   for (int64_t i = 0; i < numel(); ++i) {
-    std::memcpy(out.data() + i * size, view_.as<std::byte>() + offset(i) * size, static_cast<size_t>(size));
+    std::memcpy(out.data() + i * size, view_.as<std::byte>() + offset(i) * size,
+                static_cast<size_t>(size));
   }
   return out;
 }
@@ -123,7 +142,8 @@ std::vector<std::byte> Operand::bytes() const {
 void Operand::set_bytes(const std::vector<std::byte>& bytes) {
   const int64_t size = dtype_bytes(view_.dtype);
   for (int64_t i = 0; i < numel(); ++i) {
-    std::memcpy(view_.as<std::byte>() + offset(i) * size, bytes.data() + i * size, static_cast<size_t>(size));
+    std::memcpy(view_.as<std::byte>() + offset(i) * size, bytes.data() + i * size,
+                static_cast<size_t>(size));
   }
 }
 

@@ -1,6 +1,6 @@
-/// The harness under every op's test: operands with guard bytes around them, a run of an implementation
-/// compared with the reference, and the same run on every instruction set and thread count compared bit
-/// by bit. What it must catch is in tests/kernels/op_tester_test.cc.
+/// The harness under every op's test: operands with guard bytes around them, a run of an
+/// implementation compared with the reference, and the same run on every instruction set and thread
+/// count compared bit by bit. What it must catch is in tests/kernels/op_tester_test.cc.
 #ifndef VLR_TESTS_SUPPORT_OP_TESTER_H_
 #define VLR_TESTS_SUPPORT_OP_TESTER_H_
 
@@ -23,8 +23,8 @@
 
 namespace vlr::test {
 
-/// Memory of one operand: rows, perhaps with gaps between them, between two guards. Gaps and guards hold
-/// a pattern, which intact() looks for after a run.
+/// Memory of one operand: rows, perhaps with gaps between them, between two guards. Gaps and guards
+/// hold a pattern, which intact() looks for after a run.
 class Operand {
  public:
   Operand(std::vector<int64_t> dims, DType dtype, bool strided);
@@ -86,7 +86,8 @@ std::vector<const Impl<Op>*> candidates() {
   return out;
 }
 
-/// Names a case of Combine(ValuesIn(candidates<Op>()), ValuesIn(cases)): CpuBlocked_3x31; Case has name().
+/// Names a case of Combine(ValuesIn(candidates<Op>()), ValuesIn(cases)): CpuBlocked_3x31; Case has
+/// name().
 struct CaseName {
   template <class Info>
   std::string operator()(const Info& info) const {
@@ -124,8 +125,8 @@ class OpTester {
     return mark_output(0);
   }
 
-  /// What the implementation (or another one) leaves in the outputs; empty, with the reason in error(),
-  /// when it fails or touches bytes outside of the operands.
+  /// What the implementation (or another one) leaves in the outputs; empty, with the reason in
+  /// error(), when it fails or touches bytes outside of the operands.
   std::vector<std::byte> run(const Args& args, int threads = 2, const Impl<Op>* impl = nullptr) {
     if (!impl) impl = &impl_;
     error_.clear();
@@ -139,7 +140,8 @@ class OpTester {
     const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
     Operand scratch({scratch_bytes}, DType::kU8, false);
     ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
-    std::memset(scratch.view().data, 0xFF, static_cast<size_t>(scratch_bytes));  // NaN, for most readers
+    std::memset(scratch.view().data, 0xFF,
+                static_cast<size_t>(scratch_bytes));  // NaN, for most readers
     if (Status s = impl->run(args, ctx); !s.ok()) return fail("run: " + s.message());
     if (Status s = synchronize(ctx.device); !s.ok()) return fail("after run: " + s.message());
     if (!scratch.intact()) return fail("wrote outside of its workspace");
@@ -169,10 +171,11 @@ class OpTester {
       for (int64_t i = 0; i < want.numel(); ++i) {
         const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
         const double allowed = tolerance.rel * std::fabs(ref) + tolerance.abs;
-        const bool same = std::isnan(ref) ? std::isnan(y) : y == ref || std::fabs(y - ref) <= allowed;
+        const bool same =
+            std::isnan(ref) ? std::isnan(y) : y == ref || std::fabs(y - ref) <= allowed;
         if (!same) {
-          return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference " << ref
-                           << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
+          return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference "
+                           << ref << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
         }
       }
     }
@@ -191,7 +194,8 @@ class OpTester {
       const ScopedTarget scoped(target);
       for (int threads : {1, 2, 3}) {
         if (run(args, threads) == want && error_.empty()) continue;
-        return failure() << hwy::TargetName(target) << " with " << threads << " threads differs " << error_;
+        return failure() << hwy::TargetName(target) << " with " << threads << " threads differs "
+                         << error_;
       }
     }
     return testing::AssertionSuccess();
