@@ -4,6 +4,7 @@ include(CMakePackageConfigHelpers)
 # The modules' own links are for this build; these are what the user of a static vlr has to link too.
 target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
   PkgConfig::utf8proc PkgConfig::hwy PkgConfig::jpeg PkgConfig::webp PkgConfig::png
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cudart>
   $<$<BOOL:${VLR_WITH_FFMPEG}>:PkgConfig::ffmpeg>
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
 
@@ -15,7 +16,7 @@ endif()
 install(EXPORT vlr-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
 
 # FALSE and TRUE, whatever the options were spelled like, or not set at all.
-foreach(option BUILD_SHARED_LIBS VLR_WITH_FFMPEG VLR_WITH_OPENBLAS)
+foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_OPENBLAS)
   if(${option})
     set(${option} TRUE)
   else()
