@@ -5,6 +5,7 @@ include(CMakePackageConfigHelpers)
 target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
   PkgConfig::utf8proc PkgConfig::hwy PkgConfig::jpeg PkgConfig::webp PkgConfig::png
   $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cudart>
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cublasLt>
   $<$<BOOL:${VLR_WITH_FFMPEG}>:PkgConfig::ffmpeg>
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
 

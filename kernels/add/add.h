@@ -1,8 +1,10 @@
 /// Residual addition.
 ///   y[r, i] = a[r, i] + b[r, i]
 ///
-///   a, b, y  [rows, dim]  f32; rows may be strided; y may be a or b, otherwise must not overlap
-///   them
+///   a, b, y  [rows, dim]  f32 | bf16 | f16, all the same; rows may be strided; y may be a or b,
+///                         otherwise must not overlap them
+///
+/// Rounding: the sum in f32, then to the dtype of y.
 #ifndef VLR_KERNELS_ADD_ADD_H_
 #define VLR_KERNELS_ADD_ADD_H_
 

@@ -1,13 +1,14 @@
 #include "kernels/add/impls.h"
+#include "kernels/core/load.h"
+#include "kernels/core/rows.h"
 
 namespace vlr::ops {
 
 Status add_reference(const Add::Args& args, Context&) {
   for (int64_t r = 0; r < args.y.dim(0); ++r) {
-    const float* a = args.a.row<float>(r);
-    const float* b = args.b.row<float>(r);
-    float* y = args.y.row<float>(r);
-    for (int64_t i = 0; i < args.y.dim(1); ++i) y[i] = a[i] + b[i];
+    const ConstTensor a = row_of(args.a, r), b = row_of(args.b, r);
+    const Tensor y = row_of(args.y, r);
+    for (int64_t i = 0; i < y.dim(0); ++i) store_f32(y, i, load_f32(a, i) + load_f32(b, i));
   }
   return {};
 }

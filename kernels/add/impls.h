@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status add_reference(const Add::Args&, Context&);
+Status add_vector(const Add::Args&, Context&);  // CUDA
 Status add_simd(const Add::Args&, Context&);
 
 }  // namespace vlr::ops

@@ -2,9 +2,54 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "kernels/attention/impls.h"
 
 namespace vlr::ops {
+namespace {
+
+bool is_f32(const Attention::Args& a) { return a.q.dtype == DType::kF32; }
+
+/// 16-bit operands of up to 128 columns, in which every row of every head starts at a multiple of
+/// 16 bytes, as cp.async copies them (provided that the tensors do, whose data may not be known
+/// yet). With a scale above 0 the largest score is that of the largest product.
+bool can_flash_mma(const Attention::Args& a) {
+  if (a.q.dtype == DType::kF32 || a.q.dim(2) % 8 != 0 || a.q.dim(2) > 128 || !(a.scale > 0))
+    return false;
+  for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v, ConstTensor(a.o)}) {
+    for (int axis : {0, 1}) {
+      if (t.defined() && (t.stride(axis) % 8 != 0 || t.stride(axis) > INT32_MAX)) return false;
+    }
+  }
+  // The tiles are one axis of a grid.
+  return !a.table.tiles.defined() || a.table.tiles.dim(0) <= 65535;
+}
+
+}  // namespace
+
+std::vector<int32_t> attention_tiles(std::span<const AttentionSegment> segments, bool causal) {
+  struct Tile {
+    int32_t segment, first;
+    int64_t keys;  // that its last query sees
+  };
+  std::vector<Tile> tiles;
+  int32_t index = 0;
+  for (const AttentionSegment& s : segments) {
+    const int64_t keys = int64_t{s.prefix_len} + s.k_len;
+    for (int64_t first = 0; first < s.q_len; first += kAttentionTile) {
+      const int64_t after_last = std::min<int64_t>(first + kAttentionTile, s.q_len);
+      tiles.push_back(
+          {index, static_cast<int32_t>(first), causal ? keys - s.q_len + after_last : keys});
+    }
+    ++index;
+  }
+  std::ranges::stable_sort(tiles, std::greater(), &Tile::keys);
+  std::vector<int32_t> out;
+  out.reserve(2 * tiles.size());
+  for (const Tile& t : tiles) out.insert(out.end(), {t.segment, t.first});
+  return out;
+}
 
 Status Attention::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "q", a.q, {-1, -1, -1}));
@@ -23,6 +68,7 @@ Status Attention::check(const Args& a) {
     VLR_RETURN_IF_ERROR(
         expect_shape(kName, "prefix_v", a.prefix_v, {a.prefix_k.dim(0), kv_heads, head_dim}));
   }
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "q", a.q, {DType::kF32, DType::kBF16, DType::kF16}));
   for (const auto& [name, t] : {std::pair<const char*, ConstTensor>{"q", a.q},
                                 {"k", a.k},
                                 {"v", a.v},
@@ -30,8 +76,17 @@ Status Attention::check(const Args& a) {
                                 {"prefix_v", a.prefix_v},
                                 {"o", a.o}}) {
     if (!t.defined()) continue;
-    VLR_RETURN_IF_ERROR(expect_dtype(kName, name, t, {DType::kF32}));
+    VLR_RETURN_IF_ERROR(expect_dtype(kName, name, t, {a.q.dtype}));
     VLR_RETURN_IF_ERROR(expect_rows(kName, name, t));
+  }
+  for (const auto& [name, t, width] :
+       {std::tuple<const char*, ConstTensor, int64_t>{"table.segments", a.table.segments, 6},
+        {"table.tiles", a.table.tiles, 2}}) {
+    if (!t.defined()) continue;
+    VLR_RETURN_IF_ERROR(expect_shape(kName, name, t, {-1, width}));
+    VLR_RETURN_IF_ERROR(expect_dtype(kName, name, t, {DType::kI32}));
+    if (!t.contiguous())
+      return invalid(kName, fmt::format("{} must be contiguous, got {}", name, describe(t)));
   }
   const int64_t prefix_rows = has_prefix ? a.prefix_k.dim(0) : 0;
   int64_t index = 0;
@@ -70,13 +125,23 @@ Cost Attention::cost(const Args& a) {
 Tolerance Attention::tolerance(const Args& a) {
   // Scores are chains of D roundings, the output a weighted mean: its error is that of the weights,
   // about D * 2^-24 * |score|, times the size of the values (about 1 in tests).
-  return {.rel = 1e-5, .abs = static_cast<double>(a.q.dim(2)) * 0x1p-24 * 2};
+  const double scores = static_cast<double>(a.q.dim(2)) * 0x1p-24 * 2;
+  if (a.q.dtype == DType::kF32) return {.rel = 1e-5, .abs = scores};
+  // 16-bit operands: both results are rounded to their dtype, one epsilon each. Rounding the p
+  // moves the mean by at most epsilon * sum_j p[j] |v[j]|: where one key weighs alone that is
+  // epsilon * |o|; where many do, the sum is about the size of the values, so about 1, and the
+  // errors largely cancel. 2 epsilon leaves room for a few large values.
+  const double epsilon = dtype_epsilon(a.q.dtype);
+  return {.rel = 3 * epsilon, .abs = scores + 2 * epsilon};
 }
 
 std::span<const Impl<Attention>> Attention::impls() {
   static constexpr Impl<Attention> kImpls[] = {
-      {"blocked", Device::kCpu, attention_blocked, nullptr, attention_blocked_workspace},
-      {"reference", Device::kCpu, attention_reference},
+#if VLR_WITH_CUDA
+    {"flash_mma", Device::kCuda, attention_flash_mma, can_flash_mma},
+#endif
+    {"blocked", Device::kCpu, attention_blocked, is_f32, attention_blocked_workspace},
+    {"reference", Device::kCpu, attention_reference},
   };
   return kImpls;
 }

@@ -21,7 +21,10 @@ Tolerance Convert::tolerance(const Args&) { return {}; }  // every implementatio
 
 std::span<const Impl<Convert>> Convert::impls() {
   static constexpr Impl<Convert> kImpls[] = {
-      {"reference", Device::kCpu, convert_reference},
+#if VLR_WITH_CUDA
+    {"vector", Device::kCuda, convert_vector},
+#endif
+    {"reference", Device::kCpu, convert_reference},
   };
   return kImpls;
 }

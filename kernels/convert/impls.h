@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status convert_reference(const Convert::Args&, Context&);
+Status convert_vector(const Convert::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

@@ -10,6 +10,10 @@
 #include "kernels/core/tensor.h"
 #include "kernels/core/thread_pool.h"
 
+namespace vlr::cuda {
+class Blas;
+}
+
 struct CUstream_st;  // cudaStream_t is CUstream_st*; declared here so that host code needs no CUDA
 
 namespace vlr {
@@ -21,6 +25,7 @@ struct Context {
   Device device = Device::kCpu;
   ThreadPool* threads = nullptr;  ///< never null when device is kCpu
   CUstream_st* stream = nullptr;  ///< for kCuda
+  cuda::Blas* blas = nullptr;     ///< for kCuda: cuBLASLt and the algorithms chosen so far
   std::span<std::byte>
       workspace;  ///< scratch, 64-byte aligned; at least what workspace_bytes<Op> said
   const ImplChoices* choices = nullptr;  ///< null: first implementation that supports the arguments

@@ -32,6 +32,18 @@ inline void store_f32(const Tensor& t, int64_t index, float value) {
   }
 }
 
+/// `value` as an element of `dtype` would hold it.
+inline float round_to(DType dtype, float value) {
+  switch (dtype) {
+    case DType::kBF16:
+      return bf16_to_f32(f32_to_bf16(value));
+    case DType::kF16:
+      return f16_to_f32(f32_to_f16(value));
+    default:
+      return value;
+  }
+}
+
 }  // namespace vlr
 
 #endif  // VLR_KERNELS_CORE_LOAD_H_

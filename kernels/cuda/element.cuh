@@ -13,6 +13,22 @@ __device__ inline float widen(float v) { return v; }
 __device__ inline float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
 __device__ inline float widen(__half v) { return __half2float(v); }
 
+/// Rounds to nearest even.
+template <class T>
+__device__ inline T narrow(float v);
+template <>
+__device__ inline float narrow<float>(float v) {
+  return v;
+}
+template <>
+__device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float v) {
+  return __float2bfloat16_rn(v);
+}
+template <>
+__device__ inline __half narrow<__half>(float v) {
+  return __float2half_rn(v);
+}
+
 /// Calls body(T()) with the element type of a floating-point dtype.
 template <class Body>
 auto with_element(DType dtype, Body&& body) {
@@ -24,6 +40,22 @@ auto with_element(DType dtype, Body&& body) {
     default:
       return body(float());
   }
+}
+
+/// The same for kernels of 16-bit elements.
+template <class Body>
+auto with_16_bit_element(DType dtype, Body&& body) {
+  return dtype == DType::kBF16 ? body(__nv_bfloat16()) : body(__half());
+}
+
+/// Calls body(X(), W()) with the element types of an activation and of its weight, which is of the
+/// same dtype or, where the activation is f32, of any.
+template <class Body>
+auto with_activation_and_weight(DType x, DType weight, Body&& body) {
+  if (x == DType::kF32) {
+    return with_element(weight, [&](auto w) { return body(float(), w); });
+  }
+  return with_16_bit_element(x, [&](auto element) { return body(element, element); });
 }
 
 }  // namespace vlr::cuda

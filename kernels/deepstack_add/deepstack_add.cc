@@ -1,5 +1,6 @@
 #include "kernels/deepstack_add/deepstack_add.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/deepstack_add/impls.h"
 
 namespace vlr::ops {
@@ -9,7 +10,7 @@ Status DeepstackAdd::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "visual_row", a.visual_row, {a.x.dim(0)}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "features", a.features, {-1, a.x.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "visual_row", a.visual_row, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "features", a.features, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
@@ -30,7 +31,10 @@ Tolerance DeepstackAdd::tolerance(const Args&) { return {}; }
 
 std::span<const Impl<DeepstackAdd>> DeepstackAdd::impls() {
   static constexpr Impl<DeepstackAdd> kImpls[] = {
-      {"reference", Device::kCpu, deepstack_add_reference},
+#if VLR_WITH_CUDA
+    {"vector", Device::kCuda, deepstack_add_vector},
+#endif
+    {"reference", Device::kCpu, deepstack_add_reference},
   };
   return kImpls;
 }

@@ -1,27 +1,27 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
+#include "kernels/core/load.h"
+#include "kernels/core/rows.h"
 #include "kernels/deepstack_add/impls.h"
 
 namespace vlr::ops {
 
 Status deepstack_add_reference(const DeepstackAdd::Args& a, Context&) {
-  const int64_t width = a.x.dim(1);
   for (int64_t t = 0; t < a.x.dim(0); ++t) {
-    const float* x = a.x.row<float>(t);
-    float* y = a.y.row<float>(t);
+    const ConstTensor x = row_of(a.x, t);
+    const Tensor y = row_of(a.y, t);
     const int32_t visual = a.visual_row.as<int32_t>()[t];
     if (visual >= a.features.dim(0)) {
       return invalid(DeepstackAdd::kName,
                      fmt::format("visual_row[{}] = {} of {} rows", t, visual, a.features.dim(0)));
     }
     if (visual < 0) {
-      if (x != y) std::copy_n(x, width, y);
+      if (x.data == y.data) continue;
+      for (int64_t i = 0; i < x.dim(0); ++i) store_f32(y, i, load_f32(x, i));
       continue;
     }
-    const float* features = a.features.row<float>(visual);
-    for (int64_t i = 0; i < width; ++i) y[i] = x[i] + features[i];
+    const ConstTensor features = row_of(a.features, visual);
+    for (int64_t i = 0; i < x.dim(0); ++i) store_f32(y, i, load_f32(x, i) + load_f32(features, i));
   }
   return {};
 }

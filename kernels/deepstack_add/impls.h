@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status deepstack_add_reference(const DeepstackAdd::Args&, Context&);
+Status deepstack_add_vector(const DeepstackAdd::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

@@ -1,5 +1,6 @@
 #include "kernels/embedding/embedding.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/embedding/impls.h"
 
 namespace vlr::ops {
@@ -11,9 +12,8 @@ Status Embedding::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "y", a.y, {a.ids.dim(0), a.table.dim(1)}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "ids", a.ids, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "visual_row", a.visual_row, {DType::kI32}));
-  VLR_RETURN_IF_ERROR(
-      expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "y", a.y));
+  VLR_RETURN_IF_ERROR(expect_weight(kName, "table", a.table, a.y));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
   if (!a.table.contiguous()) return invalid(kName, "table must be contiguous");
   if (a.visual.defined()) {
@@ -34,7 +34,10 @@ Tolerance Embedding::tolerance(const Args&) { return {}; }
 
 std::span<const Impl<Embedding>> Embedding::impls() {
   static constexpr Impl<Embedding> kImpls[] = {
-      {"reference", Device::kCpu, embedding_reference},
+#if VLR_WITH_CUDA
+    {"vector", Device::kCuda, embedding_vector},
+#endif
+    {"reference", Device::kCpu, embedding_reference},
   };
   return kImpls;
 }

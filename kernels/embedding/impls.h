@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status embedding_reference(const Embedding::Args&, Context&);
+Status embedding_vector(const Embedding::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

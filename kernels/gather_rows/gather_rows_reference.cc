@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
+#include "kernels/core/load.h"
+#include "kernels/core/rows.h"
 #include "kernels/gather_rows/impls.h"
 
 namespace vlr::ops {
@@ -12,7 +12,9 @@ Status gather_rows_reference(const GatherRows::Args& a, Context&) {
     if (row < 0 || row >= a.x.dim(0)) {
       return invalid(GatherRows::kName, fmt::format("rows[{}] = {} of {}", b, row, a.x.dim(0)));
     }
-    std::copy_n(a.x.row<float>(row), a.x.dim(1), a.y.row<float>(b));
+    const ConstTensor x = row_of(a.x, row);
+    const Tensor y = row_of(a.y, b);
+    for (int64_t i = 0; i < y.dim(0); ++i) store_f32(y, i, load_f32(x, i));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status gather_rows_reference(const GatherRows::Args&, Context&);
+Status gather_rows_vector(const GatherRows::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

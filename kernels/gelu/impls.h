@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status gelu_reference(const Gelu::Args&, Context&);
+Status gelu_vector(const Gelu::Args&, Context&);  // CUDA
 Status gelu_simd(const Gelu::Args&, Context&);
 
 }  // namespace vlr::ops

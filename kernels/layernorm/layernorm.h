@@ -1,9 +1,11 @@
 /// LayerNorm over the last axis, biased variance, affine.
 ///   y[r, i] = (x[r, i] - mean) / sqrt(mean_j((x[r, j] - mean)^2) + eps) * weight[i] + bias[i]
 ///
-///   x             [rows, dim]  f32; rows may be strided
-///   weight, bias  [dim]        f32 | bf16 | f16, the same dtype
-///   y             [rows, dim]  f32; may be x itself, otherwise must not overlap it
+///   x             [rows, dim]  f32 | bf16 | f16; rows may be strided
+///   weight, bias  [dim]        dtype of x, or with f32 x also bf16 | f16; both the same
+///   y             [rows, dim]  dtype of x; rows may be strided; may be x itself, otherwise must
+///   not
+///                              overlap it
 ///
 /// No rows: does nothing; dim >= 1; eps > 0.
 /// Rounding: statistics and the affine map in f32 or wider, one rounding to the dtype of y.

@@ -12,6 +12,12 @@ int64_t linear_blocked_workspace(const Linear::Args&, const Context&);
 Status linear_openblas(const Linear::Args&, Context&);
 int64_t linear_openblas_workspace(const Linear::Args&, const Context&);
 #endif
+#if VLR_WITH_CUDA
+Status linear_mma(const Linear::Args&, Context&);
+/// Runs linear_mma where ctx.blas has no algorithm for the problem, or where there is no ctx.blas.
+Status linear_cublaslt(const Linear::Args&, Context&);
+int64_t linear_cublaslt_workspace(const Linear::Args&, const Context&);
+#endif
 
 }  // namespace vlr::ops
 

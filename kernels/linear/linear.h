@@ -1,16 +1,20 @@
-/// Linear layer: the product of a matrix of rows with a weight, plus a bias.
-///   y[m, n] = sum_k x[m, k] * w[n, k] + bias[n]
+/// Linear layer: the product of a matrix of rows with a weight, and what may follow it at once.
+///   y[m, n] = act(sum_k x[m, k] * w[n, k] + bias[n]) + residual[m, n]
 ///
-///   x     [M, K]  f32; rows may be strided
-///   w     [N, K]  f32 | bf16 | f16, contiguous
-///   bias  [N]     dtype of w, contiguous; optional
-///   y     [M, N]  f32; rows may be strided; overlaps nothing
+///   x         [M, K]  f32 | bf16 | f16; rows may be strided
+///   w         [N, K]  dtype of x, or with f32 x also bf16 | f16; contiguous
+///   bias      [N]     dtype of w, contiguous; optional
+///   residual  [M, N]  dtype of x; rows may be strided; optional, not together with an activation;
+///                     may be y itself, otherwise must not overlap it
+///   y         [M, N]  dtype of x; rows may be strided; overlaps nothing else
 ///
 /// M == 0 does nothing; N, K >= 1.
-/// Rounding: the sum is rounded to f32, then the bias is added and the result rounded again.
-/// Bit-invariance: a row of y depends on its row of x alone. Every implementation but `openblas` is
-/// one chain of fused multiply-adds over ascending k, or (the reference) one f64 sum, whatever M
-/// is.
+/// Rounding: f32: the sum is rounded, then the result of every following step. 16 bits: all of it
+/// in f32 or wider, one rounding to the dtype of y; the product (with its bias) may be rounded once
+/// before the residual is added, as cuBLASLt does.
+/// Bit-invariance: a row of y depends on its row of x (and of residual) alone, whatever M is. The
+/// CPU's `blocked` is one chain of fused multiply-adds over ascending k, the reference one f64 sum.
+/// Exempt are `openblas`, and `cublaslt` when it was opened to be fast rather than exact.
 #ifndef VLR_KERNELS_LINEAR_LINEAR_H_
 #define VLR_KERNELS_LINEAR_LINEAR_H_
 
@@ -18,11 +22,14 @@
 
 namespace vlr::ops {
 
+enum class Activation : uint8_t { kNone, kGeluTanh };
+
 struct Linear {
   static constexpr std::string_view kName = "linear";
   struct Args {
-    ConstTensor x, w, bias;
+    ConstTensor x, w, bias, residual = {};
     Tensor y;
+    Activation activation = Activation::kNone;
   };
   static Status check(const Args&);
   static Cost cost(const Args&);

@@ -3,12 +3,12 @@
 ///   y[p, n] = sum_k ((x[p, k] - 127.5) / 127.5) * w[n, k] + bias[n]
 ///
 ///   x     [P, K]  u8, contiguous; a patch is channel x time x row x column = 3 x 2 x 16 x 16
-///   w     [N, K]  f32 | bf16 | f16, contiguous
-///   bias  [N]     dtype of w
-///   y     [P, N]  f32; rows may be strided
+///   w     [N, K]  dtype of y, or with f32 y also bf16 | f16; contiguous
+///   bias  [N]     dtype of w; optional
+///   y     [P, N]  f32 | bf16 | f16; rows may be strided
 ///
-/// Rounding: the pixel is rounded to f32 after the subtraction and after the division, then as
-/// linear.
+/// Rounding: the pixel is rounded to f32 after the subtraction and after the division, then to the
+/// dtype of y; from there as linear.
 #ifndef VLR_KERNELS_PATCH_EMBED_PATCH_EMBED_H_
 #define VLR_KERNELS_PATCH_EMBED_PATCH_EMBED_H_
 

@@ -1,5 +1,6 @@
 #include "kernels/rmsnorm/rmsnorm.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/rmsnorm/impls.h"
 
 namespace vlr::ops {
@@ -9,9 +10,8 @@ Status RmsNorm::check(const Args& a) {
     return invalid(kName, "x must have 2 or 3 axes, got " + describe(a.x));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "weight", a.weight, {a.x.dim(a.x.rank - 1)}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(
-      expect_dtype(kName, "weight", a.weight, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_weight(kName, "weight", a.weight, a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
@@ -21,6 +21,10 @@ Status RmsNorm::check(const Args& a) {
   return {};
 }
 
+namespace {
+bool is_f32(const RmsNorm::Args& a) { return a.x.dtype == DType::kF32; }
+}  // namespace
+
 Cost RmsNorm::cost(const Args& a) {
   return {.bytes = static_cast<double>(a.x.bytes() + a.weight.bytes() + a.y.bytes()),
           .flops = 4.0 * static_cast<double>(a.x.numel())};
@@ -28,18 +32,19 @@ Cost RmsNorm::cost(const Args& a) {
 
 Tolerance RmsNorm::tolerance(const Args& a) {
   // Two roundings to the dtype of x; an f32 sum of dim terms is off by <= dim * 2^-24, halved by
-  // the square root.
+  // the square root. Weights are of size about 1: around zero, two steps of f16 and a little.
   return {
       .rel = 4 * dtype_epsilon(a.x.dtype) + static_cast<double>(a.x.dim(a.x.rank - 1)) * 0x1p-25,
-      .abs = 0};
+      .abs = 8 * least_step(a.x.dtype)};
 }
 
 std::span<const Impl<RmsNorm>> RmsNorm::impls() {
   static constexpr Impl<RmsNorm> kImpls[] = {
 #if VLR_WITH_CUDA
+    {"in_registers", Device::kCuda, rmsnorm_in_registers, rmsnorm_fits_registers},
     {"warp_per_row", Device::kCuda, rmsnorm_warp_per_row},
 #endif
-    {"simd", Device::kCpu, rmsnorm_simd, nullptr, rmsnorm_simd_workspace},
+    {"simd", Device::kCpu, rmsnorm_simd, is_f32, rmsnorm_simd_workspace},
     {"reference", Device::kCpu, rmsnorm_reference},
   };
   return kImpls;

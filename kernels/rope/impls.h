@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status rope_reference(const Rope::Args&, Context&);
+Status rope_pairs(const Rope::Args&, Context&);  // CUDA
 Status rope_simd(const Rope::Args&, Context&);
 
 }  // namespace vlr::ops

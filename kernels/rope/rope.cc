@@ -1,5 +1,6 @@
 #include "kernels/rope/rope.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/rope/impls.h"
 
 namespace vlr::ops {
@@ -10,7 +11,7 @@ Status Rope::check(const Args& a) {
   if (head_dim % 2 != 0) return invalid(kName, "head_dim must be even, got x " + describe(a.x));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "table", a.table, {a.x.dim(0), 2, head_dim / 2}));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "table", a.table, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
@@ -19,21 +20,28 @@ Status Rope::check(const Args& a) {
   return {};
 }
 
+namespace {
+bool is_f32(const Rope::Args& a) { return a.x.dtype == DType::kF32; }
+}  // namespace
+
 Cost Rope::cost(const Args& a) {
   return {.bytes = static_cast<double>(a.x.bytes() + a.table.bytes() + a.y.bytes()),
           .flops = 3.0 * static_cast<double>(a.x.numel())};
 }
 
 Tolerance Rope::tolerance(const Args& a) {
-  // The two products may cancel: what remains is an error of the size of the operands (about 1 in
-  // tests).
-  return {.rel = 4 * dtype_epsilon(a.x.dtype), .abs = 8 * dtype_epsilon(a.x.dtype)};
+  // The two products may cancel: what remains is an f32 error of the size of the operands (about 1
+  // in tests).
+  return {.rel = 4 * dtype_epsilon(a.x.dtype), .abs = 8 * 0x1p-24 + least_step(a.x.dtype)};
 }
 
 std::span<const Impl<Rope>> Rope::impls() {
   static constexpr Impl<Rope> kImpls[] = {
-      {"simd", Device::kCpu, rope_simd},
-      {"reference", Device::kCpu, rope_reference},
+#if VLR_WITH_CUDA
+    {"pairs", Device::kCuda, rope_pairs},
+#endif
+    {"simd", Device::kCpu, rope_simd, is_f32},
+    {"reference", Device::kCpu, rope_reference},
   };
   return kImpls;
 }

@@ -3,9 +3,10 @@
 ///   y[t, h, d]       = x[t, h, d] * cos[t, d] - x[t, h, d + D/2] * sin[t, d]
 ///   y[t, h, d + D/2] = x[t, h, d + D/2] * cos[t, d] + x[t, h, d] * sin[t, d]        d < D/2
 ///
-///   x      [T, H, D]    f32; row and head strides are free
+///   x      [T, H, D]    f32 | bf16 | f16; row and head strides are free
 ///   table  [T, 2, D/2]  f32, contiguous: cosines, then sines (see rope_table)
-///   y      [T, H, D]    f32; may be x itself, otherwise must not overlap it
+///   y      [T, H, D]    dtype of x; row and head strides are free; may be x itself, otherwise must
+///                       not overlap it
 ///
 /// Rounding: products and sum in f32 or wider, then one rounding to the dtype of y.
 #ifndef VLR_KERNELS_ROPE_ROPE_H_

@@ -1,3 +1,5 @@
+#include "kernels/core/load.h"
+#include "kernels/core/rows.h"
 #include "kernels/rope/impls.h"
 
 namespace vlr::ops {
@@ -8,12 +10,12 @@ Status rope_reference(const Rope::Args& a, Context&) {
     const float* cosine = a.table.row<float>(t);
     const float* sine = cosine + half;
     for (int64_t h = 0; h < a.x.dim(1); ++h) {
-      const float* x = a.x.row<float>(t) + h * a.x.stride(1);
-      float* y = a.y.row<float>(t) + h * a.y.stride(1);
+      const ConstTensor x = row_of(a.x, t, h);
+      const Tensor y = row_of(a.y, t, h);
       for (int64_t d = 0; d < half; ++d) {
-        const double lo = x[d], hi = x[d + half];
-        y[d] = static_cast<float>(lo * cosine[d] - hi * sine[d]);
-        y[d + half] = static_cast<float>(hi * cosine[d] + lo * sine[d]);
+        const double lo = load_f32(x, d), hi = load_f32(x, d + half);
+        store_f32(y, d, static_cast<float>(lo * cosine[d] - hi * sine[d]));
+        store_f32(y, d + half, static_cast<float>(hi * cosine[d] + lo * sine[d]));
       }
     }
   }

@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status rope_table_reference(const RopeTable::Args&, Context&);
+Status rope_table_per_pair(const RopeTable::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

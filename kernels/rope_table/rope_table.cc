@@ -28,7 +28,10 @@ Tolerance RopeTable::tolerance(const Args&) { return {.rel = 0x1p-22, .abs = 0x1
 
 std::span<const Impl<RopeTable>> RopeTable::impls() {
   static constexpr Impl<RopeTable> kImpls[] = {
-      {"reference", Device::kCpu, rope_table_reference},
+#if VLR_WITH_CUDA
+    {"per_pair", Device::kCuda, rope_table_per_pair},
+#endif
+    {"reference", Device::kCpu, rope_table_reference},
   };
   return kImpls;
 }

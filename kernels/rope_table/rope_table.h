@@ -2,14 +2,15 @@
 ///   angle[t, j] = positions[axis[j], t] * inv_freq[j]
 ///   table[t, 0, j] = cos(angle)     table[t, 1, j] = sin(angle)
 ///
-///   positions  [A, T]  i32; A = 3 (time, row, column) in the text decoder, 2 (row, column) in the
-///   vision tower axis       [J]     i32, which axis turns pair j, in [0, A); J = head_dim / 2
-///   inv_freq   [J]     f32
+///   positions  [A, T]     i32; A = 3 (time, row, column) in the text decoder, 2 (row, column) in
+///                         the vision tower
+///   axis       [J]        i32, which axis turns pair j, in [0, A); J = head_dim / 2
+///   inv_freq   [J]        f32
 ///   table      [T, 2, J]  f32, contiguous
 ///
 /// Rounding: the position as f32, one f32 product for the angle; cosine and sine of that angle
-/// within 1 ulp, with full range reduction (positions reach 10^4 and inv_freq[0] is 1). Source: Su
-/// et al. 2021 (RoPE); the interleaved axes are those of Qwen3VLTextRotaryEmbedding.
+/// within 2 ulp, with full range reduction (positions reach 10^5 and inv_freq[0] is 1).
+/// Source: Su et al. 2021 (RoPE); the interleaved axes are those of Qwen3VLTextRotaryEmbedding.
 #ifndef VLR_KERNELS_ROPE_TABLE_ROPE_TABLE_H_
 #define VLR_KERNELS_ROPE_TABLE_ROPE_TABLE_H_
 

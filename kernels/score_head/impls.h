@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status score_head_reference(const ScoreHead::Args&, Context&);
+Status score_head_block_per_row(const ScoreHead::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

@@ -1,5 +1,6 @@
 #include "kernels/score_head/score_head.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/score_head/impls.h"
 
 namespace vlr::ops {
@@ -11,10 +12,9 @@ Status ScoreHead::check(const Args& a) {
   if (a.w.dim(0) != 1 && a.w.dim(0) != 2)
     return invalid(kName, "w must have 1 or 2 rows, got " + describe(a.w));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "log_odds", a.log_odds, {a.x.dim(0)}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(
-      expect_dtype(kName, "norm_weight", a.norm_weight, {DType::kF32, DType::kBF16, DType::kF16}));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "w", a.w, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_weight(kName, "norm_weight", a.norm_weight, a.x));
+  VLR_RETURN_IF_ERROR(expect_weight(kName, "w", a.w, a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "log_odds", a.log_odds, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
   if (!a.w.contiguous()) return invalid(kName, "w must be contiguous");
@@ -34,7 +34,10 @@ Tolerance ScoreHead::tolerance(const Args& a) {
 
 std::span<const Impl<ScoreHead>> ScoreHead::impls() {
   static constexpr Impl<ScoreHead> kImpls[] = {
-      {"reference", Device::kCpu, score_head_reference},
+#if VLR_WITH_CUDA
+    {"block_per_row", Device::kCuda, score_head_block_per_row},
+#endif
+    {"reference", Device::kCpu, score_head_reference},
   };
   return kImpls;
 }

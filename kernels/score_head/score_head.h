@@ -2,13 +2,15 @@
 ///   log_odds[b] = sum_i n[b, i] * (w[0, i] - w[1, i])      n = RMSNorm(x, norm_weight, eps)
 /// or, where the checkpoint holds the difference itself, sum_i n[b, i] * w[0, i].
 ///
-///   x            [B, C]  f32; rows may be strided
-///   norm_weight  [C]     f32 | bf16 | f16
-///   w            [2, C]  f32 | bf16 | f16, contiguous: the rows of lm_head for "yes" and "no";
+///   x            [B, C]  f32 | bf16 | f16; rows may be strided
+///   norm_weight  [C]     dtype of x, or with f32 x also bf16 | f16
+///   w            [2, C]  dtype of x, or with f32 x also bf16 | f16; contiguous: the rows of
+///   lm_head
+///                        for "yes" and "no"
 ///                [1, C]  their difference
 ///   log_odds     [B]     f32
 ///
-/// Rounding: f32 or wider throughout; the sigmoid of log_odds is the score.
+/// Rounding: f32 or wider throughout, whatever the dtypes; the sigmoid of log_odds is the score.
 #ifndef VLR_KERNELS_SCORE_HEAD_SCORE_HEAD_H_
 #define VLR_KERNELS_SCORE_HEAD_SCORE_HEAD_H_
 

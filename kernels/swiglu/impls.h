@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status swiglu_reference(const SwiGlu::Args&, Context&);
+Status swiglu_vector(const SwiGlu::Args&, Context&);  // CUDA
 Status swiglu_simd(const SwiGlu::Args&, Context&);
 
 }  // namespace vlr::ops

@@ -1,11 +1,13 @@
 /// The gate of the text decoder's MLP.
 ///   y[t, i] = silu(gate[t, i]) * up[t, i]       silu(z) = z / (1 + exp(-z))
 ///
-///   gate, up  [T, F]  f32; rows may be strided (they are usually the two halves of one product)
-///   y         [T, F]  f32; rows may be strided; may be gate or up, otherwise must not overlap them
+///   gate, up  [T, F]  f32 | bf16 | f16, both the same; rows may be strided (they are usually the
+///                     two halves of one product)
+///   y         [T, F]  dtype of gate; rows may be strided; may be gate or up, otherwise must not
+///                     overlap them
 ///
-/// Rounding: silu(gate) is rounded to the dtype of y before the product with up.   Source: Shazeer
-/// 2020.
+/// Rounding: silu(gate) is rounded to the dtype of y before the product with up.
+/// Source: Shazeer 2020.
 #ifndef VLR_KERNELS_SWIGLU_SWIGLU_H_
 #define VLR_KERNELS_SWIGLU_SWIGLU_H_
 

@@ -6,6 +6,7 @@
 namespace vlr::ops {
 
 Status vision_pos_embed_reference(const VisionPosEmbed::Args&, Context&);
+Status vision_pos_embed_vector(const VisionPosEmbed::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops
 

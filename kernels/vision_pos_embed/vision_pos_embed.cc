@@ -1,5 +1,6 @@
 #include "kernels/vision_pos_embed/vision_pos_embed.h"
 
+#include "kernels/core/activation_dtypes.h"
 #include "kernels/vision_pos_embed/impls.h"
 
 namespace vlr::ops {
@@ -10,9 +11,8 @@ Status VisionPosEmbed::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_shape(kName, "indices", a.indices, {a.x.dim(0), 4}));
   VLR_RETURN_IF_ERROR(expect_shape(kName, "weights", a.weights, {a.x.dim(0), 4}));
   VLR_RETURN_IF_ERROR(expect_same_shape(kName, "y", a.y, a.x));
-  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32}));
-  VLR_RETURN_IF_ERROR(
-      expect_dtype(kName, "table", a.table, {DType::kF32, DType::kBF16, DType::kF16}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_weight(kName, "table", a.table, a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "indices", a.indices, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "weights", a.weights, {DType::kF32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
@@ -31,11 +31,16 @@ Cost VisionPosEmbed::cost(const Args& a) {
   return {.bytes = static_cast<double>(bytes), .flops = 8.0 * static_cast<double>(a.x.numel())};
 }
 
-Tolerance VisionPosEmbed::tolerance(const Args&) { return {.rel = 0x1p-22, .abs = 0x1p-21}; }
+Tolerance VisionPosEmbed::tolerance(const Args& a) {
+  return {.rel = 4 * dtype_epsilon(a.y.dtype), .abs = 0x1p-21};
+}
 
 std::span<const Impl<VisionPosEmbed>> VisionPosEmbed::impls() {
   static constexpr Impl<VisionPosEmbed> kImpls[] = {
-      {"reference", Device::kCpu, vision_pos_embed_reference},
+#if VLR_WITH_CUDA
+    {"vector", Device::kCuda, vision_pos_embed_vector},
+#endif
+    {"reference", Device::kCpu, vision_pos_embed_reference},
   };
   return kImpls;
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "kernels/core/load.h"
+#include "kernels/core/rows.h"
 #include "kernels/vision_pos_embed/impls.h"
 
 namespace vlr::ops {
@@ -16,13 +17,13 @@ Status vision_pos_embed_reference(const VisionPosEmbed::Args& a, Context&) {
                                                           corner, index[corner], a.table.dim(0)));
       }
     }
-    const float* x = a.x.row<float>(p);
-    float* y = a.y.row<float>(p);
+    const ConstTensor x = row_of(a.x, p);
+    const Tensor y = row_of(a.y, p);
     for (int64_t i = 0; i < width; ++i) {
       float sum = weight[0] * load_f32(a.table, index[0] * width + i);
       for (int corner = 1; corner < 4; ++corner)
         sum += weight[corner] * load_f32(a.table, index[corner] * width + i);
-      y[i] = x[i] + sum;
+      store_f32(y, i, load_f32(x, i) + sum);
     }
   }
   return {};

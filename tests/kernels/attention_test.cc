@@ -1,5 +1,7 @@
 #include "kernels/attention/attention.h"
 
+#include <algorithm>
+
 #include "tests/support/op_tester.h"
 
 namespace vlr::ops {
@@ -33,7 +35,15 @@ TEST(AttentionCheck, RefusesWhatTheContractExcludes) {
   EXPECT_EQ(message(a), "attention: o must be [2, 4, 8], got f32[3, 4, 8]");
   a = good;
   a.q.dtype = DType::kBF16;
-  EXPECT_EQ(message(a), "attention: q must be f32, got bf16[2, 4, 8]");
+  EXPECT_EQ(message(a), "attention: k must be bf16, got f32[3, 2, 8]");
+  a.q.dtype = DType::kI32;
+  EXPECT_EQ(message(a), "attention: q must be f32 | bf16 | f16, got i32[2, 4, 8]");
+  a = good;
+  a.table.segments = ConstTensor(data, DType::kI32, {1, 5});
+  EXPECT_EQ(message(a), "attention: table.segments must be [?, 6], got i32[1, 5]");
+  a = good;
+  a.table.tiles = ConstTensor(data, DType::kF32, {1, 2});
+  EXPECT_EQ(message(a), "attention: table.tiles must be i32, got f32[1, 2]");
   const auto segment_message = [&](AttentionSegment s, bool causal) {
     Attention::Args b = good;
     const Segments segments = {s};
@@ -79,14 +89,30 @@ TEST(AttentionReference, IsWhatTheFormulaSays) {
   EXPECT_NEAR(o[1], 17.5, 1e-5);
 }
 
+TEST(AttentionTiles, CoverTheQueriesMostWorkFirst) {
+  const Segments segments = {{0, 300, 0, 300, 0, 0},
+                             {300, 0, 300, 400, 0, 0},
+                             {300, 1, 700, 128, 0, 0},
+                             {301, 128, 828, 128, 0, 150}};
+  // Keys of the last query: 128, 256 and 300; 128; 278.
+  EXPECT_EQ(attention_tiles(segments, true),
+            (std::vector<int32_t>{0, 256, 3, 0, 0, 128, 0, 0, 2, 0}));
+  // 300 each; 128; 278.
+  EXPECT_EQ(attention_tiles(segments, false),
+            (std::vector<int32_t>{0, 0, 0, 128, 0, 256, 3, 0, 2, 0}));
+  EXPECT_EQ(attention_tiles({}, true), std::vector<int32_t>());
+}
+
 struct Case {
   const char* title;
   int64_t heads, kv_heads, dim;
   bool causal;
   Segments segments;
+  DType dtype = DType::kF32;
   std::string name() const {
     return std::string(title) + "_h" + std::to_string(heads) + "_kv" + std::to_string(kv_heads) +
-           "_d" + std::to_string(dim) + (causal ? "_causal" : "");
+           "_d" + std::to_string(dim) + (causal ? "_causal_" : "_") +
+           std::string(dtype_name(dtype));
   }
   int64_t rows(int32_t AttentionSegment::*begin, int32_t AttentionSegment::*len) const {
     int64_t rows = 0;
@@ -106,6 +132,31 @@ AttentionSegment seq(int32_t at, int32_t len, int32_t queries, int32_t prefix_be
   return {at, queries, at, len, prefix_begin, prefix_len};
 }
 
+/// Lengths around the tiles of 128 queries and the blocks of 64 keys, with a row between two
+/// sequences that belongs to none.
+Segments ragged() {
+  Segments out;
+  int32_t at = 0;
+  for (int32_t len : {1, 127, 0, 128, 129, 300, 64, 65}) {
+    out.push_back(seq(at, len, len));
+    at += len + 1;
+  }
+  return out;
+}
+
+/// Prefixes of 0 to 127 keys, in one buffer of 300, each shared by two sequences.
+Segments prefixed() {
+  Segments out;
+  int32_t at = 0;
+  for (int32_t prefix : {0, 1, 60, 64, 127}) {
+    for (int32_t len : {5, 70}) {
+      out.push_back(seq(at, len, len, 2 * prefix, prefix));
+      at += len;
+    }
+  }
+  return out;
+}
+
 const std::vector<Case>& cases() {
   static const std::vector<Case> kAll = {
       {"none", 2, 1, 8, true, {}},
@@ -122,142 +173,262 @@ const std::vector<Case>& cases() {
       {"prefix_only", 2, 1, 16, false, {{0, 3, 0, 0, 0, 9}}},
       {"prefix_last", 4, 2, 32, true, {seq(0, 20, 1, 5, 33), seq(20, 50, 1, 0, 130)}},
       {"no_queries", 2, 1, 16, true, {seq(0, 4, 0), seq(4, 4, 4)}},
+      {"ragged", 2, 1, 128, true, ragged()},
+      {"ragged", 2, 2, 128, false, ragged()},
+      {"ragged", 2, 2, 72, false, ragged()},
+      {"ragged", 2, 1, 72, true, ragged()},
+      {"ragged", 2, 2, 64, false, ragged()},
+      {"ragged", 4, 1, 64, true, ragged()},
+      {"prefixed", 2, 2, 64, true, prefixed()},
+      {"prefixed", 4, 1, 128, true, prefixed()},
+      {"prefixed", 2, 1, 72, false, prefixed()},
+      {"small", 2, 1, 8, true, {seq(0, 70, 70)}},
+      {"small", 2, 1, 16, false, {seq(0, 70, 70)}},
+      {"small", 2, 1, 32, true, {seq(0, 140, 140)}},
+      {"small", 2, 1, 40, true, {seq(0, 70, 70)}},
+      {"small", 2, 2, 48, false, {seq(0, 70, 70)}},
+      {"small", 2, 1, 80, true, {seq(0, 140, 140)}},
+      {"small", 2, 1, 96, false, {seq(0, 140, 140)}},
+      {"small", 2, 1, 104, true, {seq(0, 70, 70)}},
   };
   return kAll;
 }
 
-/// Operands of a case, and its args.
-struct Operands {
-  Operands(OpTester<Attention>& t, const Case& c) {
-    const int64_t q = c.num_q(), k = c.num_k(), p = c.num_prefix();
-    args.q = t.random({q, c.heads, c.dim});
-    args.k = t.random({k, c.kv_heads, c.dim});
-    args.v = t.random({k, c.kv_heads, c.dim});
-    if (p > 0) {
-      args.prefix_k = t.random({p, c.kv_heads, c.dim});
-      args.prefix_v = t.random({p, c.kv_heads, c.dim});
-    }
-    args.segments = c.segments;
-    args.o = t.output({q, c.heads, c.dim});
-    args.scale = 1 / std::sqrt(static_cast<float>(c.dim));
-    args.causal = c.causal;
-  }
-  Attention::Args args;
+/// How a test's operands lie in memory.
+enum class Layout {
+  kDense,
+  kGaps,     // gaps between rows and between heads, of odd sizes
+  kColumns,  // q, k and v are columns of one matrix, so are prefix_k and _v; o of a wider one
 };
 
+/// Operands of a case, and its args. Rows that belong to no sequence hold NaN.
+struct Operands {
+  Operands(OpTester<Attention>& t, const Case& c, Layout layout = Layout::kDense) : tester(t) {
+    const int64_t q = c.num_q(), k = c.num_k(), p = c.num_prefix(), d = c.dim;
+    const int64_t q_width = c.heads * d, kv_width = c.kv_heads * d;
+    if (layout == Layout::kColumns) {
+      const Tensor qkv = t.random_dense({std::max(q, k), q_width + 2 * kv_width}, c.dtype);
+      args.q = qkv.slice(0, 0, q).slice(1, 0, q_width).split_last(d);
+      args.k = qkv.slice(0, 0, k).slice(1, q_width, kv_width).split_last(d);
+      args.v = qkv.slice(0, 0, k).slice(1, q_width + kv_width, kv_width).split_last(d);
+      args.o = t.output({q, 8 + q_width}, c.dtype).slice(1, 8, q_width).split_last(d);
+    } else {
+      args.q = t.random({q, c.heads, d}, c.dtype);
+      args.k = t.random({k, c.kv_heads, d}, c.dtype);
+      args.v = t.random({k, c.kv_heads, d}, c.dtype);
+      args.o = t.output({q, c.heads, d}, c.dtype);
+    }
+    if (p > 0 && layout == Layout::kColumns) {
+      const Tensor kv = t.random_dense({p, 2 * kv_width}, c.dtype);
+      args.prefix_k = kv.slice(1, 0, kv_width).split_last(d);
+      args.prefix_v = kv.slice(1, kv_width, kv_width).split_last(d);
+    } else if (p > 0) {
+      args.prefix_k = t.random({p, c.kv_heads, d}, c.dtype);
+      args.prefix_v = t.random({p, c.kv_heads, d}, c.dtype);
+    }
+    args.scale = 1 / std::sqrt(static_cast<float>(d));
+    args.causal = c.causal;
+    set_segments(c.segments);
+    poison(args.q, &AttentionSegment::q_begin, &AttentionSegment::q_len);
+    poison(args.k, &AttentionSegment::k_begin, &AttentionSegment::k_len);
+    poison(args.v, &AttentionSegment::k_begin, &AttentionSegment::k_len);
+    for (const ConstTensor& prefix : {args.prefix_k, args.prefix_v})
+      if (p > 0) poison(prefix, &AttentionSegment::prefix_begin, &AttentionSegment::prefix_len);
+  }
+
+  /// Other sequences in the same memory: the host's list and the device's table.
+  void set_segments(Segments s) {
+    segments = std::move(s);
+    args.segments = segments;
+    std::vector<int32_t> tiles = attention_tiles(segments, args.causal);
+    tiles.insert(tiles.end(), {-1, 0});  // a row past the last one that counts
+    const auto num_tiles = static_cast<int64_t>(tiles.size()) / 2;
+    const auto num_segments = static_cast<int64_t>(segments.size());
+    const Tensor segment_rows = tester.random_dense({num_segments, 6}, DType::kI32);
+    const Tensor tile_rows = tester.random_dense({num_tiles, 2}, DType::kI32);
+    static_assert(sizeof(AttentionSegment) == 6 * sizeof(int32_t));
+    std::copy(segments.begin(), segments.end(), segment_rows.as<AttentionSegment>());
+    std::copy(tiles.begin(), tiles.end(), tile_rows.as<int32_t>());
+    args.table = {.segments = segment_rows, .tiles = tile_rows};
+  }
+
+  /// Row r of head h, of any of the operands.
+  static void fill(const ConstTensor& t, int64_t r, int64_t h, float even, float odd) {
+    const Tensor to(const_cast<void*>(t.data), t.dtype, {1});
+    for (int64_t d = 0; d < t.dim(2); ++d)
+      store_f32(to, r * t.stride(0) + h * t.stride(1) + d, d % 2 ? odd : even);
+  }
+
+  OpTester<Attention>& tester;
+  Segments segments;
+  Attention::Args args;
+
+ private:
+  void poison(const ConstTensor& t, int32_t AttentionSegment::*begin,
+              int32_t AttentionSegment::*len) {
+    for (int64_t r = 0; r < t.dim(0); ++r) {
+      const auto has_row = [&](const AttentionSegment& s) {
+        return s.*begin <= r && r < s.*begin + s.*len;
+      };
+      if (std::ranges::any_of(segments, has_row)) continue;
+      for (int64_t h = 0; h < t.dim(1); ++h) fill(t, r, h, NAN, NAN);
+    }
+  }
+};
+
+bool supports(const Impl<Attention>& impl, const Attention::Args& args) {
+  return !impl.supports || impl.supports(args);
+}
+
 using Param = std::tuple<const Impl<Attention>*, Case>;
+
+/// Every implementation with the cases that it supports, in each dtype.
+std::vector<Param> params(const std::vector<Case>& all) {
+  std::vector<Param> out;
+  for (const Impl<Attention>* impl : test::candidates<Attention>()) {
+    for (Case c : all) {
+      for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+        c.dtype = dtype;
+        Attention::Args shapes;
+        shapes.q = ConstTensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
+        shapes.k = shapes.v = ConstTensor(nullptr, dtype, {c.num_k(), c.kv_heads, c.dim});
+        shapes.o = Tensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
+        if (supports(*impl, shapes)) out.emplace_back(impl, c);
+      }
+    }
+  }
+  return out;
+}
+
 class AttentionImpl : public testing::TestWithParam<Param> {};
 
 TEST_P(AttentionImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
-  for (bool strided : {false, true}) {
-    OpTester<Attention> t(*impl, strided);
-    EXPECT_TRUE(t.matches_reference(Operands(t, c).args));
-  }
-}
-INSTANTIATE_TEST_SUITE_P(All, AttentionImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Attention>()),
-                                          testing::ValuesIn(cases())),
-                         test::CaseName());
-
-TEST(AttentionBlocked, SameBitsOnEveryTargetAndThreadCount) {
-  for (const Case& c : cases()) {
-    OpTester<Attention> t(test::implementation<Attention>("blocked"), true);
-    EXPECT_TRUE(t.same_bits_everywhere(Operands(t, c).args)) << c.name();
+  for (Layout layout : {Layout::kDense, Layout::kGaps, Layout::kColumns}) {
+    OpTester<Attention> t(*impl, layout == Layout::kGaps);
+    const Operands o(t, c, layout);
+    if (!supports(*impl, o.args)) continue;
+    EXPECT_TRUE(t.matches_reference(o.args)) << "layout " << static_cast<int>(layout);
   }
 }
 
-/// Rows [begin, begin + count) of a [rows, ...] result of bytes.
-std::vector<std::byte> rows_of(const std::vector<std::byte>& bytes, int64_t row_bytes,
-                               int64_t begin, int64_t count) {
-  return {bytes.begin() + begin * row_bytes, bytes.begin() + (begin + count) * row_bytes};
+TEST_P(AttentionImpl, HasTheSameBitsEverywhere) {
+  const auto& [impl, c] = GetParam();
+  const bool gaps = c.dtype == DType::kF32;
+  OpTester<Attention> t(*impl, gaps);
+  const Operands o(t, c, gaps ? Layout::kGaps : Layout::kColumns);
+  EXPECT_TRUE(t.same_bits_everywhere(o.args));
 }
+INSTANTIATE_TEST_SUITE_P(All, AttentionImpl, testing::ValuesIn(params(cases())), test::CaseName());
 
-TEST(AttentionBlocked, SequenceDoesNotDependOnBatch) {
-  const Case c{"batch", 4,    2,
-               64,      true, {seq(0, 61, 61), seq(61, 1, 1), seq(62, 90, 90), seq(152, 33, 33)}};
-  OpTester<Attention> t(test::implementation<Attention>("blocked"));
-  Operands o(t, c);
-  const std::vector<std::byte> all = t.run(o.args);
-  const int64_t row = c.heads * c.dim * 4;
-  for (const AttentionSegment& s : c.segments) {
-    const Segments alone = {s};
-    o.args.segments = alone;
-    EXPECT_EQ(rows_of(t.run(o.args), row, s.q_begin, s.q_len),
-              rows_of(all, row, s.q_begin, s.q_len));
-    // The final query alone, as in the last layer.
-    const Segments final_only = {{s.q_begin + s.q_len - 1, 1, s.k_begin, s.k_len, 0, 0}};
-    o.args.segments = final_only;
-    EXPECT_EQ(rows_of(t.run(o.args), row, s.q_begin + s.q_len - 1, 1),
-              rows_of(all, row, s.q_begin + s.q_len - 1, 1));
+/// What a row's bits may depend on.
+class AttentionBits : public testing::TestWithParam<Param> {
+ protected:
+  AttentionBits() : t_(*std::get<0>(GetParam())), c_(std::get<1>(GetParam())) {}
+
+  /// Rows [begin, begin + count) of a result.
+  std::vector<std::byte> rows_of(const std::vector<std::byte>& bytes, int64_t begin,
+                                 int64_t count) const {
+    const int64_t row = c_.heads * c_.dim * dtype_bytes(c_.dtype);
+    return {bytes.begin() + begin * row, bytes.begin() + (begin + count) * row};
+  }
+  std::vector<std::byte> run(Operands& o, const Segments& segments) {
+    o.set_segments(segments);
+    std::vector<std::byte> out = t_.run(o.args);
+    EXPECT_EQ(t_.error(), "");
+    return out;
+  }
+
+  OpTester<Attention> t_;
+  Case c_;
+};
+
+TEST_P(AttentionBits, DoNotDependOnBatch) {
+  c_.segments = prefixed();
+  for (const AttentionSegment& s : ragged()) {
+    const auto at = static_cast<int32_t>(c_.num_q());
+    c_.segments.push_back(seq(at, s.k_len, s.q_len));
+  }
+  Operands o(t_, c_);
+  const std::vector<std::byte> all = run(o, c_.segments);
+  Segments reversed = c_.segments;
+  std::ranges::reverse(reversed);
+  EXPECT_EQ(run(o, reversed), all);
+  for (const AttentionSegment& s : c_.segments) {
+    EXPECT_EQ(rows_of(run(o, {s}), s.q_begin, s.q_len), rows_of(all, s.q_begin, s.q_len));
+    // The final queries alone, as in the last layer.
+    for (int32_t last : {1, 2, 40}) {
+      if (s.q_len < last) continue;
+      AttentionSegment final_only = s;
+      final_only.q_begin += s.q_len - last;
+      final_only.q_len = last;
+      EXPECT_EQ(rows_of(run(o, {final_only}), final_only.q_begin, last),
+                rows_of(all, final_only.q_begin, last));
+    }
   }
 }
 
-TEST(AttentionBlocked, PrefixDoesNotChangeBits) {
-  // The same 150 keys: all of them own, then the first 1, 77, 128 as a prefix.
+TEST_P(AttentionBits, DoNotDependOnPrefix) {
+  // The same 150 keys: all of them own, then some of them as a prefix.
   const int32_t tokens = 150;
-  const Case c{"prefix", 4, 2, 32, true, {seq(0, tokens, tokens)}};
-  OpTester<Attention> t(test::implementation<Attention>("blocked"));
-  Operands o(t, c);
-  const std::vector<std::byte> all = t.run(o.args);
-  const int64_t row = c.heads * c.dim * 4;
+  c_.segments = {seq(0, tokens, tokens)};
+  Operands o(t_, c_);
+  const std::vector<std::byte> all = run(o, c_.segments);
   o.args.prefix_k = o.args.k;
   o.args.prefix_v = o.args.v;
-  for (int32_t shared : {1, 77, 128}) {
+  for (int32_t shared : {1, 60, 64, 77, 127, 128}) {
     const Segments split = {{shared, tokens - shared, shared, tokens - shared, 0, shared}};
-    o.args.segments = split;
-    EXPECT_EQ(rows_of(t.run(o.args), row, shared, tokens - shared),
-              rows_of(all, row, shared, tokens - shared));
+    EXPECT_EQ(rows_of(run(o, split), shared, tokens - shared),
+              rows_of(all, shared, tokens - shared));
   }
 }
 
-TEST(AttentionBlocked, FutureKeysAreNotTouched) {
-  // Infinite and NaN keys and values in the future of a query leave its bits alone.
-  const int32_t tokens = 70;
-  const Case c{"future", 2, 1, 16, true, {seq(0, tokens, tokens)}};
-  OpTester<Attention> t(test::implementation<Attention>("blocked"));
-  Operands o(t, c);
-  const std::vector<std::byte> clean = t.run(o.args);
-  const int64_t row = c.heads * c.dim * 4;
-  const int32_t poisoned = 41;
-  Tensor k(const_cast<void*>(o.args.k.data), DType::kF32, {tokens, 1, 16});
-  Tensor v(const_cast<void*>(o.args.v.data), DType::kF32, {tokens, 1, 16});
-  for (int64_t d = 0; d < 16; ++d) {
-    k.row<float>(poisoned)[d] = d % 2 ? NAN : INFINITY;
-    v.row<float>(poisoned)[d] = d % 2 ? -INFINITY : NAN;
+TEST_P(AttentionBits, DoNotDependOnFutureKeys) {
+  // Infinite and NaN keys in the future of a query leave its bits alone, and so do values; those
+  // of 16 bits have to be finite, as the contract says.
+  const int32_t tokens = 170;
+  if (!c_.causal) return;
+  c_.segments = {seq(0, tokens, tokens)};
+  Operands o(t_, c_);
+  const std::vector<std::byte> clean = run(o, c_.segments);
+  const int32_t poisoned = 141;
+  for (int64_t h = 0; h < c_.kv_heads; ++h) {
+    Operands::fill(o.args.k, poisoned, h, INFINITY, NAN);
+    const bool wide = c_.dtype == DType::kF32;
+    Operands::fill(o.args.v, poisoned, h, wide ? NAN : 60000, wide ? -INFINITY : -60000);
   }
-  const std::vector<std::byte> dirty = t.run(o.args);
-  EXPECT_EQ(rows_of(dirty, row, 0, poisoned), rows_of(clean, row, 0, poisoned));
-  EXPECT_TRUE(std::isnan(o.args.o.row<float>(poisoned)[0]));
+  const std::vector<std::byte> dirty = t_.run(o.args);
+  EXPECT_EQ(rows_of(dirty, 0, poisoned), rows_of(clean, 0, poisoned));
+  EXPECT_TRUE(std::isnan(load_f32(o.args.o, poisoned * o.args.o.stride(0))));
 }
 
-TEST(AttentionBlocked, LargeScoresDoNotOverflow) {
-  const Case c{"large", 2, 1, 64, true, {seq(0, 50, 50)}};
-  OpTester<Attention> t(test::implementation<Attention>("blocked"));
-  Operands o(t, c);
+TEST_P(AttentionBits, StayFiniteWithLargeScores) {
+  c_.segments = {seq(0, 90, 90)};
+  Operands o(t_, c_);
   o.args.scale = 3;  // scores of some tens: nearly all of the weight on one key
-  const std::vector<std::byte> out = t.run(o.args);
-  ASSERT_EQ(t.error(), "");
-  for (size_t i = 0; i < out.size(); i += 4) {
-    float value;
-    std::memcpy(&value, out.data() + i, 4);
-    ASSERT_TRUE(std::isfinite(value));
-  }
+  t_.run(o.args);
+  ASSERT_EQ(t_.error(), "");
+  for (int64_t i = 0; i < o.args.o.numel(); ++i) ASSERT_TRUE(std::isfinite(load_f32(o.args.o, i)));
 }
 
-TEST(AttentionBlocked, LongSequencesNeedNoMoreThanTheWorkspace) {
-  // Past 10,922 keys a task takes fewer lanes, so that its scores still fit; the bits stay.
+TEST_P(AttentionBits, DoNotDependOnQueriesOfALongSequence) {
+  // Past 10,922 keys a task of attention/blocked takes fewer lanes, so that its scores still fit.
   const int32_t tokens = 12000;
-  const Case c{"long", 2, 1, 8, true, {seq(0, tokens, 40)}};
-  OpTester<Attention> t(test::implementation<Attention>("blocked"));
-  Operands o(t, c);
-  EXPECT_TRUE(t.matches_reference(o.args));
-  const std::vector<std::byte> all = t.run(o.args);
-  const Segments last = {{39, 1, 0, tokens, 0, 0}};
-  o.args.segments = last;
-  const int64_t row = c.heads * c.dim * 4;
-  EXPECT_EQ(rows_of(t.run(o.args), row, 39, 1), rows_of(all, row, 39, 1));
+  const Case c{"long", 2, 1, 8, true, {{0, 40, 0, tokens, 0, 0}}, c_.dtype};
+  c_ = c;
+  Operands o(t_, c_);
+  EXPECT_TRUE(t_.matches_reference(o.args));
+  const std::vector<std::byte> all = run(o, c_.segments);
+  EXPECT_EQ(rows_of(run(o, {{39, 1, 0, tokens, 0, 0}}), 39, 1), rows_of(all, 39, 1));
 }
+
+INSTANTIATE_TEST_SUITE_P(All, AttentionBits,
+                         testing::ValuesIn(params({{"bits", 2, 1, 128, true, {}},
+                                                   {"bits", 2, 2, 72, true, {}},
+                                                   {"bits", 2, 2, 72, false, {}},
+                                                   {"bits", 4, 1, 64, true, {}},
+                                                   {"bits", 2, 1, 32, true, {}}})),
+                         test::CaseName());
 
 }  // namespace
 }  // namespace vlr::ops

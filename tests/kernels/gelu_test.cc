@@ -1,6 +1,6 @@
 #include "kernels/gelu/gelu.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -15,7 +15,7 @@ TEST(GeluCheck, RefusesWhatTheContractExcludes) {
   EXPECT_EQ(Gelu::check({.x = f32({2, 3}), .y = f32({2, 4})}).message(),
             "gelu: y must have the shape of f32[2, 3], got f32[2, 4]");
   EXPECT_EQ(Gelu::check({.x = Tensor(data, DType::kBF16, {2, 3}), .y = f32({2, 3})}).message(),
-            "gelu: x must be f32, got bf16[2, 3]");
+            "gelu: y must be bf16, got f32[2, 3]");
 }
 
 TEST(GeluReference, IsWhatTheFormulaSays) {
@@ -40,15 +40,17 @@ TEST(GeluReference, IsWhatTheFormulaSays) {
 struct Case {
   int64_t rows, dim;
   GeluKind kind;
+  DType dtype = DType::kF32;
   std::string name() const {
     return std::to_string(rows) + "x" + std::to_string(dim) +
-           (kind == GeluKind::kTanh ? "tanh" : "erf");
+           (kind == GeluKind::kTanh ? "tanh" : "erf") + std::string(dtype_name(dtype));
   }
 };
 constexpr Case kCases[] = {{0, 8, GeluKind::kTanh},    {1, 1, GeluKind::kErf},
                            {3, 31, GeluKind::kTanh},   {3, 31, GeluKind::kErf},
                            {5, 16, GeluKind::kTanh},   {40, 4096, GeluKind::kTanh},
-                           {40, 4096, GeluKind::kErf}, {300, 70, GeluKind::kErf}};
+                           {40, 4096, GeluKind::kErf}, {300, 70, GeluKind::kErf},
+                           {3, 4304, GeluKind::kTanh}, {2, 4608, GeluKind::kErf}};
 
 using Param = std::tuple<const Impl<Gelu>*, Case>;
 class GeluImpl : public testing::TestWithParam<Param> {};
@@ -57,22 +59,49 @@ TEST_P(GeluImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (double deviation : {1.0, 10.0}) {
     OpTester<Gelu> t(*impl, true);
-    const Tensor x = t.random({c.rows, c.dim}, DType::kF32, deviation);
-    const Gelu::Args args{.x = x, .y = t.output({c.rows, c.dim}), .kind = c.kind};
+    const Tensor x = t.random({c.rows, c.dim}, c.dtype, deviation);
+    const Gelu::Args args{.x = x, .y = t.output({c.rows, c.dim}, c.dtype), .kind = c.kind};
+    EXPECT_TRUE(test::runs_everywhere<Gelu>(args));
+    if (!test::takes(*impl, args)) continue;
     EXPECT_TRUE(t.matches_reference(args));
     EXPECT_TRUE(t.same_bits_everywhere(args));
+    EXPECT_TRUE(test::rows_do_not_depend_on_batch(
+        t, args, c.rows, [](Gelu::Args some, int64_t begin, int64_t count) {
+          some.x = some.x.slice(0, begin, count);
+          some.y = some.y.slice(0, begin, count);
+          return some;
+        }));
   }
 }
 
 TEST_P(GeluImpl, WorksInPlace) {
   const auto& [impl, c] = GetParam();
   OpTester<Gelu> t(*impl, true);
-  const Tensor y = t.in_place({c.rows, c.dim});
-  EXPECT_TRUE(t.matches_reference({.x = y, .y = y, .kind = c.kind}));
+  const Tensor y = t.in_place({c.rows, c.dim}, c.dtype);
+  const Gelu::Args args{.x = y, .y = y, .kind = c.kind};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
+}
+
+/// Every finite value of a 16-bit dtype.
+TEST_P(GeluImpl, IsRightOnEveryValueOf16Bits) {
+  const auto& [impl, c] = GetParam();
+  if (c.dtype == DType::kF32 || c.rows != 1) return;
+  OpTester<Gelu> t(*impl);
+  const Tensor x = t.random({256, 256}, c.dtype);
+  for (int i = 0; i < 1 << 16; ++i) {
+    x.as<uint16_t>()[i] = static_cast<uint16_t>(i);
+    if (!std::isfinite(load_f32(x, i))) x.as<uint16_t>()[i] = 0;
+  }
+  for (GeluKind kind : {GeluKind::kTanh, GeluKind::kErf}) {
+    const Gelu::Args args{.x = x, .y = t.output({256, 256}, c.dtype), .kind = kind};
+    if (!test::takes(*impl, args)) return;
+    EXPECT_TRUE(t.matches_reference(args));
+  }
 }
 INSTANTIATE_TEST_SUITE_P(All, GeluImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<Gelu>()),
-                                          testing::ValuesIn(kCases)),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
 }  // namespace

@@ -2,6 +2,11 @@
 
 #include "tests/support/op_tester.h"
 
+#if VLR_WITH_CUDA
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/memory.h"
+#endif
+
 namespace vlr::ops {
 namespace {
 using test::OpTester;
@@ -31,6 +36,27 @@ TEST(LinearCheck, RefusesWhatTheContractExcludes) {
           {.x = f32({2, 3}), .w = Tensor(data, DType::kI8, {4, 3}), .bias = {}, .y = f32({2, 4})}),
       "linear: w must be f32 | bf16 | f16, got i8[4, 3]");
   EXPECT_NE(message({.x = f32({2, 0}), .w = f32({4, 0}), .bias = {}, .y = f32({2, 4})}), "");
+  const auto bf16 = [&](std::initializer_list<int64_t> dims) {
+    return Tensor(data, DType::kBF16, dims);
+  };
+  EXPECT_EQ(message({.x = bf16({2, 3}), .w = bf16({4, 3}), .bias = {}, .y = bf16({2, 4})}), "");
+  EXPECT_EQ(message({.x = bf16({2, 3}), .w = f32({4, 3}), .bias = {}, .y = bf16({2, 4})}),
+            "linear: w must be bf16, got f32[4, 3]");
+  EXPECT_EQ(message({.x = bf16({2, 3}), .w = bf16({4, 3}), .bias = {}, .y = f32({2, 4})}),
+            "linear: y must be bf16, got f32[2, 4]");
+  EXPECT_EQ(message({.x = bf16({2, 3}),
+                     .w = bf16({4, 3}),
+                     .bias = {},
+                     .residual = bf16({2, 3}),
+                     .y = bf16({2, 4})}),
+            "linear: residual must be [2, 4], got bf16[2, 3]");
+  EXPECT_EQ(message({.x = bf16({2, 3}),
+                     .w = bf16({4, 3}),
+                     .bias = {},
+                     .residual = bf16({2, 4}),
+                     .y = bf16({2, 4}),
+                     .activation = Activation::kGeluTanh}),
+            "linear: residual and activation exclude each other");
   Tensor gap = f32({4, 3});
   gap.strides[0] = 4;
   EXPECT_EQ(message({.x = f32({2, 3}), .w = gap, .bias = {}, .y = f32({2, 4})}),
@@ -49,6 +75,25 @@ TEST(LinearReference, IsWhatTheFormulaSays) {
                        .y = Tensor(y, DType::kF32, {2, 2})};
   ASSERT_TRUE(test::implementation<Linear>("reference").run(a, ctx).ok());
   EXPECT_EQ(std::vector<float>(y, y + 4), (std::vector<float>{11, 26, 9, 21}));
+}
+
+TEST(LinearReference, AddsActivationAndResidualLast) {
+  // 1 and 2^-9 together are a bf16 only after the residual took the 1 away: one rounding.
+  const uint16_t x[] = {f32_to_bf16(1), f32_to_bf16(0x1p-9f)}, w[] = {0x3f80, 0x3f80};
+  const uint16_t bias[] = {f32_to_bf16(4)};
+  uint16_t y[] = {f32_to_bf16(-5)};
+  Context ctx;
+  Linear::Args a{.x = ConstTensor(x, DType::kBF16, {1, 2}),
+                 .w = ConstTensor(w, DType::kBF16, {1, 2}),
+                 .bias = ConstTensor(bias, DType::kBF16, {1}),
+                 .residual = ConstTensor(y, DType::kBF16, {1, 1}),
+                 .y = Tensor(y, DType::kBF16, {1, 1})};
+  ASSERT_TRUE(test::implementation<Linear>("reference").run(a, ctx).ok());
+  EXPECT_EQ(bf16_to_f32(y[0]), 0x1p-9f);
+  a.bias = a.residual = {};
+  a.activation = Activation::kGeluTanh;  // of 1 + 2^-9
+  ASSERT_TRUE(test::implementation<Linear>("reference").run(a, ctx).ok());
+  EXPECT_EQ(y[0], f32_to_bf16(0.84331f));
 }
 
 struct Case {
@@ -89,8 +134,15 @@ TEST_P(LinearImpl, MatchesReference) {
     EXPECT_TRUE(t.matches_reference({.x = x, .w = w, .bias = bias, .y = t.output({c.m, c.n})}));
   }
 }
+
+/// Candidates on a device.
+std::vector<const Impl<Linear>*> candidates_on(Device device) {
+  std::vector<const Impl<Linear>*> out = test::candidates<Linear>();
+  std::erase_if(out, [device](const auto* impl) { return impl->device != device; });
+  return out;
+}
 INSTANTIATE_TEST_SUITE_P(All, LinearImpl,
-                         testing::Combine(testing::ValuesIn(test::candidates<Linear>()),
+                         testing::Combine(testing::ValuesIn(candidates_on(Device::kCpu)),
                                           testing::ValuesIn(kCases)),
                          test::CaseName());
 
@@ -168,6 +220,286 @@ TEST(LinearBlocked, SaysWhenItsWorkspaceIsTooSmall) {
   EXPECT_EQ(s.code(), Code::kInternal);
   EXPECT_EQ(s.message().find("linear/blocked: needs a workspace of "), 0u) << s.message();
 }
+
+#if VLR_WITH_CUDA
+
+/// What follows the product.
+struct Epilogue {
+  const char* name;
+  bool bias = false, residual = false, in_place = false, gelu = false;
+};
+constexpr Epilogue kEpilogues[] = {
+    {.name = "plain"},
+    {.name = "bias", .bias = true},
+    {.name = "gelu", .gelu = true},
+    {.name = "bias, gelu", .bias = true, .gelu = true},
+    {.name = "residual", .residual = true},
+    {.name = "bias, residual", .bias = true, .residual = true},
+    {.name = "residual in place", .residual = true, .in_place = true},
+    {.name = "bias, residual in place", .bias = true, .residual = true, .in_place = true},
+};
+
+/// Operands of size about 1; with GELU the sums are too, so that the curve is met where it bends.
+Linear::Args operands(OpTester<Linear>& t, int64_t m, int64_t n, int64_t k, DType dtype,
+                      const Epilogue& e) {
+  Linear::Args a;
+  a.x = t.random({m, k}, dtype);
+  a.w = t.random_dense({n, k}, dtype, e.gelu ? 1 / std::sqrt(static_cast<double>(k)) : 1);
+  if (e.bias) a.bias = t.random_dense({n}, dtype);
+  if (e.residual && !e.in_place) a.residual = t.random({m, n}, dtype, 10);
+  a.y = e.in_place ? t.in_place({m, n}, dtype) : t.output({m, n}, dtype);
+  if (e.in_place) a.residual = a.y;
+  if (e.gelu) a.activation = Activation::kGeluTanh;
+  return a;
+}
+
+/// Rows [begin, begin + rows) of everything.
+Linear::Args slice(Linear::Args a, int64_t begin, int64_t rows) {
+  a.x = a.x.slice(0, begin, rows);
+  a.y = a.y.slice(0, begin, rows);
+  if (a.residual.defined()) a.residual = a.residual.slice(0, begin, rows);
+  return a;
+}
+
+struct DeviceCase {
+  int64_t m, n, k;
+  std::string name() const {
+    return std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
+  }
+};
+
+// Empty, single; around the tiles (64 and 128), the depth of a stage (32 and 64) and of a step
+// (16); rows that are no multiple of 16 bytes.
+constexpr DeviceCase kDeviceCases[] = {
+    {0, 8, 8},     {1, 8, 8},       {1, 256, 512},   {5, 200, 72},    {16, 72, 144},   {63, 64, 64},
+    {65, 136, 24}, {127, 144, 256}, {128, 256, 200}, {129, 432, 144}, {300, 144, 432}, {1, 1, 1},
+    {3, 7, 9},     {5, 33, 130},    {129, 65, 77},   {64, 16, 37},    {130, 131, 40},
+};
+
+using DeviceParam = std::tuple<const Impl<Linear>*, DeviceCase>;
+class LinearDeviceImpl : public testing::TestWithParam<DeviceParam> {};
+
+TEST_P(LinearDeviceImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    bool strided = dtype == DType::kF16;
+    for (const Epilogue& e : kEpilogues) {
+      strided = !strided;
+      OpTester<Linear> t(*impl, strided);
+      const Linear::Args a = operands(t, c.m, c.n, c.k, dtype, e);
+      if (!impl->supports(a)) continue;
+      EXPECT_TRUE(t.matches_reference(a)) << dtype_name(dtype) << " " << e.name;
+      EXPECT_TRUE(t.same_bits_everywhere(a)) << dtype_name(dtype) << " " << e.name;
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearDeviceImpl,
+                         testing::Combine(testing::ValuesIn(candidates_on(Device::kCuda)),
+                                          testing::ValuesIn(kDeviceCases)),
+                         test::CaseName());
+
+/// The rows of `a` alone, in groups and together: the same bits, whatever runs them.
+void expect_rows_do_not_depend_on_batch(OpTester<Linear>& t, const Linear::Args& a,
+                                        std::string_view what) {
+  const std::vector<std::byte> all = t.run(a);
+  ASSERT_EQ(t.error(), "") << what;
+  const auto row_bytes = static_cast<size_t>(a.y.dim(1) * dtype_bytes(a.y.dtype));
+  const int64_t m = a.x.dim(0);
+  for (int64_t begin : {int64_t{0}, int64_t{1}, int64_t{13}, m / 2, m - 1}) {
+    for (int64_t rows : {1, 2, 7, 16, 17, 33, 64, 65, 100, 128, 129, 200, 257, 700}) {
+      if (begin + rows > m) continue;
+      t.run(slice(a, begin, rows));
+      ASSERT_EQ(t.error(), "") << what;
+      for (int64_t r = begin; r < begin + rows; ++r) {
+        ASSERT_EQ(std::memcmp(all.data() + static_cast<size_t>(r) * row_bytes, a.y.row<uint16_t>(r),
+                              row_bytes),
+                  0)
+            << what << ": row " << r << " of " << begin << " + " << rows;
+      }
+    }
+  }
+}
+
+class LinearDeviceRows : public testing::TestWithParam<const Impl<Linear>*> {};
+
+TEST_P(LinearDeviceRows, DoNotDependOnBatch) {
+  // The last one has enough tiles for mma's large one.
+  constexpr DeviceCase kShapes[] = {{300, 144, 200}, {300, 64, 1024}, {1500, 1544, 104}};
+  for (const DeviceCase& c : kShapes) {
+    for (DType dtype : {DType::kBF16, DType::kF16}) {
+      for (const Epilogue& e : {kEpilogues[0], kEpilogues[3], kEpilogues[7]}) {
+        OpTester<Linear> t(*GetParam());
+        expect_rows_do_not_depend_on_batch(t, operands(t, c.m, c.n, c.k, dtype, e),
+                                           c.name() + " " + e.name);
+      }
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearDeviceRows, testing::ValuesIn(candidates_on(Device::kCuda)),
+                         [](const auto& p) { return "Cuda_" + std::string(p.param->name); });
+
+const Impl<Linear>& on_gpu(std::string_view name) {
+  for (const Impl<Linear>* impl : candidates_on(Device::kCuda))
+    if (impl->name == name) return *impl;
+  throw std::invalid_argument("no implementation " + std::string(name));
+}
+
+/// Scalar loads and stores give the bits that 16-byte ones do.
+TEST(CudaLinearMma, BitsDoNotDependOnAlignment) {
+  const int64_t m = 150, n = 136, k = 200;
+  for (const Epilogue& e : kEpilogues) {
+    OpTester<Linear> t(on_gpu("mma"));
+    const Linear::Args a = operands(t, m, n, k, DType::kBF16, e);
+    const std::vector<std::byte> want = t.run(a);
+    ASSERT_EQ(t.error(), "");
+    // The same x in rows that lie k + 3 elements apart.
+    Linear::Args b = a;
+    const Tensor wide = t.random_dense({m, k + 3}, DType::kBF16).slice(1, 0, k);
+    for (int64_t i = 0; i < m; ++i) {
+      std::memcpy(wide.row<uint16_t>(i), a.x.row<uint16_t>(i), static_cast<size_t>(2 * k));
+    }
+    b.x = wide;
+    EXPECT_EQ(t.run(b), want) << e.name << t.error();
+  }
+}
+
+/// Shapes that are too large for the reference: two implementations that have nothing in common.
+TEST(CudaLinearMma, AgreesWithCublasLt) {
+  const int64_t m = 1500, n = 1544, k = 1000;
+  for (const Epilogue& e : {kEpilogues[0], kEpilogues[3], kEpilogues[7]}) {
+    OpTester<Linear> t(on_gpu("mma"));
+    const Linear::Args a = operands(t, m, n, k, DType::kBF16, e);
+    const std::vector<std::byte> mma = t.run(a);
+    ASSERT_EQ(t.error(), "");
+    const std::vector<std::byte> lt = t.run(a, 1, &on_gpu("cublaslt"));
+    ASSERT_EQ(t.error(), "");
+    const Tolerance tolerance = Linear::tolerance(a);
+    const ConstTensor got(mma.data(), DType::kBF16, {m, n}), want(lt.data(), DType::kBF16, {m, n});
+    for (int64_t i = 0; i < m * n; ++i) {
+      const double g = load_f32(got, i), w = load_f32(want, i);
+      ASSERT_LE(std::fabs(g - w), 2 * (tolerance.rel * std::fabs(w) + tolerance.abs))
+          << e.name << " element " << i << ": " << g << ", " << w;
+    }
+  }
+}
+
+/// A Blas of one's own, with device memory to measure in.
+struct Measured {
+  std::unique_ptr<cuda::Blas> blas;
+  std::byte *scratch = nullptr, *workspace = nullptr;
+  Context ctx;
+
+  Status init(bool exact, int64_t max_outputs) {
+    VLR_ASSIGN_OR_RETURN(blas, cuda::Blas::create(exact));
+    VLR_ASSIGN_OR_RETURN(workspace, cuda::allocate_device(blas->workspace_bytes()));
+    const int64_t bytes = blas->measuring_bytes(max_outputs);
+    VLR_ASSIGN_OR_RETURN(scratch, cuda::allocate_device(bytes));
+    ctx.device = Device::kCuda;
+    ctx.blas = blas.get();
+    ctx.workspace = {workspace, static_cast<size_t>(blas->workspace_bytes())};
+    blas->begin_measuring({scratch, static_cast<size_t>(bytes)});
+    return {};
+  }
+  ~Measured() {
+    if (scratch) cuda::free_device(scratch);
+    if (workspace) cuda::free_device(workspace);
+  }
+  Status run(const Linear::Args& a) {
+    VLR_RETURN_IF_ERROR(on_gpu("cublaslt").run(a, ctx));
+    return test::synchronize(Device::kCuda);
+  }
+};
+
+TEST(CudaLinearCublasLt, BitsDoNotDependOnMeasuredChoices) {
+  const int64_t m = 2048, n = 264, k = 512;
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const Epilogue& e : kEpilogues) {
+      if (e.in_place) continue;  // measured below; runs would add up
+      OpTester<Linear> t(on_gpu("cublaslt"));
+      const Linear::Args a = operands(t, m, n, k, dtype, e);
+      Measured measured;
+      Status s = measured.init(true, m * n);
+      ASSERT_TRUE(s.ok()) << s.message();
+      for (int64_t top : cuda::Blas::buckets()) {
+        if (top > m || top == 96) continue;  // 96 has to borrow
+        s = measured.run(slice(a, 0, top));
+        ASSERT_TRUE(s.ok()) << s.message();
+      }
+      measured.blas->end_measuring();
+      const std::string choices = measured.blas->describe();
+      EXPECT_EQ(choices.find("not measured"), std::string::npos) << choices;
+      s = measured.run(a);
+      ASSERT_TRUE(s.ok()) << s.message();
+      const std::vector<std::byte> all(a.y.as<std::byte>(), a.y.as<std::byte>() + a.y.bytes());
+      for (int64_t rows : {1,   2,   8,   16,  17,  31,  33,  64,  65,   90,   96,   97,
+                           128, 129, 200, 256, 300, 384, 500, 768, 1000, 1025, 1536, 2047}) {
+        const int64_t begin = (m - rows) / 3;
+        std::memset(a.y.data, 0xFF, static_cast<size_t>(a.y.bytes()));
+        s = measured.run(slice(a, begin, rows));
+        ASSERT_TRUE(s.ok()) << s.message();
+        ASSERT_EQ(std::memcmp(a.y.row<uint16_t>(begin), all.data() + begin * n * 2,
+                              static_cast<size_t>(rows * n * 2)),
+                  0)
+            << rows << " rows, " << e.name << "\n"
+            << choices;
+      }
+    }
+  }
+}
+
+TEST(CudaLinearCublasLt, MeasuresInPlaceWithLittleScratchAndOnce) {
+  OpTester<Linear> t(on_gpu("cublaslt"));
+  const Linear::Args a = operands(t, 200, 64, 128, DType::kBF16, kEpilogues[6]);
+  const std::vector<std::byte> y(a.y.as<std::byte>(), a.y.as<std::byte>() + a.y.bytes());
+  Measured measured;
+  Status s = measured.init(true, 64 * 50);  // rows of scratch for a quarter of them
+  ASSERT_TRUE(s.ok()) << s.message();
+  s = measured.run(a);
+  ASSERT_TRUE(s.ok()) << s.message();
+  const std::string choices = measured.blas->describe();
+  EXPECT_NE(choices.find("64 x 128 bf16 residual: id "), std::string::npos) << choices;
+  EXPECT_NE(choices.find("; M 256: "), std::string::npos) << choices;
+  s = measured.run(a);
+  ASSERT_TRUE(s.ok()) << s.message();
+  EXPECT_EQ(measured.blas->describe(), choices);
+  EXPECT_EQ(std::vector<std::byte>(a.y.as<std::byte>(), a.y.as<std::byte>() + a.y.bytes()), y);
+
+  s = measured.run(operands(t, 2, 1 << 15, 8, DType::kBF16, kEpilogues[0]));
+  EXPECT_EQ(s.code(), Code::kOutOfMemory) << s.message();
+}
+
+TEST(CudaLinearCublasLt, FastMatchesReference) {
+  for (bool measure : {false, true}) {
+    for (const Epilogue& e : kEpilogues) {
+      OpTester<Linear> t(on_gpu("cublaslt"));
+      const Linear::Args a = operands(t, 20, 64, 2048, DType::kBF16, e);
+      Measured measured;
+      Status s = measured.init(false, 20 * 64);
+      ASSERT_TRUE(s.ok()) << s.message();
+      t.run(a, 1, &test::implementation<Linear>("reference"));
+      const std::vector<std::byte> want(a.y.as<std::byte>(), a.y.as<std::byte>() + a.y.bytes());
+      if (measure) {
+        OpTester<Linear> other(on_gpu("cublaslt"));  // the same problem, operands to be spoiled
+        s = measured.run(operands(other, 20, 64, 2048, DType::kBF16, e));
+        ASSERT_TRUE(s.ok()) << s.message();
+      }
+      measured.blas->end_measuring();
+      t.reset_outputs();
+      s = measured.run(a);
+      ASSERT_TRUE(s.ok()) << s.message();
+      const Tolerance tolerance = Linear::tolerance(a);
+      const ConstTensor reference(want.data(), DType::kBF16, {20, 64});
+      for (int64_t i = 0; i < 20 * 64; ++i) {
+        const double got = load_f32(a.y, i), ref = load_f32(reference, i);
+        ASSERT_LE(std::fabs(got - ref), tolerance.rel * std::fabs(ref) + tolerance.abs)
+            << e.name << "\n"
+            << measured.blas->describe();
+      }
+    }
+  }
+}
+
+#endif  // VLR_WITH_CUDA
 
 }  // namespace
 }  // namespace vlr::ops

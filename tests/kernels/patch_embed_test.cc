@@ -1,6 +1,6 @@
 #include "kernels/patch_embed/patch_embed.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -32,19 +32,40 @@ TEST(PatchEmbedReference, IsWhatTheFormulaSays) {
   EXPECT_EQ(std::vector<float>(y, y + 4), (std::vector<float>{1.5f, -4, 3.5f, 2}));
 }
 
+TEST(PatchEmbedReference, RoundsThePixelToTheDtypeOfY) {
+  const uint8_t x[] = {1};  // (1 - 127.5) / 127.5 = -0.99216, in bf16 -0.9921875
+  const uint16_t w[] = {f32_to_f16(1)};
+  uint16_t y;
+  Context ctx;
+  PatchEmbed::Args args{.x = ConstTensor(x, DType::kU8, {1, 1}),
+                        .w = ConstTensor(w, DType::kF16, {1, 1}),
+                        .bias = {},
+                        .y = Tensor(&y, DType::kF16, {1, 1})};
+  ASSERT_TRUE(test::implementation<PatchEmbed>("reference").run(args, ctx).ok());
+  EXPECT_EQ(y, f32_to_f16(normalize_pixel(1)));
+  const uint16_t one = f32_to_bf16(1);
+  args.w = ConstTensor(&one, DType::kBF16, {1, 1});
+  args.y = Tensor(&y, DType::kBF16, {1, 1});
+  ASSERT_TRUE(test::implementation<PatchEmbed>("reference").run(args, ctx).ok());
+  EXPECT_EQ(bf16_to_f32(y), -0.9921875f);
+}
+
+/// dtype of y, and of w.
 struct Case {
   int64_t patches, n, k;
-  DType dtype;
+  DType dtype, weight;
   std::string name() const {
     return std::to_string(patches) + "x" + std::to_string(n) + "x" + std::to_string(k) +
-           std::string(dtype_name(dtype));
+           std::string(dtype_name(dtype)) + std::string(dtype_name(weight));
   }
 };
-constexpr Case kCases[] = {{0, 4, 4, DType::kF32},
-                           {1, 1, 1, DType::kBF16},
-                           {5, 33, 75, DType::kF16},
-                           {20, 144, 1536, DType::kBF16},
-                           {520, 9, 30, DType::kBF16}};
+constexpr Case kCases[] = {
+    {0, 4, 4, DType::kF32, DType::kF32},         {1, 1, 1, DType::kF32, DType::kBF16},
+    {5, 33, 75, DType::kF32, DType::kF16},       {20, 144, 1536, DType::kF32, DType::kBF16},
+    {520, 9, 30, DType::kF32, DType::kBF16},     {0, 8, 8, DType::kBF16, DType::kBF16},
+    {1, 1, 1, DType::kBF16, DType::kBF16},       {5, 33, 75, DType::kF16, DType::kF16},
+    {20, 144, 1536, DType::kBF16, DType::kBF16}, {65, 72, 192, DType::kF16, DType::kF16},
+    {520, 9, 30, DType::kBF16, DType::kBF16}};
 
 using Param = std::tuple<const Impl<PatchEmbed>*, Case>;
 class PatchEmbedImpl : public testing::TestWithParam<Param> {};
@@ -53,10 +74,18 @@ TEST_P(PatchEmbedImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   OpTester<PatchEmbed> t(*impl, true);
   const Tensor x = t.random_dense({c.patches, c.k}, DType::kU8, 60);
-  const Tensor w = t.random_dense({c.n, c.k}, c.dtype), bias = t.random_dense({c.n}, c.dtype);
-  const PatchEmbed::Args args{.x = x, .w = w, .bias = bias, .y = t.output({c.patches, c.n})};
+  const Tensor w = t.random_dense({c.n, c.k}, c.weight), bias = t.random_dense({c.n}, c.weight);
+  const Tensor y = t.output({c.patches, c.n}, c.dtype);
+  const PatchEmbed::Args args{.x = x, .w = w, .bias = bias, .y = y};
+  if (!test::takes(*impl, args)) return;
   EXPECT_TRUE(t.matches_reference(args));
   EXPECT_TRUE(t.same_bits_everywhere(args));
+  EXPECT_TRUE(test::rows_do_not_depend_on_batch(
+      t, args, c.patches, [](PatchEmbed::Args some, int64_t begin, int64_t count) {
+        some.x = some.x.slice(0, begin, count);
+        some.y = some.y.slice(0, begin, count);
+        return some;
+      }));
 }
 INSTANTIATE_TEST_SUITE_P(All, PatchEmbedImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<PatchEmbed>()),

@@ -2,7 +2,7 @@
 
 #include "kernels/rope_table/rope_table.h"
 #include "kernels/vision_pos_embed/vision_pos_embed.h"
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -76,6 +76,97 @@ TEST(VisionPosEmbed, RefusesCornersOutOfRange) {
                                             .y = Tensor(y, DType::kF32, {1, 2})});
   EXPECT_EQ(s.message(), "vision_pos_embed: indices[0, 2] = 2 of 2 rows");
 }
+
+TEST(VisionPosEmbed, RoundsOnceTo16Bits) {
+  // 1 + 4 * (2^-9 + 2^-20): each term alone would be lost in bf16.
+  const uint16_t x = f32_to_bf16(1), table[] = {f32_to_bf16(0x1p-9f), f32_to_bf16(0x1p-20f)};
+  const float weights[] = {1, 1, 1, 1};
+  const int32_t corners[] = {0, 1, 0, 1};
+  uint16_t y;
+  const VisionPosEmbed::Args a{.x = ConstTensor(&x, DType::kBF16, {1, 1}),
+                               .table = ConstTensor(table, DType::kBF16, {2, 1}),
+                               .indices = ConstTensor(corners, DType::kI32, {1, 4}),
+                               .weights = ConstTensor(weights, DType::kF32, {1, 4}),
+                               .y = Tensor(&y, DType::kBF16, {1, 1})};
+  ASSERT_TRUE(run_one<VisionPosEmbed>(a).ok());
+  EXPECT_EQ(bf16_to_f32(y), 1 + 0x1p-7f);
+}
+
+using test::OpTester;
+
+struct TableCase {
+  int64_t tokens, pairs;
+  std::string name() const { return std::to_string(tokens) + "x" + std::to_string(pairs); }
+};
+constexpr TableCase kTableCases[] = {{0, 4}, {1, 1}, {3, 36}, {300, 64}, {5, 300}};
+
+class RopeTableImpl : public testing::TestWithParam<std::tuple<const Impl<RopeTable>*, TableCase>> {
+};
+TEST_P(RopeTableImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (double largest : {10.0, 1e5}) {
+    OpTester<RopeTable> t(*impl);
+    const Tensor positions = t.random({3, c.tokens}, DType::kI32, largest);
+    const Tensor axis = t.random_dense({c.pairs}, DType::kI32);
+    const Tensor inv_freq = t.random_dense({c.pairs});
+    for (int64_t j = 0; j < c.pairs; ++j) {
+      axis.as<int32_t>()[j] = static_cast<int32_t>(j % 3);
+      inv_freq.as<float>()[j] =
+          std::pow(5e6f, -static_cast<float>(j) / static_cast<float>(c.pairs));
+    }
+    const RopeTable::Args args{.positions = positions,
+                               .axis = axis,
+                               .inv_freq = inv_freq,
+                               .table = t.output({c.tokens, 2, c.pairs})};
+    EXPECT_TRUE(test::runs_everywhere<RopeTable>(args));
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RopeTableImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, RopeTableImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<RopeTable>()),
+                                          testing::ValuesIn(kTableCases)),
+                         test::CaseName());
+
+struct Case {
+  int64_t patches, dim;
+  DType dtype = DType::kF32;
+  std::string name() const {
+    return std::to_string(patches) + "x" + std::to_string(dim) + std::string(dtype_name(dtype));
+  }
+};
+constexpr Case kCases[] = {{0, 8}, {1, 1}, {3, 31}, {5, 144}, {300, 70}, {7, 1152}, {3, 4104}};
+
+class VisionPosEmbedImpl
+    : public testing::TestWithParam<std::tuple<const Impl<VisionPosEmbed>*, Case>> {};
+TEST_P(VisionPosEmbedImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (DType table_dtype : test::kActivations) {
+    if (c.dtype != DType::kF32 && table_dtype != c.dtype) continue;
+    for (bool in_place : {false, true}) {
+      OpTester<VisionPosEmbed> t(*impl, true);
+      const Tensor indices = t.random_dense({c.patches, 4}, DType::kI32);
+      for (int64_t i = 0; i < indices.numel(); ++i)
+        indices.as<int32_t>()[i] = static_cast<int32_t>(i * 5 % 49);
+      const Tensor table = t.random_dense({49, c.dim}, table_dtype);
+      const Tensor weights = t.random_dense({c.patches, 4});
+      const Tensor x = in_place ? t.in_place({c.patches, c.dim}, c.dtype)
+                                : t.random({c.patches, c.dim}, c.dtype);
+      const Tensor y = in_place ? x : t.output({c.patches, c.dim}, c.dtype);
+      const VisionPosEmbed::Args args{
+          .x = x, .table = table, .indices = indices, .weights = weights, .y = y};
+      EXPECT_TRUE(test::runs_everywhere<VisionPosEmbed>(args));
+      EXPECT_TRUE(t.matches_reference(args));
+      EXPECT_TRUE(t.same_bits_everywhere(args));
+    }
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(VisionPosEmbedImpl);  // a reference alone on the CPU
+INSTANTIATE_TEST_SUITE_P(All, VisionPosEmbedImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<VisionPosEmbed>()),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
+                         test::CaseName());
 
 }  // namespace
 }  // namespace vlr::ops

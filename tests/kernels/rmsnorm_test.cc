@@ -1,6 +1,6 @@
 #include "kernels/rmsnorm/rmsnorm.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -41,21 +41,53 @@ TEST(RmsNormReference, IsWhatTheFormulaSays) {
   EXPECT_EQ(y[3], 0);
 }
 
+TEST(RmsNormReference, RoundsBeforeTheProductWithWeight) {
+  // Mean square 1.5^2 / 2: 1.5 becomes sqrt(2) = 181.02 / 128, in bf16 181 / 128; times 163 / 128
+  // that is 230.49 / 128. Without the rounding between it would be 230.52 / 128.
+  const uint16_t x[] = {f32_to_bf16(1.5f), f32_to_bf16(0)};
+  const uint16_t weight[] = {f32_to_bf16(163.0f / 128), f32_to_bf16(1)};
+  uint16_t y[2];
+  Context ctx;
+  const RmsNorm::Args args{.x = ConstTensor(x, DType::kBF16, {1, 2}),
+                           .weight = ConstTensor(weight, DType::kBF16, {2}),
+                           .y = Tensor(y, DType::kBF16, {1, 2}),
+                           .eps = 1e-12f};
+  ASSERT_TRUE(test::implementation<RmsNorm>("reference").run(args, ctx).ok());
+  EXPECT_EQ(bf16_to_f32(y[0]), 230.0f / 128);
+}
+
+/// dtype of x, and of the weight.
 struct Case {
   int64_t rows, heads, dim;  // heads 0: two axes
-  DType weight;
+  DType dtype, weight;
   std::string name() const {
     return std::to_string(rows) + "x" + std::to_string(heads) + "x" + std::to_string(dim) +
-           std::string(dtype_name(weight));
+           std::string(dtype_name(dtype)) + std::string(dtype_name(weight));
   }
   std::vector<int64_t> dims() const {
     return heads ? std::vector<int64_t>{rows, heads, dim} : std::vector<int64_t>{rows, dim};
   }
 };
-constexpr Case kCases[] = {
-    {0, 0, 8, DType::kF32},      {1, 0, 1, DType::kF32},      {3, 0, 31, DType::kBF16},
-    {5, 0, 32, DType::kF16},     {7, 0, 33, DType::kF32},     {9, 16, 128, DType::kBF16},
-    {20, 0, 2048, DType::kBF16}, {300, 0, 256, DType::kBF16}, {4, 3, 5, DType::kF32}};
+struct Shape {
+  int64_t rows, heads, dim;
+};
+/// f32 with weights of every dtype, and 16 bits. Around a vector (8), a warp of them (256), several
+/// per thread, several warps, and what fits a block's registers.
+std::vector<Case> cases() {
+  const DType f32 = DType::kF32, bf16 = DType::kBF16, f16 = DType::kF16;
+  std::vector<Case> out = {
+      {0, 0, 8, f32, f32},      {1, 0, 1, f32, f32},      {3, 0, 31, f32, bf16},
+      {5, 0, 32, f32, f16},     {7, 0, 33, f32, f32},     {9, 16, 128, f32, bf16},
+      {20, 0, 2048, f32, bf16}, {300, 0, 256, f32, bf16}, {4, 3, 5, f32, f32}};
+  constexpr Shape kShapes[] = {
+      {0, 0, 8},     {1, 0, 1},     {3, 0, 31},   {5, 0, 32},   {7, 0, 33},    {9, 16, 128},
+      {20, 0, 2048}, {300, 0, 256}, {4, 3, 5},    {6, 0, 264},  {5, 0, 776},   {9, 0, 1024},
+      {3, 0, 1288},  {4, 0, 2560},  {5, 0, 4096}, {2, 0, 5128}, {1, 0, 10240}, {2, 0, 10248}};
+  for (DType dtype : {bf16, f16}) {
+    for (const Shape& s : kShapes) out.push_back({s.rows, s.heads, s.dim, dtype, dtype});
+  }
+  return out;
+}
 
 using Param = std::tuple<const Impl<RmsNorm>*, Case>;
 class RmsNormImpl : public testing::TestWithParam<Param> {};
@@ -64,33 +96,60 @@ TEST_P(RmsNormImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (bool strided : {false, true}) {
     OpTester<RmsNorm> t(*impl, strided);
-    const Tensor x = t.random(c.dims()), weight = t.random_dense({c.dim}, c.weight);
-    const RmsNorm::Args args{.x = x, .weight = weight, .y = t.output(c.dims()), .eps = 1e-6f};
+    const Tensor x = t.random(c.dims(), c.dtype), weight = t.random_dense({c.dim}, c.weight);
+    const Tensor y = t.output(c.dims(), c.dtype);
+    const RmsNorm::Args args{.x = x, .weight = weight, .y = y, .eps = 1e-6f};
+    EXPECT_TRUE(test::runs_everywhere<RmsNorm>(args));
+    if (!test::takes(*impl, args)) continue;
     EXPECT_TRUE(t.matches_reference(args));
     EXPECT_TRUE(t.same_bits_everywhere(args));
+    EXPECT_TRUE(test::rows_do_not_depend_on_batch(
+        t, args, c.rows, [](RmsNorm::Args some, int64_t begin, int64_t count) {
+          some.x = some.x.slice(0, begin, count);
+          some.y = some.y.slice(0, begin, count);
+          return some;
+        }));
   }
+}
+
+TEST_P(RmsNormImpl, BitsDoNotDependOnAlignment) {
+  const auto& [impl, c] = GetParam();
+  if (c.dtype == DType::kF32 || c.heads > 0) return;
+  OpTester<RmsNorm> t(*impl);
+  RmsNorm::Args args{.x = t.random(c.dims(), c.dtype),
+                     .weight = t.random_dense({c.dim}, c.weight),
+                     .y = t.output(c.dims(), c.dtype),
+                     .eps = 1e-6f};
+  if (!test::takes(*impl, args)) return;
+  const std::vector<std::byte> want = t.run(args);
+  args.x = test::spread(args.x, t.random({c.rows, c.dim + 3}, c.dtype));
+  EXPECT_EQ(t.run(args), want) << t.error();
 }
 
 TEST_P(RmsNormImpl, WorksInPlace) {
   const auto& [impl, c] = GetParam();
   OpTester<RmsNorm> t(*impl, true);
-  const Tensor weight = t.random_dense({c.dim}, c.weight), y = t.in_place(c.dims());
-  EXPECT_TRUE(t.matches_reference({.x = y, .weight = weight, .y = y, .eps = 1e-5f}));
+  const Tensor weight = t.random_dense({c.dim}, c.weight), y = t.in_place(c.dims(), c.dtype);
+  const RmsNorm::Args args{.x = y, .weight = weight, .y = y, .eps = 1e-5f};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
 }
 
 TEST_P(RmsNormImpl, FourTimesTheInputGivesTheSame) {
   const auto& [impl, c] = GetParam();
   OpTester<RmsNorm> t(*impl);
-  const Tensor x = t.random(c.dims()), weight = t.random_dense({c.dim}, c.weight);
-  const RmsNorm::Args args{.x = x, .weight = weight, .y = t.output(c.dims()), .eps = 1e-30f};
+  const Tensor x = t.random(c.dims(), c.dtype), weight = t.random_dense({c.dim}, c.weight);
+  const Tensor y = t.output(c.dims(), c.dtype);
+  const RmsNorm::Args args{.x = x, .weight = weight, .y = y, .eps = 1e-30f};
+  if (!test::takes(*impl, args)) return;
   const std::vector<std::byte> once = t.run(args);
   for (int64_t i = 0; i < x.numel(); ++i)
-    x.as<float>()[i] *= 4;  // exact, and eps is nothing beside it
+    store_f32(x, i, 4 * load_f32(x, i));  // exact, and eps is nothing beside it
   EXPECT_EQ(t.run(args), once);
 }
 INSTANTIATE_TEST_SUITE_P(All, RmsNormImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<RmsNorm>()),
-                                          testing::ValuesIn(kCases)),
+                                          testing::ValuesIn(cases())),
                          test::CaseName());
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "kernels/rope/rope.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -40,12 +40,15 @@ TEST(RopeReference, TurnsPairs) {
 
 struct Case {
   int64_t tokens, heads, dim;
+  DType dtype = DType::kF32;
   std::string name() const {
-    return std::to_string(tokens) + "x" + std::to_string(heads) + "x" + std::to_string(dim);
+    return std::to_string(tokens) + "x" + std::to_string(heads) + "x" + std::to_string(dim) +
+           std::string(dtype_name(dtype));
   }
 };
-constexpr Case kCases[] = {{0, 2, 8},  {1, 1, 2},     {3, 2, 6},
-                           {5, 3, 72}, {40, 16, 128}, {300, 4, 64}};
+// Halves of one pair, of a few, of 4 and of 8 in a row; more heads than a thread or a block takes.
+constexpr Case kCases[] = {{0, 2, 8},    {1, 1, 2},   {3, 2, 6},  {5, 3, 72},    {40, 16, 128},
+                           {300, 4, 64}, {9, 32, 72}, {3, 5, 40}, {2, 300, 128}, {2, 3, 2050}};
 
 /// Cosines and sines of random angles.
 Tensor random_table(OpTester<Rope>& t, const Case& c) {
@@ -61,6 +64,13 @@ Tensor random_table(OpTester<Rope>& t, const Case& c) {
   return table;
 }
 
+Rope::Args slice(Rope::Args some, int64_t begin, int64_t count) {
+  some.x = some.x.slice(0, begin, count);
+  some.table = some.table.slice(0, begin, count);
+  some.y = some.y.slice(0, begin, count);
+  return some;
+}
+
 using Param = std::tuple<const Impl<Rope>*, Case>;
 class RopeImpl : public testing::TestWithParam<Param> {};
 
@@ -68,38 +78,60 @@ TEST_P(RopeImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (bool strided : {false, true}) {
     OpTester<Rope> t(*impl, strided);
-    const Tensor x = t.random({c.tokens, c.heads, c.dim}), table = random_table(t, c);
-    const Rope::Args args{.x = x, .table = table, .y = t.output({c.tokens, c.heads, c.dim})};
+    const Tensor x = t.random({c.tokens, c.heads, c.dim}, c.dtype), table = random_table(t, c);
+    const Tensor y = t.output({c.tokens, c.heads, c.dim}, c.dtype);
+    const Rope::Args args{.x = x, .table = table, .y = y};
+    EXPECT_TRUE(test::runs_everywhere<Rope>(args));
+    if (!test::takes(*impl, args)) continue;
     EXPECT_TRUE(t.matches_reference(args));
     EXPECT_TRUE(t.same_bits_everywhere(args));
+    EXPECT_TRUE(test::rows_do_not_depend_on_batch(t, args, c.tokens, slice));
   }
+}
+
+/// Heads that are columns of a wider product, in whole vectors, and turned where they stand.
+TEST_P(RopeImpl, TurnsColumnsOfAProduct) {
+  const auto& [impl, c] = GetParam();
+  OpTester<Rope> t(*impl);
+  const Tensor table = random_table(t, c);
+  const Tensor product = t.in_place({c.tokens, (c.heads + 1) * c.dim}, c.dtype);
+  const Tensor y = product.slice(1, c.dim, c.heads * c.dim).split_last(c.dim);
+  const Rope::Args args{.x = y, .table = table, .y = y};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
 }
 
 TEST_P(RopeImpl, WorksInPlace) {
   const auto& [impl, c] = GetParam();
   OpTester<Rope> t(*impl, true);
-  const Tensor table = random_table(t, c), y = t.in_place({c.tokens, c.heads, c.dim});
-  EXPECT_TRUE(t.matches_reference({.x = y, .table = table, .y = y}));
+  const Tensor table = random_table(t, c), y = t.in_place({c.tokens, c.heads, c.dim}, c.dtype);
+  const Rope::Args args{.x = y, .table = table, .y = y};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
 }
 
 TEST_P(RopeImpl, KeepsLengths) {
   const auto& [impl, c] = GetParam();
   OpTester<Rope> t(*impl);
-  const Tensor x = t.random({c.tokens, c.heads, c.dim}), table = random_table(t, c);
-  const Tensor y = t.output({c.tokens, c.heads, c.dim});
-  t.run({.x = x, .table = table, .y = y});
+  const Tensor x = t.random({c.tokens, c.heads, c.dim}, c.dtype), table = random_table(t, c);
+  const Tensor y = t.output({c.tokens, c.heads, c.dim}, c.dtype);
+  const Rope::Args args{.x = x, .table = table, .y = y};
+  if (!test::takes(*impl, args)) return;
+  t.run(args);
+  ASSERT_EQ(t.error(), "");
+  const double allowed = 1e-5 + 4 * dtype_epsilon(c.dtype);
   for (int64_t i = 0; i < c.tokens * c.heads; ++i) {
     double before = 0, after = 0;
     for (int64_t d = i * c.dim; d < (i + 1) * c.dim; ++d) {
-      before += std::pow(x.as<float>()[d], 2);
-      after += std::pow(y.as<float>()[d], 2);
+      before += std::pow(load_f32(x, d), 2);
+      after += std::pow(load_f32(y, d), 2);
     }
-    ASSERT_NEAR(after / before, 1, 1e-5);
+    ASSERT_NEAR(after / before, 1, allowed);
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, RopeImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<Rope>()),
-                                          testing::ValuesIn(kCases)),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
 }  // namespace

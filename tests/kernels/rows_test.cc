@@ -1,11 +1,11 @@
-// The ops that move rows about: embedding, gather_rows, deepstack_add, convert. They have a
-// reference only, so what is tested is the contract: by hand, and what is refused.
+// The ops that move rows about: embedding, gather_rows, deepstack_add, convert: by hand, what is
+// refused, and every other implementation against the reference.
 
 #include "kernels/convert/convert.h"
 #include "kernels/deepstack_add/deepstack_add.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gather_rows/gather_rows.h"
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -132,6 +132,153 @@ TEST(Convert, WidensEveryF16Exactly) {
     ASSERT_EQ(static_cast<double>(wide[static_cast<size_t>(i)]), want) << i;
   }
 }
+
+TEST(Embedding, CopiesRowsOf16Bits) {
+  const std::vector<int32_t> ids = {1, 99}, visual_row = {-1, 0};
+  const uint16_t table[] = {1, 2, 3, 4}, visual[] = {5, 0x7bff};
+  uint16_t y[4];
+  Embedding::Args a{.ids = indices(ids),
+                    .visual_row = indices(visual_row),
+                    .table = ConstTensor(table, DType::kF16, {2, 2}),
+                    .visual = ConstTensor(visual, DType::kF16, {1, 2}),
+                    .y = Tensor(y, DType::kF16, {2, 2})};
+  ASSERT_TRUE(run_one<Embedding>(a).ok());
+  EXPECT_EQ(std::vector<uint16_t>(y, y + 4), (std::vector<uint16_t>{3, 4, 5, 0x7bff}));
+  a.table = ConstTensor(table, DType::kBF16, {2, 2});
+  EXPECT_EQ(run_one<Embedding>(a).message(), "embedding: table must be f16, got bf16[2, 2]");
+}
+
+using test::OpTester;
+
+struct Case {
+  int64_t rows, dim;
+  DType dtype = DType::kF32;
+  std::string name() const {
+    return std::to_string(rows) + "x" + std::to_string(dim) + std::string(dtype_name(dtype));
+  }
+};
+constexpr Case kCases[] = {{0, 8}, {1, 1}, {3, 31}, {5, 16}, {300, 70}, {20, 2048}, {3, 4096}};
+
+/// Row numbers in a dense operand of the tester.
+template <class Op, class Row>
+Tensor rows_of(OpTester<Op>& t, int64_t count, Row row) {
+  const Tensor out = t.random_dense({count}, DType::kI32);
+  for (int64_t i = 0; i < count; ++i) out.as<int32_t>()[i] = static_cast<int32_t>(row(i));
+  return out;
+}
+/// Every third token is text; the others have rows 0, 2, 4, ... of features, in descending order.
+template <class Op>
+Tensor visual_rows(OpTester<Op>& t, int64_t tokens) {
+  return rows_of(t, tokens, [&](int64_t i) { return i % 3 == 0 ? -1 : 2 * (tokens - 1 - i); });
+}
+/// Rows that no index names hold NaN, which no result may show.
+void poison_odd_rows(const Tensor& features) {
+  for (int64_t r = 1; r < features.dim(0); r += 2) {
+    const Tensor row = features.slice(0, r, 1);
+    for (int64_t i = 0; i < features.dim(1); ++i) store_f32(row, i, std::nanf(""));
+  }
+}
+
+class EmbeddingImpl : public testing::TestWithParam<std::tuple<const Impl<Embedding>*, Case>> {};
+TEST_P(EmbeddingImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (DType table_dtype : test::kActivations) {
+    if (c.dtype != DType::kF32 && table_dtype != c.dtype) continue;
+    for (bool has_visual : {true, false}) {
+      OpTester<Embedding> t(*impl, true);
+      const Tensor ids = rows_of(t, c.rows, [](int64_t i) { return i * 7 % 40; });
+      const Tensor rows =
+          has_visual ? visual_rows(t, c.rows) : rows_of(t, c.rows, [](int64_t) { return -1; });
+      const Tensor table = t.random_dense({40, c.dim}, table_dtype);
+      const Tensor visual = t.random({2 * c.rows, c.dim}, c.dtype);
+      poison_odd_rows(visual);
+      const Embedding::Args args{.ids = ids,
+                                 .visual_row = rows,
+                                 .table = table,
+                                 .visual = has_visual ? visual : Tensor(),
+                                 .y = t.output({c.rows, c.dim}, c.dtype)};
+      EXPECT_TRUE(test::runs_everywhere<Embedding>(args));
+      EXPECT_TRUE(t.matches_reference(args));
+      EXPECT_TRUE(t.same_bits_everywhere(args));
+    }
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(EmbeddingImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, EmbeddingImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<Embedding>()),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
+                         test::CaseName());
+
+class GatherRowsImpl : public testing::TestWithParam<std::tuple<const Impl<GatherRows>*, Case>> {};
+TEST_P(GatherRowsImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (bool strided : {false, true}) {
+    OpTester<GatherRows> t(*impl, strided);
+    const Tensor rows = rows_of(t, c.rows, [](int64_t i) { return i * 14 % 40; });
+    const Tensor x = t.random({40, c.dim}, c.dtype);
+    poison_odd_rows(x);
+    const GatherRows::Args args{.x = x, .rows = rows, .y = t.output({c.rows, c.dim}, c.dtype)};
+    EXPECT_TRUE(test::runs_everywhere<GatherRows>(args));
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GatherRowsImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, GatherRowsImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<GatherRows>()),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
+                         test::CaseName());
+
+class DeepstackAddImpl
+    : public testing::TestWithParam<std::tuple<const Impl<DeepstackAdd>*, Case>> {};
+TEST_P(DeepstackAddImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (bool in_place : {false, true}) {
+    OpTester<DeepstackAdd> t(*impl, true);
+    const Tensor rows = visual_rows(t, c.rows);
+    const Tensor features = t.random({2 * c.rows, c.dim}, c.dtype);
+    poison_odd_rows(features);
+    const Tensor x =
+        in_place ? t.in_place({c.rows, c.dim}, c.dtype) : t.random({c.rows, c.dim}, c.dtype);
+    const Tensor y = in_place ? x : t.output({c.rows, c.dim}, c.dtype);
+    const DeepstackAdd::Args args{.x = x, .visual_row = rows, .features = features, .y = y};
+    EXPECT_TRUE(test::runs_everywhere<DeepstackAdd>(args));
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+    EXPECT_TRUE(test::rows_do_not_depend_on_batch(
+        t, args, c.rows, [](DeepstackAdd::Args some, int64_t begin, int64_t count) {
+          some.x = some.x.slice(0, begin, count);
+          some.visual_row = some.visual_row.slice(0, begin, count);
+          some.y = some.y.slice(0, begin, count);
+          return some;
+        }));
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(DeepstackAddImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, DeepstackAddImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<DeepstackAdd>()),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
+                         test::CaseName());
+
+class ConvertImpl : public testing::TestWithParam<std::tuple<const Impl<Convert>*, Case>> {};
+TEST_P(ConvertImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (DType to : test::kActivations) {
+    for (double deviation : {1.0, 1e-7, 1e5}) {  // subnormal and infinite in f16, too
+      OpTester<Convert> t(*impl, deviation == 1.0);
+      const Tensor x = t.random({c.rows, c.dim}, c.dtype, deviation);
+      const Convert::Args args{.x = x, .y = t.output({c.rows, c.dim}, to)};
+      EXPECT_TRUE(test::runs_everywhere<Convert>(args));
+      EXPECT_TRUE(t.matches_reference(args));
+      EXPECT_TRUE(t.same_bits_everywhere(args));
+    }
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ConvertImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, ConvertImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<Convert>()),
+                                          testing::ValuesIn(test::in_every_dtype(kCases))),
+                         test::CaseName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -1,6 +1,6 @@
 #include "kernels/score_head/score_head.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -63,6 +63,51 @@ TEST(ScoreHead, DifferenceAndBatchDoNotMatter) {
   for (int64_t r = 0; r < rows; ++r)
     EXPECT_NEAR(y.as<float>()[r], two[static_cast<size_t>(r)], 1e-5) << r;
 }
+
+/// dtype of x, and of the weights; w has 1 or 2 rows.
+struct Case {
+  int64_t rows, dim, w_rows;
+  DType dtype, weight;
+  std::string name() const {
+    return std::to_string(rows) + "x" + std::to_string(dim) + "w" + std::to_string(w_rows) +
+           std::string(dtype_name(dtype)) + std::string(dtype_name(weight));
+  }
+};
+constexpr Case kCases[] = {
+    {0, 8, 2, DType::kBF16, DType::kBF16},    {1, 1, 1, DType::kF16, DType::kF16},
+    {3, 255, 2, DType::kBF16, DType::kBF16},  {9, 257, 1, DType::kF16, DType::kF16},
+    {4, 2048, 2, DType::kF16, DType::kF16},   {100, 4096, 1, DType::kBF16, DType::kBF16},
+    {2, 4096, 2, DType::kBF16, DType::kBF16}, {5, 300, 2, DType::kF32, DType::kF32},
+    {5, 300, 1, DType::kF32, DType::kBF16}};
+
+using Param = std::tuple<const Impl<ScoreHead>*, Case>;
+class ScoreHeadImpl : public testing::TestWithParam<Param> {};
+
+TEST_P(ScoreHeadImpl, MatchesReference) {
+  const auto& [impl, c] = GetParam();
+  for (bool strided : {false, true}) {
+    OpTester<ScoreHead> t(*impl, strided);
+    const Tensor x = t.random({c.rows, c.dim}, c.dtype);
+    const Tensor norm = t.random_dense({c.dim}, c.weight);
+    const Tensor w = t.random_dense({c.w_rows, c.dim}, c.weight), y = t.output({c.rows});
+    const ScoreHead::Args args{.x = x, .norm_weight = norm, .w = w, .log_odds = y};
+    EXPECT_TRUE(test::runs_everywhere<ScoreHead>(args));
+    if (!test::takes(*impl, args)) continue;
+    EXPECT_TRUE(t.matches_reference(args));
+    EXPECT_TRUE(t.same_bits_everywhere(args));
+    EXPECT_TRUE(test::rows_do_not_depend_on_batch(
+        t, args, c.rows, [](ScoreHead::Args some, int64_t begin, int64_t count) {
+          some.x = some.x.slice(0, begin, count);
+          some.log_odds = some.log_odds.slice(0, begin, count);
+          return some;
+        }));
+  }
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ScoreHeadImpl);  // the CPU has its reference alone
+INSTANTIATE_TEST_SUITE_P(All, ScoreHeadImpl,
+                         testing::Combine(testing::ValuesIn(test::candidates<ScoreHead>()),
+                                          testing::ValuesIn(kCases)),
+                         test::CaseName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -34,6 +34,7 @@ inline std::string make_synthetic(const testing::TempFolder& folder, const std::
 /// Opens or ends the test program: a test without a model has nothing to say.
 inline Reranker open_or_die(const std::string& path, Options options = {}) {
   if (options.num_threads == 0) options.num_threads = 2;
+  if (options.device == "auto") options.device = "cpu";  // a GPU has tests of its own
   auto reranker = Reranker::open(path, options);
   if (!reranker) {
     ADD_FAILURE() << path << ": " << reranker.error().message();

@@ -5,6 +5,8 @@
 
 #if VLR_WITH_CUDA
 #include <cuda_runtime_api.h>
+
+#include "kernels/cuda/blas.h"
 #endif
 
 namespace vlr::test {
@@ -47,6 +49,20 @@ void Operand::Free::operator()(std::byte* p) const {
   std::free(p);
 }
 
+cuda::Blas* shared_blas(Device device) {
+#if VLR_WITH_CUDA
+  if (device == Device::kCuda && has_gpu()) {
+    static cuda::Blas* const blas = [] {  // never freed: at exit CUDA may be gone first
+      auto made = cuda::Blas::create(true);
+      return made ? std::move(made).value().release() : nullptr;
+    }();
+    return blas;
+  }
+#endif
+  (void)device;
+  return nullptr;
+}
+
 Status synchronize(Device device) {
   if (device == Device::kCpu) return {};
   if (!has_gpu()) return {Code::kDevice, "no GPU"};
@@ -84,17 +100,25 @@ int64_t Operand::offset(int64_t i) const {
   return at;
 }
 
-bool Operand::intact() const {
+template <class Body>
+void Operand::for_each_row(Body&& body) const {
   const int64_t size = dtype_bytes(view_.dtype);
-  std::vector<bool> element(static_cast<size_t>(total_));
-  for (int64_t i = 0; i < numel(); ++i) {
-    std::fill_n(element.begin() + kGuard + offset(i) * size, size, true);
-  }
-  for (int64_t b = 0; b < total_; ++b) {
-    if (!element[static_cast<size_t>(b)] && memory_[static_cast<size_t>(b)] != kPattern)
-      return false;
-  }
-  return true;
+  const int64_t row = view_.rank == 0 ? 1 : view_.dim(view_.rank - 1);
+  for (int64_t i = 0; i < numel(); i += row)
+    body(memory_.get() + kGuard + offset(i) * size, static_cast<size_t>(row * size));
+}
+
+bool Operand::intact() const {
+  const auto untouched = [](const std::byte* begin, const std::byte* end) {
+    return std::all_of(begin, end, [](std::byte b) { return b == kPattern; });
+  };
+  const std::byte* past = memory_.get();  // the row before
+  bool all = true;
+  for_each_row([&](const std::byte* row, size_t bytes) {
+    all = all && untouched(past, row);
+    past = row + bytes;
+  });
+  return all && untouched(past, memory_.get() + total_);
 }
 
 double Operand::get(int64_t i) const {
@@ -130,21 +154,19 @@ void Operand::set(int64_t i, double value) {
 }
 
 std::vector<std::byte> Operand::bytes() const {
-  const int64_t size = dtype_bytes(view_.dtype);
-  std::vector<std::byte> out(static_cast<size_t>(numel() * size));
-  for (int64_t i = 0; i < numel(); ++i) {
-    std::memcpy(out.data() + i * size, view_.as<std::byte>() + offset(i) * size,
-                static_cast<size_t>(size));
-  }
+  std::vector<std::byte> out;
+  out.reserve(static_cast<size_t>(view_.bytes()));
+  for_each_row(
+      [&](const std::byte* row, size_t bytes) { out.insert(out.end(), row, row + bytes); });
   return out;
 }
 
 void Operand::set_bytes(const std::vector<std::byte>& bytes) {
-  const int64_t size = dtype_bytes(view_.dtype);
-  for (int64_t i = 0; i < numel(); ++i) {
-    std::memcpy(view_.as<std::byte>() + offset(i) * size, bytes.data() + i * size,
-                static_cast<size_t>(size));
-  }
+  const std::byte* from = bytes.data();
+  for_each_row([&](std::byte* row, size_t count) {
+    std::memcpy(row, from, count);
+    from += count;
+  });
 }
 
 std::string Operand::index_name(int64_t i) const {

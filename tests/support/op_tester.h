@@ -24,7 +24,7 @@
 namespace vlr::test {
 
 /// Memory of one operand: rows, perhaps with gaps between them, between two guards. Gaps and guards
-/// hold a pattern, which intact() looks for after a run.
+/// hold a pattern, which intact() looks for after a run; to a reader it is NaN.
 class Operand {
  public:
   Operand(std::vector<int64_t> dims, DType dtype, bool strided);
@@ -45,8 +45,10 @@ class Operand {
 
  private:
   static constexpr int64_t kGuard = 256;  // bytes on both sides; keeps 64-byte alignment
-  static constexpr std::byte kPattern{0xA5};
+  static constexpr std::byte kPattern{0xFF};
   int64_t offset(int64_t i) const;  // of element i, in elements of storage
+  template <class Body>
+  void for_each_row(Body&& body) const;  // body(begin, bytes), in ascending order
 
   struct Free {
     void operator()(std::byte* p) const;
@@ -55,6 +57,9 @@ class Operand {
   int64_t total_ = 0;
   Tensor view_;
 };
+
+/// cuBLASLt for runs on a GPU, exact, one a process; null on a CPU or without a GPU.
+cuda::Blas* shared_blas(Device device);
 
 /// Waits until the device is done, and gives its first error; kDevice without a GPU.
 Status synchronize(Device device);
@@ -130,11 +135,12 @@ class OpTester {
   std::vector<std::byte> run(const Args& args, int threads = 2, const Impl<Op>* impl = nullptr) {
     if (!impl) impl = &impl_;
     error_.clear();
-    for (Output& o : outputs_) o.operand->set_bytes(o.before);
+    reset_outputs();
     ThreadPool pool(threads);
     Context ctx;
     ctx.device = impl->device;
     ctx.threads = &pool;
+    ctx.blas = shared_blas(impl->device);
     if (Status s = synchronize(ctx.device); !s.ok()) return fail(s.message());
     if (Status s = Op::check(args); !s.ok()) return fail("check: " + s.message());
     const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
@@ -156,6 +162,10 @@ class OpTester {
     return out;
   }
   const std::string& error() const { return error_; }
+  /// Outputs as they are before every run.
+  void reset_outputs() {
+    for (Output& o : outputs_) o.operand->set_bytes(o.before);
+  }
 
   /// Every element within Op::tolerance of the reference.
   testing::AssertionResult matches_reference(const Args& args) {

@@ -1,0 +1,334 @@
+// linear/mma: the portable matrix product: cp.async, ldmatrix, mma.sync, on sm_80 and later.
+//   grid   one block a tile of y, kM x kN; grouped so that blocks that run together share operands
+//   block  128 threads: 2 x 2 warps, each a quarter of the tile, its sums in registers
+//   smem   48 KB: a ring of kStages pieces [kM, kK] of x and [kN, kK] of w, in 16-byte chunks
+//
+// A sum is one chain of m16n8k16 steps over ascending k from zero, in every tile and at every place
+// in it; chunks past K are zero. So bits depend neither on M nor on the tile that M and N suggest.
+// Rows that are not a multiple of 16 bytes long and apart take the same path with scalar accesses.
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/cp_async.cuh"
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/ldmatrix.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/warp.cuh"
+#include "kernels/linear/impls.h"
+
+namespace vlr::ops {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kChunk = 8;       // elements of one 16-byte access
+constexpr int kGroupTiles = 8;  // tiles along M of one group
+
+template <int kM_, int kN_, int kK_, int kStages_>
+struct Tile {
+  static constexpr int kM = kM_, kN = kN_, kK = kK_, kStages = kStages_;
+  static constexpr int kStageBytes = (kM + kN) * kK * 2;
+  static constexpr int kFragsM = kM / 2 / 16, kFragsN = kN / 2 / 8;  // of a warp
+  static_assert(kStages >= 2 && kStages * kStageBytes <= 48 << 10);
+  static_assert(kK == 32 || kK == 64, "swizzled() wants 4 or 8 chunks a row");
+};
+using LargeTile = Tile<128, 128, 32, 3>;  // two blocks an SM by registers and by shared memory
+using SmallTile = Tile<64, 64, 64, 3>;    // for few tiles: more of them, and longer reads of w
+
+struct Operands {
+  const void *x, *w, *bias, *residual;  // bias and residual may be null
+  void* y;                              // may be residual
+  int64_t x_stride, residual_stride, y_stride;
+  int m, n, k;
+  bool gelu;
+};
+
+/// Byte offset of a chunk of a row in a piece [rows, kK]. Eight chunks are a line of 128 bytes;
+/// they change places by the number of their line, so that eight rows of one column of chunks,
+/// which is what ldmatrix reads, lie in different banks.
+template <int kK>
+__device__ int swizzled(int row, int chunk) {
+  const int index = row * (kK / kChunk) + chunk, line = index / 8;
+  return 128 * line + 16 * (index % 8 ^ line % 8);
+}
+
+/// A thread's share of one operand's pieces: chunks of one column, kRowStep rows apart.
+template <class T, int kRows, int kK, bool kAligned>
+struct Source {
+  static constexpr int kChunks = kK / kChunk, kRowStep = kThreads / kChunks;
+  static_assert(kRows % kRowStep == 0);
+
+  const T* from;   // of the thread's first row
+  int64_t stride;  // of rows
+  int rows;        // that the operand has from there on
+  int column;      // of the chunk's first element, within the piece
+  int offset;      // of the first chunk in shared memory
+
+  __device__ Source(const void* base, int64_t stride_, int first_row, int num_rows) {
+    const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+    stride = stride_;
+    rows = num_rows - first_row - row;
+    column = chunk * kChunk;
+    from = static_cast<const T*>(base) + (int64_t{first_row} + row) * stride + column;
+    offset = swizzled<kK>(row, chunk);
+  }
+
+  /// Brings elements [k, k + kK) of all rows.
+  __device__ void load(char* piece, int k, int k_dim) const {
+#pragma unroll
+    for (int i = 0; i < kRows / kRowStep; ++i) {
+      // kRowStep rows are a multiple of eight lines: the swizzle is the same.
+      char* to = piece + offset + i * kRowStep * kK * static_cast<int>(sizeof(T));
+      const T* source = from + i * kRowStep * stride + k;
+      const bool row_valid = i * kRowStep < rows;
+      if constexpr (kAligned) {
+        cuda::cp_async_16_or_zero(cuda::shared_address(to), source,
+                                  row_valid && k + column < k_dim);
+      } else {
+        alignas(16) T values[kChunk];
+#pragma unroll
+        for (int e = 0; e < kChunk; ++e)
+          values[e] = row_valid && k + column + e < k_dim ? source[e] : T(0.0f);
+        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(values);
+      }
+    }
+  }
+};
+
+/// 0.5 z (1 + tanh(u)) = z / (1 + exp(-2 u)), u = sqrt(2 / pi) (z + 0.044715 z^3). Spelled out so
+/// that no tile's code is contracted in another way.
+__device__ float gelu_tanh(float z) {
+  constexpr float kScale = -2.302208198f;  // -2 sqrt(2 / pi) log2(e)
+  const float u = __fmul_rn(z, __fmaf_rn(kScale * 0.044715f, __fmul_rn(z, z), kScale));
+  return __fdividef(z, __fadd_rn(1.0f, exp2f(u)));
+}
+
+/// Lane t of each four has v[q] for q of 0..3; then lane q has it as v[t].
+__device__ void transpose_quad(uint32_t (&v)[4]) {
+#pragma unroll
+  for (int distance = 1; distance <= 2; distance *= 2) {
+    const bool upper = threadIdx.x & distance;
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      if (q & distance) continue;
+      const uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? v[q] : v[q + distance], distance);
+      (upper ? v[q] : v[q + distance]) = got;
+    }
+  }
+}
+
+template <class T>
+__device__ float2 unpack(uint32_t bits) {
+  T v[2];
+  memcpy(v, &bits, sizeof(bits));
+  return {cuda::widen(v[0]), cuda::widen(v[1])};
+}
+
+/// One row, four neighbouring fragments from column `column` on: this lane's pairs of sums v, with
+/// bias and activation done -> y. Lanes trade so that each handles 16 bytes.
+template <class T>
+__device__ void finish_aligned(const Operands& a, int row, int column, float2 (&v)[4]) {
+  const int own_column = column + kChunk * (threadIdx.x % 4);
+  const bool valid = row < a.m && own_column < a.n;
+  uint32_t bits[4] = {};
+  if (a.residual) {
+    if (valid) {
+      const uint4 chunk = *reinterpret_cast<const uint4*>(static_cast<const T*>(a.residual) +
+                                                          row * a.residual_stride + own_column);
+      bits[0] = chunk.x, bits[1] = chunk.y, bits[2] = chunk.z, bits[3] = chunk.w;
+    }
+    transpose_quad(bits);
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const float2 r = unpack<T>(bits[q]);
+      v[q].x += r.x;
+      v[q].y += r.y;
+    }
+  }
+#pragma unroll
+  for (int q = 0; q < 4; ++q) bits[q] = cuda::pack<T>(v[q].x, v[q].y);
+  transpose_quad(bits);
+  if (valid) {
+    *reinterpret_cast<uint4*>(static_cast<T*>(a.y) + row * a.y_stride + own_column) =
+        make_uint4(bits[0], bits[1], bits[2], bits[3]);
+  }
+}
+
+/// The same, element by element.
+template <class T>
+__device__ void finish_any(const Operands& a, int row, int column, float2 (&v)[4]) {
+  if (row >= a.m) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int n = column + i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    if (n >= a.n) continue;
+    float value = i % 2 ? v[i / 2].y : v[i / 2].x;
+    if (a.residual)
+      value += cuda::widen(static_cast<const T*>(a.residual)[row * a.residual_stride + n]);
+    static_cast<T*>(a.y)[row * a.y_stride + n] = T(value);  // rounds to nearest
+  }
+}
+
+template <class T, class Tile, bool kAligned>
+__global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
+  constexpr int kM = Tile::kM, kN = Tile::kN, kK = Tile::kK, kStages = Tile::kStages;
+  constexpr int kSteps = kK / 16, kFragsM = Tile::kFragsM, kFragsN = Tile::kFragsN;
+  __shared__ alignas(128) char stages[kStages * Tile::kStageBytes];
+
+  // Blocks in order walk down the tiles of a group, then one column of tiles to the right.
+  const int tiles_m = (a.m + kM - 1) / kM, tiles_n = (a.n + kN - 1) / kN;
+  const int group = blockIdx.x / (kGroupTiles * tiles_n);
+  const int in_group = blockIdx.x % (kGroupTiles * tiles_n);
+  const int group_tiles = min(kGroupTiles, tiles_m - group * kGroupTiles);
+  const int m_begin = (group * kGroupTiles + in_group % group_tiles) * kM;
+  const int n_begin = in_group / group_tiles * kN;
+
+  const Source<T, kM, kK, kAligned> x(a.x, a.x_stride, m_begin, a.m);
+  const Source<T, kN, kK, kAligned> w(a.w, a.k, n_begin, a.n);
+  const int num_pieces = (a.k + kK - 1) / kK;
+  const auto load = [&](int piece) {  // commits a group even past the end: waits count groups
+    if (piece < num_pieces) {
+      char* stage = stages + piece % kStages * Tile::kStageBytes;
+      x.load(stage, piece * kK, a.k);
+      w.load(stage + kM * kK * 2, piece * kK, a.k);
+    }
+    cuda::cp_async_commit();
+  };
+
+  const int lane = threadIdx.x % cuda::kWarp, warp = threadIdx.x / cuda::kWarp;
+  const int warp_m = warp / 2 * (kM / 2), warp_n = warp % 2 * (kN / 2);
+  // Rows and chunks that this lane names to ldmatrix: for x the four quarters of [16, 16], for w
+  // both halves along k of two fragments. 16 rows more are a multiple of eight lines, and two
+  // chunks more flip bits of the place in a line, so each address is these plus and xor constants.
+  const int x_offset = swizzled<kK>(warp_m + lane % 16, lane / 16);
+  const int w_offset = kM * kK * 2 + swizzled<kK>(warp_n + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  const uint32_t stages_address = cuda::shared_address(stages);
+
+  float sums[kFragsM][kFragsN][4] = {};
+  uint32_t x_frags[2][kFragsM][4], w_frags[2][kFragsN / 2][4];  // this step's and the next one's
+  const auto read = [&](uint32_t stage, int step, int to) {
+#pragma unroll
+    for (int i = 0; i < kFragsM; ++i)
+      cuda::ldmatrix_x4(x_frags[to][i], stage + (x_offset ^ step * 32) + i * 16 * kK * 2);
+#pragma unroll
+    for (int j = 0; j < kFragsN / 2; ++j)
+      cuda::ldmatrix_x4(w_frags[to][j], stage + (w_offset ^ step * 32) + j * 16 * kK * 2);
+  };
+
+#pragma unroll
+  for (int piece = 0; piece < kStages - 1; ++piece) load(piece);
+  cuda::cp_async_wait<kStages - 2>();
+  __syncthreads();
+  uint32_t stage = stages_address;
+  read(stage, 0, 0);
+  for (int piece = 0; piece < num_pieces; ++piece) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (step == kSteps - 1) {
+        // The next piece has come, and all warps have read the last of this one.
+        cuda::cp_async_wait<kStages - 2>();
+        __syncthreads();
+        stage = stages_address + (piece + 1) % kStages * Tile::kStageBytes;
+      }
+      read(stage, (step + 1) % kSteps, (step + 1) % 2);  // past the last piece: read, never used
+      if (step == 0) load(piece + kStages - 1);  // into the stage before this one, which is free
+#pragma unroll
+      for (int i = 0; i < kFragsM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kFragsN; ++j) {
+          const uint32_t* b = &w_frags[step % 2][j / 2][j % 2 * 2];
+          cuda::mma_16x8x16<T>(sums[i][j], x_frags[step % 2][i], b[0], b[1]);
+        }
+      }
+    }
+  }
+
+  const T* bias = static_cast<const T*>(a.bias);
+#pragma unroll
+  for (int j = 0; j < kFragsN; j += 4) {
+    const int column = n_begin + warp_n + j * 8;
+    float2 b[4] = {};
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const int n = column + q * 8 + lane % 4 * 2;
+      if (bias && n < a.n) b[q].x = cuda::widen(bias[n]);
+      if (bias && n + 1 < a.n) b[q].y = cuda::widen(bias[n + 1]);
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * kFragsM; ++i) {
+      const int row = m_begin + warp_m + i * 8 + lane / 4;
+      float2 v[4];
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        const float* sum = &sums[i / 2][j + q][i % 2 * 2];
+        v[q] = {sum[0] + b[q].x, sum[1] + b[q].y};
+        if (a.gelu) v[q] = {gelu_tanh(v[q].x), gelu_tanh(v[q].y)};
+      }
+      if constexpr (kAligned) {
+        finish_aligned<T>(a, row, column, v);
+      } else {
+        finish_any<T>(a, row, column, v);
+      }
+    }
+  }
+}
+
+template <class Tile>
+int64_t num_tiles(const Operands& a) {
+  return int64_t{(a.m + Tile::kM - 1) / Tile::kM} * ((a.n + Tile::kN - 1) / Tile::kN);
+}
+
+/// A small tile does a quarter of the work in about two fifths of the time, but four times as many
+/// blocks fill a device sooner; rows past M cost as much as others. Speed only: the bits are equal.
+bool prefers_large(const Operands& a, int num_sms) {
+  return a.m > SmallTile::kM && 3 * num_tiles<LargeTile>(a) >= 2 * num_sms;
+}
+
+template <class T, class Tile, bool kAligned>
+void launch(const Operands& a, cudaStream_t stream) {
+  mma_kernel<T, Tile, kAligned>
+      <<<static_cast<unsigned>(num_tiles<Tile>(a)), kThreads, 0, stream>>>(a);
+}
+
+bool is_16_byte(const ConstTensor& t) {
+  return !t.defined() ||
+         (reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && t.stride(0) % kChunk == 0);
+}
+
+}  // namespace
+
+Status linear_mma(const Linear::Args& a, Context& ctx) {
+  if (a.x.dim(0) == 0) return {};
+  const Operands o{.x = a.x.data,
+                   .w = a.w.data,
+                   .bias = a.bias.data,
+                   .residual = a.residual.data,
+                   .y = a.y.data,
+                   .x_stride = a.x.stride(0),
+                   .residual_stride = a.residual.stride(0),
+                   .y_stride = a.y.stride(0),
+                   .m = static_cast<int>(a.x.dim(0)),
+                   .n = static_cast<int>(a.w.dim(0)),
+                   .k = static_cast<int>(a.x.dim(1)),
+                   .gelu = a.activation == Activation::kGeluTanh};
+  const bool aligned = a.w.dim(0) % kChunk == 0 && a.x.dim(1) % kChunk == 0 && is_16_byte(a.x) &&
+                       is_16_byte(a.w) && is_16_byte(a.residual) && is_16_byte(a.y);
+  int device = 0, num_sms = 0;
+  VLR_CUDA_TRY(cudaGetDevice(&device));
+  VLR_CUDA_TRY(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, device));
+  const auto launch_as = [&](auto element) {
+    using T = decltype(element);
+    if (!aligned) {
+      launch<T, SmallTile, false>(o, ctx.stream);
+    } else if (prefers_large(o, num_sms)) {
+      launch<T, LargeTile, true>(o, ctx.stream);
+    } else {
+      launch<T, SmallTile, true>(o, ctx.stream);
+    }
+  };
+  if (a.x.dtype == DType::kBF16) {
+    launch_as(__nv_bfloat16());
+  } else {
+    launch_as(__half());
+  }
+  return cuda::to_status(cudaGetLastError(), "linear/mma launch");
+}
+
+}  // namespace vlr::ops
