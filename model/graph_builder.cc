@@ -9,6 +9,7 @@
 #include "kernels/layernorm/layernorm.h"
 #include "kernels/linear/linear.h"
 #include "kernels/patch_embed/patch_embed.h"
+#include "kernels/qk_norm_rope/qk_norm_rope.h"
 #include "kernels/rmsnorm/rmsnorm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/rope_table/rope_table.h"
@@ -21,12 +22,12 @@ namespace vlr {
 Value GraphBuilder::like(std::string_view name, Value x, int64_t last) {
   std::vector<Dim> dims = graph.info(x).dims;
   dims.back() = last;
-  return graph.activation(scoped(name), DType::kF32, std::move(dims));
+  return graph.activation(scoped(name), graph.info(x).dtype, std::move(dims));
 }
 
 Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row, Value table,
                               Value visual, int64_t width) {
-  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(ids).dims[0], width});
+  const Value y = graph.activation(scoped(name), options.dtype, {graph.info(ids).dims[0], width});
   return graph.add<ops::Embedding>(scoped(name), {ids, visual_row, table, visual}, y,
                                    [=](const Bindings& b) {
                                      return ops::Embedding::Args{.ids = b[ids],
@@ -42,6 +43,28 @@ Value GraphBuilder::linear(std::string_view name, Value x, Value w, Value bias,
   const Value y = to.defined() ? to : like(name, x, out_features);
   return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
     return ops::Linear::Args{.x = b[x], .w = b[w], .bias = b[bias], .y = b[y]};
+  });
+}
+
+Value GraphBuilder::linear_gelu(std::string_view name, Value x, Value w, Value bias,
+                                int64_t out_features) {
+  const Value y = like(name, x, out_features);
+  return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
+    return ops::Linear::Args{
+        .x = b[x], .w = b[w], .bias = b[bias], .y = b[y], .activation = ops::Activation::kGeluTanh};
+  });
+}
+
+Value GraphBuilder::linear_add_in_place(std::string_view name, std::string_view sum_name, Value x,
+                                        Value w, Value bias, Value residual) {
+  if (!options.fuse_residual) {
+    const Value product = linear(name, x, w, bias, graph.info(residual).dims.back().mul);
+    return add_in_place(sum_name, residual, product);
+  }
+  const Value y = graph.in_place(scoped(sum_name), residual);
+  return graph.add<ops::Linear>(scoped(name), {x, w, bias, residual}, y, [=](const Bindings& b) {
+    return ops::Linear::Args{
+        .x = b[x], .w = b[w], .bias = b[bias], .residual = b[residual], .y = b[y]};
   });
 }
 
@@ -66,8 +89,8 @@ Value GraphBuilder::layernorm(std::string_view name, Value x, Value w, Value bia
   });
 }
 
-Value GraphBuilder::swiglu(std::string_view name, Value gate, Value up) {
-  const Value y = like(name, gate, graph.info(gate).dims.back().mul);
+Value GraphBuilder::swiglu_in_place(std::string_view name, Value gate, Value up) {
+  const Value y = graph.in_place(scoped(name), gate);
   return graph.add<ops::SwiGlu>(scoped(name), {gate, up}, y, [=](const Bindings& b) {
     return ops::SwiGlu::Args{.gate = b[gate], .up = b[up], .y = b[y]};
   });
@@ -88,9 +111,9 @@ Value GraphBuilder::gelu_in_place(std::string_view name, Value x, ops::GeluKind 
 }
 
 Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v,
-                              const AttentionOptions& options) {
+                              const AttentionOptions& how) {
   const Value o = like(name, q, graph.info(q).dims.back().mul);
-  const AttentionOptions opt = options;
+  const AttentionOptions opt = how;
   graph.use_segments(opt.segments);
   return graph.add<ops::Attention>(
       scoped(name), {q, k, v, opt.prefix_k, opt.prefix_v}, o, [=](const Bindings& b) {
@@ -100,6 +123,7 @@ Value GraphBuilder::attention(std::string_view name, Value q, Value k, Value v,
                                     .prefix_k = b[opt.prefix_k],
                                     .prefix_v = b[opt.prefix_v],
                                     .segments = b.segments(opt.segments),
+                                    .table = b.table(opt.segments),
                                     .o = b[o],
                                     .scale = opt.scale,
                                     .causal = opt.causal};
@@ -122,6 +146,22 @@ Value GraphBuilder::rope_in_place(std::string_view name, Value x, Value table) {
   return graph.add<ops::Rope>(scoped(name), {x, table}, y, [=](const Bindings& b) {
     return ops::Rope::Args{.x = b[x], .table = b[table], .y = b[y]};
   });
+}
+
+Value GraphBuilder::qk_norm_rope_in_place(std::string_view name, Value x, Value q_weight,
+                                          Value k_weight, int64_t num_q_heads, Value table,
+                                          float eps) {
+  const Value y = graph.in_place(scoped(name), x);
+  return graph.add<ops::QkNormRope>(scoped(name), {x, q_weight, k_weight, table}, y,
+                                    [=](const Bindings& b) {
+                                      return ops::QkNormRope::Args{.x = b[x],
+                                                                   .q_weight = b[q_weight],
+                                                                   .k_weight = b[k_weight],
+                                                                   .table = b[table],
+                                                                   .y = b[y],
+                                                                   .num_q_heads = num_q_heads,
+                                                                   .eps = eps};
+                                    });
 }
 
 Value GraphBuilder::add_in_place(std::string_view name, Value a, Value b_in) {
@@ -153,14 +193,15 @@ Value GraphBuilder::vision_pos_embed_in_place(std::string_view name, Value x, Va
 
 Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, Value bias,
                                 int64_t width) {
-  const Value y = graph.activation(scoped(name), DType::kF32, {graph.info(patches).dims[0], width});
+  const Value y =
+      graph.activation(scoped(name), options.dtype, {graph.info(patches).dims[0], width});
   return graph.add<ops::PatchEmbed>(scoped(name), {patches, w, bias}, y, [=](const Bindings& b) {
     return ops::PatchEmbed::Args{.x = b[patches], .w = b[w], .bias = b[bias], .y = b[y]};
   });
 }
 
 Value GraphBuilder::gather_rows(std::string_view name, Value x, Value rows) {
-  const Value y = graph.activation(scoped(name), DType::kF32,
+  const Value y = graph.activation(scoped(name), graph.info(x).dtype,
                                    {graph.info(rows).dims[0], graph.info(x).dims[1]});
   return graph.add<ops::GatherRows>(scoped(name), {x, rows}, y, [=](const Bindings& b) {
     return ops::GatherRows::Args{.x = b[x], .rows = b[rows], .y = b[y]};

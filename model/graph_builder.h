@@ -11,6 +11,15 @@
 
 namespace vlr {
 
+/// How a model is written down for a device. What is fused computes the same with fewer passes over
+/// memory and, in 16 bits, fewer roundings.
+struct GraphOptions {
+  DType dtype = DType::kF32;   ///< of activations: f32 on the CPU, bf16 or f16 on a GPU
+  bool fuse_residual = false;  ///< residual sums in the product before them
+  bool fuse_qk = false;        ///< QK-norm and rotation of queries and keys as one op
+  bool fuse_gelu = false;      ///< the vision blocks' GELU in the product before it
+};
+
 /// Attention's operands beside q, k and v.
 struct AttentionOptions {
   Value prefix_k, prefix_v;
@@ -21,7 +30,10 @@ struct AttentionOptions {
 
 class GraphBuilder {
  public:
+  explicit GraphBuilder(const GraphOptions& o = {}) : options(o) {}
+
   Graph graph;
+  GraphOptions options;
   std::string scope;         ///< of nodes and activations
   std::string weight_scope;  ///< of weights
 
@@ -32,12 +44,12 @@ class GraphBuilder {
                   int64_t width);
   Value linear(std::string_view name, Value x, Value w, Value bias, int64_t out_features,
                Value to = {});
+  Value linear_gelu(std::string_view name, Value x, Value w, Value bias, int64_t out_features);
   Value rmsnorm(std::string_view name, Value x, Value w, float eps);
   Value layernorm(std::string_view name, Value x, Value w, Value bias, float eps);
-  Value swiglu(std::string_view name, Value gate, Value up);
   Value gelu(std::string_view name, Value x, ops::GeluKind kind);
   Value attention(std::string_view name, Value q, Value k, Value v,
-                  const AttentionOptions& options);
+                  const AttentionOptions& how);
   Value rope_table(std::string_view name, Value positions, Value axis, Value inv_freq,
                    int64_t pairs);
   Value patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width);
@@ -48,6 +60,14 @@ class GraphBuilder {
   // In place: the result has the storage of x (of a, of gate), which must not be read afterwards.
   Value rmsnorm_in_place(std::string_view name, Value x, Value w, float eps);
   Value rope_in_place(std::string_view name, Value x, Value table);
+  /// RMSNorm of every head, the first num_q_heads with q_weight, the others with k_weight; then
+  /// rotation.
+  Value qk_norm_rope_in_place(std::string_view name, Value x, Value q_weight, Value k_weight,
+                              int64_t num_q_heads, Value table, float eps);
+  /// residual + linear(x), in the residual's storage.
+  Value linear_add_in_place(std::string_view name, std::string_view sum_name, Value x, Value w,
+                            Value bias, Value residual);
+  Value swiglu_in_place(std::string_view name, Value gate, Value up);
   Value add_in_place(std::string_view name, Value a, Value b);
   Value gelu_in_place(std::string_view name, Value x, ops::GeluKind kind);
   Value deepstack_add_in_place(std::string_view name, Value x, Value visual_row, Value features);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -23,38 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMegabyte = 1'000'000;
-
-/// The values that a tensor's elements take: element i is values[z >> shift].
-struct ValueTable {
-  int shift = 57;
-  std::array<uint16_t, 128> values{};  // bf16
-};
-
-ValueTable value_table(std::string_view name, std::span<const int64_t> shape) {
-  const auto has = [&](std::string_view part) { return name.find(part) != name.npos; };
-  ValueTable table;
-  if (has("norm") && name.ends_with("weight")) {
-    table.shift = 61;
-    for (size_t k = 0; k < 8; ++k) table.values[k] = f32_to_bf16(1 + static_cast<float>(k) / 32);
-    return table;
-  }
-  float scale = 1;
-  if (name.ends_with("bias")) {
-    scale = 1.0f / 8;
-  } else if (has("embed_tokens") || name == weights::kLmHead) {
-    scale = 1.0f / 4;
-  } else if (!has("pos_embed")) {
-    int64_t fan_in = 1;
-    for (size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
-    // nearbyint: a fan_in of 3 * 2^odd lies half-way, and the definition rounds to even.
-    const double exponent = std::nearbyint(std::log2(std::sqrt(3.0 / static_cast<double>(fan_in))));
-    scale = static_cast<float>(std::exp2(exponent));
-  }
-  for (size_t k = 0; k < table.values.size(); ++k) {
-    table.values[k] = f32_to_bf16(static_cast<float>(2 * static_cast<int>(k) - 127) / 128 * scale);
-  }
-  return table;
-}
 
 struct Preset {
   std::string_view name;
@@ -186,11 +153,38 @@ Status write_index(const std::string& path, const std::map<std::string, std::str
 
 }  // namespace
 
+SyntheticTensor synthetic_tensor(std::string_view name, std::span<const int64_t> shape,
+                                 DType dtype) {
+  const auto has = [&](std::string_view part) { return name.find(part) != name.npos; };
+  const auto bits = [&](float v) { return dtype == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v); };
+  SyntheticTensor tensor;
+  tensor.base = fnv1a64(name);
+  if (has("norm") && name.ends_with("weight")) {
+    tensor.shift = 61;
+    for (size_t k = 0; k < 8; ++k) tensor.values[k] = bits(1 + static_cast<float>(k) / 32);
+    return tensor;
+  }
+  float scale = 1;
+  if (name.ends_with("bias")) {
+    scale = 1.0f / 8;
+  } else if (has("embed_tokens") || name == weights::kLmHead) {
+    scale = 1.0f / 4;
+  } else if (!has("pos_embed")) {
+    int64_t fan_in = 1;
+    for (size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
+    // nearbyint: a fan_in of 3 * 2^odd lies half-way, and the definition rounds to even.
+    const double exponent = std::nearbyint(std::log2(std::sqrt(3.0 / static_cast<double>(fan_in))));
+    scale = static_cast<float>(std::exp2(exponent));
+  }
+  for (size_t k = 0; k < tensor.values.size(); ++k)
+    tensor.values[k] = bits(static_cast<float>(2 * static_cast<int>(k) - 127) / 128 * scale);
+  return tensor;
+}
+
 void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out) {
-  const ValueTable table = value_table(tensor.name, tensor.shape);
-  const uint64_t base = fnv1a64(tensor.name) + static_cast<uint64_t>(begin);
-  for (size_t i = 0; i < out.size(); ++i)
-    out[i] = table.values[splitmix64(base + i) >> table.shift];
+  const SyntheticTensor t = synthetic_tensor(tensor.name, tensor.shape);
+  const uint64_t base = t.base + static_cast<uint64_t>(begin);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = t.values[splitmix64(base + i) >> t.shift];
 }
 
 Result<ModelConfig> synthetic_config(std::string_view preset) {

@@ -17,6 +17,7 @@
 #ifndef VLR_MODEL_SYNTHETIC_H_
 #define VLR_MODEL_SYNTHETIC_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -43,6 +44,20 @@ constexpr uint64_t splitmix64(uint64_t z) {
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
   return z ^ (z >> 31);
 }
+
+/// A tensor as numbers, for whoever makes it elsewhere: element i is
+/// values[splitmix64(base + i) >> shift], of which the first 2^(64 - shift) count.
+struct SyntheticTensor {
+  uint64_t base = 0;
+  int shift = 57;
+  std::array<uint16_t, 128> values{};  ///< bits of the dtype asked for
+
+  std::span<const uint16_t> table() const { return {values.data(), size_t{1} << (64 - shift)}; }
+};
+
+/// `dtype`: bf16 or f16, which hold all values exactly.
+SyntheticTensor synthetic_tensor(std::string_view name, std::span<const int64_t> shape,
+                                 DType dtype = DType::kBF16);
 
 /// Elements [begin, begin + out.size()) of a tensor, as bf16.
 void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out);

@@ -33,7 +33,7 @@ class Layer {
     g_.scope = fmt::format("layers.{}.", index);
     g_.weight_scope = std::string(weights::kTextLayers) + fmt::format("{}.", index);
     prefix_ = g_.graph.bound(
-        fmt::format("prefix_kv.{}", index), DType::kF32,
+        fmt::format("prefix_kv.{}", index), g.options.dtype,
         {pass == TextPass::kPrefix ? Sym::kTokens : Sym::kPrefixTokens, 2 * kv_width_});
   }
 
@@ -41,13 +41,12 @@ class Layer {
     const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
     const Value qkv = g_.linear("self_attn.qkv_proj", h, g_.weight(weights::kQkvProj), {},
                                 q_width_ + 2 * kv_width_);
-    const Value q = rotate("q", g_.graph.columns(qkv, 0, q_width_), in.rope_table);
-    const Value k = rotate("k", g_.graph.columns(qkv, q_width_, kv_width_), in.rope_table);
+    const auto [q, k] = rotate(g_.graph.columns(qkv, 0, q_width_ + kv_width_), in.rope_table);
     const Value v =
         g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
     if (pass_ == TextPass::kPrefix)
       g_.convert("store_prefix", g_.graph.columns(qkv, q_width_, 2 * kv_width_), prefix_);
-    return mlp(x, attend(q, k, v, TextSegments::kAll));
+    return mlp(attend(x, q, k, v, TextSegments::kAll));
   }
 
   /// kPrefix, last layer: keys and values are all that is needed.
@@ -60,10 +59,10 @@ class Layer {
     const KeysValues kv = keys_and_values(x, in);
     const Value hq = g_.gather_rows("self_attn.last", kv.h, in.last_rows);
     const Value q_proj = g_.graph.rows(g_.weight(weights::kQkvProj), 0, q_width_);
-    const Value q =
-        rotate("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_), in.last_rope_table);
+    const Value q = rotate_one("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_),
+                               in.last_rope_table);
     const Value last = g_.gather_rows("last", x, in.last_rows);
-    return mlp(last, attend(q, kv.k, kv.v, TextSegments::kFinal));
+    return mlp(attend(last, q, kv.k, kv.v, TextSegments::kFinal));
   }
 
  private:
@@ -77,21 +76,48 @@ class Layer {
     const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
     const Value kv_proj = g_.graph.rows(g_.weight(weights::kQkvProj), q_width_, 2 * kv_width_);
     const Value kv = g_.linear("self_attn.kv_proj", h, kv_proj, {}, 2 * kv_width_);
-    const Value k = rotate("k", g_.graph.columns(kv, 0, kv_width_), in.rope_table);
+    const Value k = rotate_one("k", g_.graph.columns(kv, 0, kv_width_), in.rope_table);
     const Value v = g_.graph.heads(g_.graph.columns(kv, kv_width_, kv_width_), c_.head_dim);
     return {.h = h, .kv = kv, .k = k, .v = v};
   }
 
-  /// QK-norm and rotation of every head, in place.
-  Value rotate(std::string_view which, Value x, Value table) {
+  struct QueriesKeys {
+    Value q, k;  // [T, H, D], [T, Hkv, D]
+  };
+
+  /// QK-norm and rotation of every head of queries and keys side by side, in place.
+  QueriesKeys rotate(Value qk, Value table) {
+    if (!g_.options.fuse_qk) {
+      return {.q = rotate_one("q", g_.graph.columns(qk, 0, q_width_), table),
+              .k = rotate_one("k", g_.graph.columns(qk, q_width_, kv_width_), table)};
+    }
+    const Value rotated = g_.qk_norm_rope_in_place(
+        "self_attn.qk_norm_rope", g_.graph.heads(qk, c_.head_dim), norm_weight("q"),
+        norm_weight("k"), c_.num_attention_heads, table, eps_);
+    return {.q = g_.graph.head_range(rotated, 0, c_.num_attention_heads),
+            .k = g_.graph.head_range(rotated, c_.num_attention_heads, c_.num_key_value_heads)};
+  }
+
+  /// The same for queries or for keys alone.
+  Value rotate_one(std::string_view which, Value x, Value table) {
     const Value heads = g_.graph.heads(x, c_.head_dim);
-    const Value normed =
-        g_.rmsnorm_in_place(fmt::format("self_attn.{}_norm", which), heads,
-                            g_.weight(fmt::format("self_attn.{}_norm.weight", which)), eps_);
+    if (g_.options.fuse_qk) {
+      const bool queries = which == "q";
+      return g_.qk_norm_rope_in_place(
+          fmt::format("self_attn.{}_norm_rope", which), heads, queries ? norm_weight("q") : Value{},
+          queries ? Value{} : norm_weight("k"), queries ? c_.num_attention_heads : 0, table, eps_);
+    }
+    const Value normed = g_.rmsnorm_in_place(fmt::format("self_attn.{}_norm", which), heads,
+                                             norm_weight(which), eps_);
     return g_.rope_in_place(fmt::format("self_attn.{}_rope", which), normed, table);
   }
 
-  Value attend(Value q, Value k, Value v, int segments) {
+  Value norm_weight(std::string_view which) {
+    return g_.weight(fmt::format("self_attn.{}_norm.weight", which));
+  }
+
+  /// residual + o_proj(attention), in the residual's storage.
+  Value attend(Value residual, Value q, Value k, Value v, int segments) {
     AttentionOptions options{.prefix_k = {},
                              .prefix_v = {},
                              .segments = segments,
@@ -103,22 +129,20 @@ class Layer {
           g_.graph.heads(g_.graph.columns(prefix_, kv_width_, kv_width_), c_.head_dim);
     }
     const Value a = g_.graph.flat(g_.attention("self_attn.attention", q, k, v, options));
-    return g_.linear("self_attn.o_proj", a, g_.weight("self_attn.o_proj.weight"), {},
-                     c_.hidden_size);
+    return g_.linear_add_in_place("self_attn.o_proj", "self_attn.residual", a,
+                                  g_.weight("self_attn.o_proj.weight"), {}, residual);
   }
 
-  Value mlp(Value residual, Value attention) {
-    const Value x = g_.add_in_place("self_attn.residual", residual, attention);
+  Value mlp(Value x) {
     const int64_t width = c_.intermediate_size;
     const Value h = g_.rmsnorm("post_attention_layernorm", x,
                                g_.weight("post_attention_layernorm.weight"), eps_);
     const Value gate_up =
         g_.linear("mlp.gate_up_proj", h, g_.weight(weights::kGateUpProj), {}, 2 * width);
-    const Value s = g_.swiglu("mlp.swiglu", g_.graph.columns(gate_up, 0, width),
-                              g_.graph.columns(gate_up, width, width));
-    const Value y =
-        g_.linear("mlp.down_proj", s, g_.weight("mlp.down_proj.weight"), {}, c_.hidden_size);
-    return g_.add_in_place("mlp.residual", x, y);
+    const Value s = g_.swiglu_in_place("mlp.swiglu", g_.graph.columns(gate_up, 0, width),
+                                       g_.graph.columns(gate_up, width, width));
+    return g_.linear_add_in_place("mlp.down_proj", "mlp.residual", s,
+                                  g_.weight("mlp.down_proj.weight"), {}, x);
   }
 
   GraphBuilder& g_;
@@ -131,10 +155,10 @@ class Layer {
 
 }  // namespace
 
-Graph build_text_graph(const ModelConfig& config, TextPass pass) {
+Graph build_text_graph(const ModelConfig& config, TextPass pass, const GraphOptions& options) {
   const TextConfig& c = config.text_config;
   const int64_t pairs = c.head_dim / 2;
-  GraphBuilder g;
+  GraphBuilder g(options);
   Graph& graph = g.graph;
   const Value ids = graph.bound("ids", DType::kI32, {Sym::kTokens});
   const Value visual_row = graph.bound("visual_row", DType::kI32, {Sym::kTokens});
@@ -144,9 +168,9 @@ Graph build_text_graph(const ModelConfig& config, TextPass pass) {
   Value visual;
   std::vector<Value> deepstack;
   if (config.vision_config) {
-    visual = graph.bound("visual", DType::kF32, {Sym::kVisualTokens, c.hidden_size});
+    visual = graph.bound("visual", options.dtype, {Sym::kVisualTokens, c.hidden_size});
     for (size_t k = 0; k < config.vision_config->deepstack_visual_indexes.size(); ++k) {
-      deepstack.push_back(graph.bound(fmt::format("deepstack.{}", k), DType::kF32,
+      deepstack.push_back(graph.bound(fmt::format("deepstack.{}", k), options.dtype,
                                       {Sym::kVisualTokens, c.hidden_size}));
     }
   }

@@ -22,27 +22,31 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
       g.layernorm("norm1", x, g.weight("norm1.weight"), g.weight("norm1.bias"), kLayerNormEps);
   const Value qkv =
       g.linear("attn.qkv", h, g.weight("attn.qkv.weight"), g.weight("attn.qkv.bias"), 3 * width);
-  const auto part = [&](int64_t i) {
-    return g.graph.heads(g.graph.columns(qkv, i * width, width), head_dim);
-  };
-  const Value q = g.rope_in_place("attn.q_rope", part(0), rope_table);
-  const Value k = g.rope_in_place("attn.k_rope", part(1), rope_table);
-  const Value a = g.attention("attn.attention", q, k, part(2),
+  // Queries and keys stand side by side and turn alike.
+  const Value qk = g.rope_in_place(
+      "attn.qk_rope", g.graph.heads(g.graph.columns(qkv, 0, 2 * width), head_dim), rope_table);
+  const Value q = g.graph.head_range(qk, 0, c.num_heads);
+  const Value k = g.graph.head_range(qk, c.num_heads, c.num_heads);
+  const Value v = g.graph.heads(g.graph.columns(qkv, 2 * width, width), head_dim);
+  const Value a = g.attention("attn.attention", q, k, v,
                               {.prefix_k = {},
                                .prefix_v = {},
                                .segments = 0,
                                .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
                                .causal = false});
-  const Value o = g.linear("attn.proj", g.graph.flat(a), g.weight("attn.proj.weight"),
-                           g.weight("attn.proj.bias"), width);
-  x = g.add_in_place("attn.residual", x, o);
+  x = g.linear_add_in_place("attn.proj", "attn.residual", g.graph.flat(a),
+                            g.weight("attn.proj.weight"), g.weight("attn.proj.bias"), x);
   h = g.layernorm("norm2", x, g.weight("norm2.weight"), g.weight("norm2.bias"), kLayerNormEps);
-  h = g.linear("mlp.linear_fc1", h, g.weight("mlp.linear_fc1.weight"),
-               g.weight("mlp.linear_fc1.bias"), c.intermediate_size);
-  h = g.gelu_in_place("mlp.act", h, ops::GeluKind::kTanh);
-  h = g.linear("mlp.linear_fc2", h, g.weight("mlp.linear_fc2.weight"),
-               g.weight("mlp.linear_fc2.bias"), width);
-  return g.add_in_place("mlp.residual", x, h);
+  const Value w1 = g.weight("mlp.linear_fc1.weight"), b1 = g.weight("mlp.linear_fc1.bias");
+  if (g.options.fuse_gelu) {
+    h = g.linear_gelu("mlp.linear_fc1", h, w1, b1, c.intermediate_size);
+  } else {
+    h = g.linear("mlp.linear_fc1", h, w1, b1, c.intermediate_size);
+    h = g.gelu_in_place("mlp.act", h, ops::GeluKind::kTanh);
+  }
+  return g.linear_add_in_place("mlp.linear_fc2", "mlp.residual", h,
+                               g.weight("mlp.linear_fc2.weight"), g.weight("mlp.linear_fc2.bias"),
+                               x);
 }
 
 /// Qwen3VLVisionPatchMerger: four patches side by side become one token. The DeepStack mergers
@@ -66,9 +70,9 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
 
 }  // namespace
 
-Graph build_vision_graph(const VisionConfig& c) {
+Graph build_vision_graph(const VisionConfig& c, const GraphOptions& options) {
   const int64_t pairs = c.head_dim() / 2, factor = c.spatial_merge_size * c.spatial_merge_size;
-  GraphBuilder g;
+  GraphBuilder g(options);
   Graph& graph = g.graph;
   const Value patches = graph.bound("patches", DType::kU8, {Sym::kPatches, c.patch_dim()});
   const Value pos_indices = graph.bound("pos_indices", DType::kI32, {Sym::kPatches, 4});
@@ -77,7 +81,7 @@ Graph build_vision_graph(const VisionConfig& c) {
   const Value axis = graph.bound("rope.axis", DType::kI32, {pairs});
   const Value inv_freq = graph.bound("rope.inv_freq", DType::kF32, {pairs});
   const Dim tokens(Sym::kPatches, 1, factor);
-  const Value visual = graph.bound("visual", DType::kF32, {tokens, c.out_hidden_size});
+  const Value visual = graph.bound("visual", options.dtype, {tokens, c.out_hidden_size});
 
   g.weight_scope = "model.visual.";
   const Value rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
@@ -89,8 +93,8 @@ Graph build_vision_graph(const VisionConfig& c) {
   for (int64_t i = 0; i < c.depth; ++i) {
     x = vision_block(g, c, i, x, rope_table);
     if (level < c.deepstack_visual_indexes.size() && c.deepstack_visual_indexes[level] == i) {
-      const Value to =
-          graph.bound(fmt::format("deepstack.{}", level), DType::kF32, {tokens, c.out_hidden_size});
+      const Value to = graph.bound(fmt::format("deepstack.{}", level), options.dtype,
+                                   {tokens, c.out_hidden_size});
       merger(g, c, fmt::format("deepstack_merger_list.{}", level), x, true, to);
       ++level;
     }

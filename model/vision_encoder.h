@@ -7,6 +7,7 @@
 
 #include "engine/runtime/graph.h"
 #include "model/config.h"
+#include "model/graph_builder.h"
 
 namespace vlr {
 
@@ -16,7 +17,7 @@ namespace vlr {
 ///   rope.axis, rope.inv_freq                                                 vision_rotary_pairs()
 ///   -> visual [P / 4, C], deepstack.K [P / 4, C]
 /// Segments, slot 0: one per temporal patch of an image or video.
-Graph build_vision_graph(const VisionConfig& config);
+Graph build_vision_graph(const VisionConfig& config, const GraphOptions& options = {});
 
 /// Position inputs of a batch of patches; append() one image or video after the other.
 struct VisionPositions {

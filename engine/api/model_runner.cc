@@ -3,81 +3,177 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
+#include "kernels/attention/attention.h"
+#include "kernels/core/load.h"
 #include "model/vision_encoder.h"
+
+#if VLR_WITH_CUDA
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/synthetic_fill.h"
+#endif
 
 namespace vlr {
 namespace {
 
-Tensor vector_view(const std::vector<int32_t>& v) {
-  return Tensor(const_cast<int32_t*>(v.data()), DType::kI32, {static_cast<int64_t>(v.size())});
+constexpr int64_t kAlign = kArenaAlignment;
+[[maybe_unused]] constexpr int64_t kSmallModelBytes = int64_t{256} << 20;
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+std::string feature_name(size_t level) {
+  return level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
 }
-Tensor vector_view(const std::vector<float>& v) {
-  return Tensor(const_cast<float*>(v.data()), DType::kF32, {static_cast<int64_t>(v.size())});
-}
-Tensor matrix_view(const std::vector<int32_t>& v, int64_t rows) {
-  return Tensor(const_cast<int32_t*>(v.data()), DType::kI32,
-                {rows, static_cast<int64_t>(v.size()) / rows});
+
+/// Segments of equally long sequences, which stand for a batch when one is planned.
+std::vector<ops::AttentionSegment> equal_segments(const TextSizes& s, bool final) {
+  std::vector<ops::AttentionSegment> out;
+  const auto length = static_cast<int32_t>(s.tokens / s.sequences),
+             prefix = static_cast<int32_t>(s.prefix_tokens);
+  for (int32_t b = 0; b < static_cast<int32_t>(s.sequences); ++b) {
+    out.push_back({.q_begin = final ? b : b * length,
+                   .q_len = final ? 1 : length,
+                   .k_begin = b * length,
+                   .k_len = length,
+                   .prefix_begin = 0,
+                   .prefix_len = prefix});
+  }
+  return out;
 }
 
 }  // namespace
 
-ModelRunner::ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices,
+/// The arrays of one run: added one by one, then brought to the device in one copy.
+class ModelRunner::Inputs {
+ public:
+  template <class T>
+  void add(std::string name, const std::vector<T>& values, std::initializer_list<int64_t> dims) {
+    static_assert(sizeof(T) == 4);
+    constexpr DType dtype = std::is_same_v<T, float> ? DType::kF32 : DType::kI32;
+    add_bytes(std::move(name), values.data(), Tensor(nullptr, dtype, dims));
+  }
+  void add_bytes(std::string name, const void* from, Tensor shape) {
+    parts_.push_back({std::move(name), {from}, {shape.bytes()}, shape, bytes_});
+    bytes_ += round_up(shape.bytes(), kAlign);
+  }
+  /// One array put together from several.
+  void add_pieces(std::string name, std::vector<const void*> from, std::vector<int64_t> bytes,
+                  Tensor shape) {
+    parts_.push_back({std::move(name), std::move(from), std::move(bytes), shape, bytes_});
+    bytes_ += round_up(shape.bytes(), kAlign);
+  }
+
+  /// Starts the copy and binds the tensors.
+  Status place(OpenDevice& device, Slot& slot, RunArgs& args) {
+    VLR_RETURN_IF_ERROR(device.wait(slot.done));
+    VLR_RETURN_IF_ERROR(slot.staging.reserve(bytes_));
+    std::byte* base = slot.staging.data();
+    for (const Part& part : parts_) {
+      std::byte* to = base + part.offset;
+      for (size_t i = 0; i < part.from.size(); ++i) {
+        if (part.bytes[i] > 0) std::memcpy(to, part.from[i], static_cast<size_t>(part.bytes[i]));
+        to += part.bytes[i];
+      }
+    }
+    if (device.is_gpu()) {
+      VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
+      VLR_RETURN_IF_ERROR(device.copy(slot.memory.data(), base, bytes_));
+      base = slot.memory.data();
+    }
+    for (Part& part : parts_) {
+      part.tensor.data = base + part.offset;
+      part.tensor.device = device.kind();
+      args.bound[part.name] = part.tensor;
+    }
+    return {};
+  }
+
+ private:
+  struct Part {
+    std::string name;
+    std::vector<const void*> from;
+    std::vector<int64_t> bytes;
+    Tensor tensor;
+    int64_t offset;
+  };
+  std::vector<Part> parts_;
+  int64_t bytes_ = 0;
+};
+
+ModelRunner::ModelRunner(const ModelConfig& config, OpenDevice& device, const GraphOptions& options,
                          Observers observers)
-    : config_(config), observers_(std::move(observers)) {
-  ctx_.device = Device::kCpu;
-  ctx_.threads = &threads;
-  ctx_.choices = &choices;
+    : config_(config), device_(device), options_(options), observers_(std::move(observers)) {
+  arena_ = device.memory("arena");
+  prefix_memory_ = device.memory("prefix keys and values");
+  for (auto* slots : {&text_slots_, &prefix_slots_, &vision_slots_}) {
+    for (Slot& slot : *slots) {
+      slot.staging = device.staging();
+      slot.memory = device.memory("inputs");
+      slot.out_staging = device.staging();
+      slot.out = device.memory("inputs");
+    }
+  }
 }
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::create(const ModelConfig& config,
                                                          const WeightLookup& weights,
-                                                         ThreadPool& threads,
-                                                         const ImplChoices& choices,
+                                                         OpenDevice& device,
+                                                         const GraphOptions& options,
                                                          Observers observers) {
-  std::unique_ptr<ModelRunner> r(new ModelRunner(config, threads, choices, std::move(observers)));
+  std::unique_ptr<ModelRunner> r(new ModelRunner(config, device, options, std::move(observers)));
   r->text_pairs_ = text_rotary_pairs(config.text_config);
-  r->score_graph_ = build_text_graph(config, TextPass::kScore);
-  r->prefix_graph_ = build_text_graph(config, TextPass::kPrefix);
+  r->score_graph_ = build_text_graph(config, TextPass::kScore, options);
+  r->prefix_graph_ = build_text_graph(config, TextPass::kPrefix, options);
   VLR_ASSIGN_OR_RETURN(r->score_, Executor::create(r->score_graph_, weights));
   VLR_ASSIGN_OR_RETURN(r->prefix_, Executor::create(r->prefix_graph_, weights));
   if (config.vision_config) {
     r->vision_pairs_ = vision_rotary_pairs(*config.vision_config);
-    r->vision_graph_ = build_vision_graph(*config.vision_config);
+    r->vision_graph_ = build_vision_graph(*config.vision_config, options);
     VLR_ASSIGN_OR_RETURN(r->vision_, Executor::create(*r->vision_graph_, weights));
   }
-  r->prefixes_.layers.resize(static_cast<size_t>(config.text_config.num_hidden_layers));
   return r;
+}
+
+/// A value as f32 on the host, contiguous, for the observer.
+Status ModelRunner::observe(std::string_view name, const ConstTensor& t) const {
+  if (observers_.wants_value && !observers_.wants_value(name)) return {};
+  if (t.dtype != DType::kF32 && t.dtype != DType::kBF16 && t.dtype != DType::kF16) return {};
+  int64_t extent = t.numel() > 0 ? 1 : 0;
+  for (int axis = 0; axis < t.rank && extent > 0; ++axis)
+    extent += (t.dim(axis) - 1) * t.stride(axis);
+  std::vector<std::byte> bytes(static_cast<size_t>(extent * dtype_bytes(t.dtype)));
+  VLR_RETURN_IF_ERROR(device_.copy(bytes.data(), t.data, std::ssize(bytes)));
+  VLR_RETURN_IF_ERROR(device_.synchronize());
+  ConstTensor host = t;
+  host.data = bytes.data();
+  std::vector<float> values(static_cast<size_t>(t.numel()));
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    int64_t rest = i, at = 0;
+    for (int axis = t.rank - 1; axis >= 0; --axis) {
+      at += rest % t.dim(axis) * t.stride(axis);
+      rest /= t.dim(axis);
+    }
+    values[static_cast<size_t>(i)] = load_f32(host, at);
+  }
+  observers_.on_value(name, std::span(t.dims.data(), static_cast<size_t>(t.rank)), values.data());
+  return {};
 }
 
 Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_view kind) {
   const auto counter = runs_.try_emplace(std::string(kind), 0).first;
   const std::string name = fmt::format("{}.{}", kind, counter->second++);
   std::vector<NodeTime> times;
+  args.device = &device_;
   if (observers_.on_node) args.times = &times;
   if (observers_.on_value) {
     args.on_value = [&](std::string_view value, const ConstTensor& t) {
-      const std::string full = fmt::format("{}/{}", name, value);
-      if (observers_.wants_value && !observers_.wants_value(full)) return;
-      if (t.dtype != DType::kF32) return;
-      // Observers see contiguous data.
-      std::vector<float> copy;
-      const int64_t row = t.rank == 3 ? t.dim(1) * t.dim(2) : t.rank == 2 ? t.dim(1) : 1;
-      if (!t.contiguous()) {
-        for (int64_t r = 0; r < t.dim(0); ++r) {
-          for (int64_t h = 0; h < (t.rank == 3 ? t.dim(1) : 1); ++h) {
-            const float* from = t.row<float>(r) + (t.rank == 3 ? h * t.stride(1) : 0);
-            copy.insert(copy.end(), from, from + row / (t.rank == 3 ? t.dim(1) : 1));
-          }
-        }
-      }
-      observers_.on_value(full, std::span(t.dims.data(), static_cast<size_t>(t.rank)),
-                          t.contiguous() ? t.as<float>() : copy.data());
+      return observe(fmt::format("{}/{}", name, value), t);
     };
   }
-  VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx_));
-  VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()));
-  VLR_RETURN_IF_ERROR(executor.run(args, plan, arena_.bytes(), ctx_).with_context(name));
+  Context& ctx = device_.context();
+  VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
+  VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()).with_context(name));
+  VLR_RETURN_IF_ERROR(executor.run(args, plan, arena_.bytes(), ctx).with_context(name));
   for (const NodeTime& t : times) {
     observers_.on_node({.run = name,
                         .name = std::string(t.name),
@@ -89,18 +185,20 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
   return {};
 }
 
-Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inputs,
-                                               int64_t batch_patches) {
-  VisionFeatures out;
-  if (inputs.empty()) return out;
+Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
+                               VisionFeatures& features) {
+  features.rows = 0;
+  if (inputs.empty()) return {};
   if (!config_.vision_config)
     return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   const VisionConfig& c = *config_.vision_config;
   const int64_t factor = c.spatial_merge_size * c.spatial_merge_size, width = c.out_hidden_size;
-  const int64_t row_bytes = width * static_cast<int64_t>(sizeof(float));
-  for (const VisionInput& input : inputs) out.rows += input.num_patches() / factor;
-  out.levels.resize(1 + c.deepstack_visual_indexes.size());
-  for (HostBuffer& level : out.levels) VLR_RETURN_IF_ERROR(level.reserve(out.rows * row_bytes));
+  const int64_t row_bytes = width * dtype_bytes(options_.dtype);
+  for (const VisionInput& input : inputs) features.rows += input.num_patches() / factor;
+  while (features.levels.size() < 1 + c.deepstack_visual_indexes.size())
+    features.levels.push_back(device_.memory("vision features"));
+  for (Buffer& level : features.levels)
+    VLR_RETURN_IF_ERROR(level.reserve(features.rows * row_bytes));
 
   // Frames are independent, so a batch may end after any of them: an input longer than the budget
   // is cut.
@@ -114,32 +212,43 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
   const auto flush = [&]() -> Status {
     if (batch.empty()) return {};
     VisionPositions positions;
-    std::vector<uint8_t> pixels;
-    pixels.reserve(static_cast<size_t>(patches * c.patch_dim()));
+    std::vector<const void*> pixels;
+    std::vector<int64_t> pixel_bytes;
     for (const Piece& p : batch) {
       positions.append(c, p.frames, p.input->grid_h, p.input->grid_w);
-      const auto frame = static_cast<size_t>(p.input->grid_h * p.input->grid_w * c.patch_dim());
-      const auto from = p.input->patches.subspan(static_cast<size_t>(p.first_frame) * frame,
-                                                 static_cast<size_t>(p.frames) * frame);
-      pixels.insert(pixels.end(), from.begin(), from.end());
+      const int64_t frame = p.input->grid_h * p.input->grid_w * c.patch_dim();
+      pixels.push_back(p.input->patches.data() + p.first_frame * frame);
+      pixel_bytes.push_back(p.frames * frame);
     }
     std::vector<int32_t> axes = positions.rows;
     axes.insert(axes.end(), positions.columns.begin(), positions.columns.end());
+    const std::vector<int32_t> tiles = ops::attention_tiles(positions.segments, false);
+    const std::vector<ops::AttentionSegment>& segments = positions.segments;
+    Inputs in;
+    in.add_pieces("patches", std::move(pixels), std::move(pixel_bytes),
+                  Tensor(nullptr, DType::kU8, {patches, c.patch_dim()}));
+    in.add("pos_indices", positions.pos_indices, {patches, 4});
+    in.add("pos_weights", positions.pos_weights, {patches, 4});
+    in.add("positions", axes, {2, patches});
+    in.add("rope.axis", vision_pairs_.axis, {std::ssize(vision_pairs_.axis)});
+    in.add("rope.inv_freq", vision_pairs_.inv_freq, {std::ssize(vision_pairs_.inv_freq)});
+    in.add_bytes("segments", segments.data(),
+                 Tensor(nullptr, DType::kI32, {std::ssize(segments), 6}));
+    in.add("tiles", tiles, {std::ssize(tiles) / 2, 2});
     RunArgs args;
     size_of(args.sizes, Sym::kPatches) = patches;
-    args.bound["patches"] = Tensor(pixels.data(), DType::kU8, {patches, c.patch_dim()});
-    args.bound["pos_indices"] = Tensor(positions.pos_indices.data(), DType::kI32, {patches, 4});
-    args.bound["pos_weights"] = Tensor(positions.pos_weights.data(), DType::kF32, {patches, 4});
-    args.bound["positions"] = matrix_view(axes, 2);
-    args.bound["rope.axis"] = vector_view(vision_pairs_.axis);
-    args.bound["rope.inv_freq"] = vector_view(vision_pairs_.inv_freq);
-    for (size_t level = 0; level < out.levels.size(); ++level) {
-      const std::string name = level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
-      args.bound[name] = Tensor(out.levels[level].bytes().data() + row * row_bytes, DType::kF32,
-                                {patches / factor, width});
+    Slot& slot = vision_slots_[static_cast<size_t>(next_vision_)];
+    next_vision_ = (next_vision_ + 1) % kInFlight;
+    VLR_RETURN_IF_ERROR(in.place(device_, slot, args));
+    for (size_t level = 0; level < features.levels.size(); ++level) {
+      args.bound[feature_name(level)] =
+          Tensor(features.levels[level].data() + row * row_bytes, options_.dtype,
+                 {patches / factor, width}, device_.kind());
     }
-    args.segments = {positions.segments};
+    args.segments.emplace_back(segments,
+                               ops::AttentionTable{args.bound["segments"], args.bound["tiles"]});
     VLR_RETURN_IF_ERROR(run(*vision_, args, "vision"));
+    VLR_ASSIGN_OR_RETURN(slot.done, device_.mark());
     row += patches / factor;
     batch.clear();
     patches = 0;
@@ -156,31 +265,56 @@ Result<VisionFeatures> ModelRunner::run_vision(std::span<const VisionInput> inpu
       f += frames;
     }
   }
-  VLR_RETURN_IF_ERROR(flush());
-  return out;
+  return flush();
+}
+
+int64_t ModelRunner::weight_bytes() const {
+  const auto& parts = device_.budget().parts();
+  const auto it = parts.find("weights");
+  return it == parts.end() ? 0 : it->second;
 }
 
 int64_t ModelRunner::prefix_row_bytes() const {
   const TextConfig& c = config_.text_config;
-  return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim *
-         static_cast<int64_t>(sizeof(float));
+  return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim * dtype_bytes(options_.dtype);
 }
 
-Status ModelRunner::reset_prefixes(int64_t rows) {
-  prefixes_.used = 0;
-  for (HostBuffer& layer : prefixes_.layers) {
-    VLR_RETURN_IF_ERROR(
-        layer.reserve(rows * prefix_row_bytes() / config_.text_config.num_hidden_layers));
-  }
+Status ModelRunner::reserve_prefixes(int64_t rows) {
+  if (rows <= prefix_capacity_) return {};
+  prefix_capacity_ = 0;
+  recordings_.clear();  // they know the old address
+  VLR_RETURN_IF_ERROR(prefix_memory_.reserve(rows * prefix_row_bytes()));
+  prefix_capacity_ = rows;
   return {};
 }
 
-Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& features,
-                             TextPass pass, std::vector<float>& log_odds) {
+Tensor ModelRunner::prefix_rows(int64_t layer, int64_t first, int64_t count) const {
   const TextConfig& c = config_.text_config;
-  int64_t tokens = 0;
-  for (const TextInput& s : batch) tokens += static_cast<int64_t>(s.ids.size());
-  const auto sequences = static_cast<int64_t>(batch.size());
+  const int64_t width = 2 * c.num_key_value_heads * c.head_dim;
+  std::byte* data = prefix_memory_.data();
+  if (data) data += (layer * prefix_capacity_ + first) * width * dtype_bytes(options_.dtype);
+  return Tensor(data, options_.dtype, {count, width}, device_.kind());
+}
+
+/// A batch's size as its recording has it: the next multiple of a step that grows with it.
+int64_t ModelRunner::padded(int64_t count, int64_t tokens) const {
+  if (!device_.is_gpu() || tokens > recordings.max_tokens || observers_.on_node ||
+      observers_.on_value)
+    return count;
+  return round_up(count, count <= 16 ? 4 : count <= 128 ? 16 : 32);
+}
+
+Status ModelRunner::run_text(std::span<const TextInput> batch, const VisionFeatures& features,
+                             TextPass pass, int64_t first_prefix_row, Slot& slot) {
+  const TextConfig& c = config_.text_config;
+  const bool scoring = pass == TextPass::kScore;
+  int64_t own_tokens = 0;
+  for (const TextInput& s : batch) own_tokens += static_cast<int64_t>(s.ids.size());
+  // A prefix pass writes exactly its rows. Batches with pictures are never small.
+  const bool may_record = scoring && features.rows == 0 && padded(1, own_tokens) > 1;
+  const int64_t tokens = may_record ? padded(own_tokens, own_tokens) : own_tokens;
+  const int64_t sequences = may_record ? padded(std::ssize(batch), own_tokens) : std::ssize(batch);
+
   std::vector<int32_t> ids, visual_rows, positions(static_cast<size_t>(3 * tokens)), last_rows,
       last_positions(static_cast<size_t>(3 * sequences));
   std::vector<ops::AttentionSegment> all, final;
@@ -211,90 +345,157 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, VisionFeatures& f
                      .prefix_begin = prefix_row,
                      .prefix_len = prefix_len});
   }
+  // Padding: tokens of no sequence, and sequences without queries.
+  ids.resize(static_cast<size_t>(tokens), 0);
+  visual_rows.resize(static_cast<size_t>(tokens), -1);
+  last_rows.resize(static_cast<size_t>(sequences), 0);
+  all.resize(static_cast<size_t>(sequences));
+  final.resize(static_cast<size_t>(sequences));
+  std::vector<int32_t> all_tiles = ops::attention_tiles(all, true),
+                       final_tiles = ops::attention_tiles(final, true);
+  const auto pad_tiles = [&](std::vector<int32_t>& tiles, int64_t count) {
+    tiles.resize(static_cast<size_t>(2 * std::max(count, std::ssize(tiles) / 2)), -1);
+  };
+  if (may_record) {
+    // Every sequence has at most one tile that is not full.
+    pad_tiles(all_tiles, sequences + tokens / ops::kAttentionTile);
+    pad_tiles(final_tiles, sequences);
+  }
 
-  const bool scoring = pass == TextPass::kScore;
-  const int64_t kv_width = 2 * c.num_key_value_heads * c.head_dim;
-  const int64_t prefix_rows = scoring ? prefixes_.used : tokens,
-                first_prefix_row = scoring ? 0 : prefixes_.used;
+  Inputs in;
+  const auto table = [](const auto& segments) {
+    return Tensor(nullptr, DType::kI32, {std::ssize(segments), 6});
+  };
+  in.add("ids", ids, {tokens});
+  in.add("visual_row", visual_rows, {tokens});
+  in.add("positions", positions, {3, tokens});
+  in.add("rope.axis", text_pairs_.axis, {std::ssize(text_pairs_.axis)});
+  in.add("rope.inv_freq", text_pairs_.inv_freq, {std::ssize(text_pairs_.inv_freq)});
+  in.add_bytes("segments.all", all.data(), table(all));
+  in.add("tiles.all", all_tiles, {std::ssize(all_tiles) / 2, 2});
+  in.add_bytes("segments.final", final.data(), table(final));
+  in.add("tiles.final", final_tiles, {std::ssize(final_tiles) / 2, 2});
+  if (scoring) {
+    in.add("last_rows", last_rows, {sequences});
+    in.add("last_positions", last_positions, {3, sequences});
+  }
   RunArgs args;
+  VLR_RETURN_IF_ERROR(in.place(device_, slot, args));
+  const int64_t prefix_count = scoring ? prefix_capacity_ : tokens;
   size_of(args.sizes, Sym::kTokens) = tokens;
   size_of(args.sizes, Sym::kSequences) = sequences;
   size_of(args.sizes, Sym::kVisualTokens) = features.rows;
-  size_of(args.sizes, Sym::kPrefixTokens) = prefix_rows;
-  args.bound["ids"] = vector_view(ids);
-  args.bound["visual_row"] = vector_view(visual_rows);
-  args.bound["positions"] = matrix_view(positions, 3);
-  args.bound["rope.axis"] = vector_view(text_pairs_.axis);
-  args.bound["rope.inv_freq"] = vector_view(text_pairs_.inv_freq);
+  size_of(args.sizes, Sym::kPrefixTokens) = prefix_count;
   if (config_.vision_config) {
-    features.levels.resize(1 + config_.vision_config->deepstack_visual_indexes.size());
-    for (size_t level = 0; level < features.levels.size(); ++level) {
-      const std::string name = level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
-      args.bound[name] = Tensor(features.levels[level].bytes().data(), DType::kF32,
-                                {features.rows, c.hidden_size});
+    for (size_t level = 0; level <= config_.vision_config->deepstack_visual_indexes.size();
+         ++level) {
+      args.bound[feature_name(level)] =
+          Tensor(features.rows > 0 ? features.levels[level].data() : nullptr, options_.dtype,
+                 {features.rows, c.hidden_size}, device_.kind());
     }
   }
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
-    std::byte* rows = prefixes_.layers[static_cast<size_t>(layer)].bytes().data();
-    if (rows) rows += first_prefix_row * kv_width * static_cast<int64_t>(sizeof(float));
     args.bound[fmt::format("prefix_kv.{}", layer)] =
-        Tensor(rows, DType::kF32, {prefix_rows, kv_width});
+        prefix_rows(layer, scoring ? 0 : first_prefix_row, prefix_count);
   }
-  args.segments = {all, final};
+  args.segments.emplace_back(
+      all, ops::AttentionTable{args.bound["segments.all"], args.bound["tiles.all"]});
+  args.segments.emplace_back(
+      final, ops::AttentionTable{args.bound["segments.final"], args.bound["tiles.final"]});
   if (!scoring) {
     VLR_RETURN_IF_ERROR(run(*prefix_, args, "prefix"));
-    prefixes_.used += tokens;
-    return {};
+  } else {
+    const int64_t out_bytes = sequences * static_cast<int64_t>(sizeof(float));
+    VLR_RETURN_IF_ERROR(slot.out.reserve(std::max<int64_t>(out_bytes, 4096)));
+    args.bound["log_odds"] = Tensor(slot.out.data(), DType::kF32, {sequences}, device_.kind());
+    if (may_record) {
+      const std::string key =
+          fmt::format("{} {} {} {} {} {}", tokens, sequences, fmt::ptr(slot.memory.data()),
+                      fmt::ptr(slot.out.data()), fmt::ptr(prefix_memory_.data()), prefix_capacity_);
+      VLR_RETURN_IF_ERROR(replay_or_run(*score_, args, "text", key));
+    } else {
+      VLR_RETURN_IF_ERROR(run(*score_, args, "text"));
+    }
+    VLR_RETURN_IF_ERROR(slot.out_staging.reserve(std::max<int64_t>(out_bytes, 4096)));
+    VLR_RETURN_IF_ERROR(device_.copy(slot.out_staging.data(), slot.out.data(), out_bytes));
   }
-  log_odds.assign(batch.size(), 0.0f);
-  args.bound["last_rows"] = vector_view(last_rows);
-  args.bound["last_positions"] = matrix_view(last_positions, 3);
-  args.bound["log_odds"] = vector_view(log_odds);
-  return run(*score_, args, "text");
+  VLR_ASSIGN_OR_RETURN(slot.done, device_.mark());
+  return {};
 }
 
-Status ModelRunner::run_prefixes(std::span<const TextInput> batch, VisionFeatures& features) {
-  std::vector<float> none;
-  return run_text(batch, features, TextPass::kPrefix, none);
+/// Runs a batch of a size class op by op the first time, records it the second time, and from then
+/// on replays the recording. Everything that a recording knows by address is in its key, but for
+/// the arena: when that moves, all recordings go.
+Status ModelRunner::replay_or_run(const Executor& executor, RunArgs& args, std::string_view kind,
+                                  const std::string& key) {
+  const std::string full = fmt::format("{} {}", key, fmt::ptr(arena_.data()));
+  auto [it, first_time] = recordings_.try_emplace(full);
+  if (first_time) {
+    if (recordings_.size() > recordings.max_recordings) {
+      recordings_.clear();
+      recordings_.try_emplace(full);
+    }
+    return run(executor, args, kind);
+  }
+  if (!it->second) {
+    Context& ctx = device_.context();
+    VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
+    if (plan.total() > arena_.size()) return run(executor, args, kind);
+    auto recording = device_.record([&] { return executor.run(args, plan, arena_.bytes(), ctx); });
+    if (!recording) return recording.error().with_context(kind);
+    it->second = *std::move(recording);
+  }
+  ++num_replays_;
+  return device_.launch(*it->second);
+}
+
+Status ModelRunner::run_prefixes(std::span<const TextInput> batch, const VisionFeatures& features,
+                                 int64_t first_row) {
+  Slot& slot = prefix_slots_[static_cast<size_t>(next_prefix_)];
+  next_prefix_ = (next_prefix_ + 1) % kInFlight;
+  return run_text(batch, features, TextPass::kPrefix, first_row, slot);
+}
+
+Result<ModelRunner::Ticket> ModelRunner::start_scores(std::span<const TextInput> batch,
+                                                      const VisionFeatures& features) {
+  const Ticket ticket{.slot = next_text_, .sequences = batch.size()};
+  next_text_ = (next_text_ + 1) % kInFlight;
+  VLR_RETURN_IF_ERROR(run_text(batch, features, TextPass::kScore, 0,
+                               text_slots_[static_cast<size_t>(ticket.slot)]));
+  return ticket;
+}
+
+Result<std::vector<float>> ModelRunner::finish(const Ticket& ticket) {
+  Slot& slot = text_slots_[static_cast<size_t>(ticket.slot)];
+  VLR_RETURN_IF_ERROR(device_.wait(slot.done));
+  const auto* values = reinterpret_cast<const float*>(slot.out_staging.data());
+  return std::vector<float>(values, values + ticket.sequences);
 }
 
 Result<std::vector<float>> ModelRunner::run_scores(std::span<const TextInput> batch,
-                                                   VisionFeatures& features) {
-  std::vector<float> log_odds;
-  VLR_RETURN_IF_ERROR(run_text(batch, features, TextPass::kScore, log_odds));
-  return log_odds;
+                                                   const VisionFeatures& features) {
+  VLR_ASSIGN_OR_RETURN(const Ticket ticket, start_scores(batch, features));
+  return finish(ticket);
 }
 
-Result<RunPlan> ModelRunner::plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens,
-                                         int64_t visual_tokens) {
+RunArgs ModelRunner::text_plan_args(
+    const TextSizes& sizes, std::array<std::vector<ops::AttentionSegment>, 2>& segments) const {
   RunArgs args;
-  size_of(args.sizes, Sym::kTokens) = tokens;
-  size_of(args.sizes, Sym::kSequences) = sequences;
-  size_of(args.sizes, Sym::kPrefixTokens) = prefix_tokens;
-  size_of(args.sizes, Sym::kVisualTokens) = visual_tokens;
-  // Attention's scratch depends on its table: equally long sequences stand for the batch.
-  std::vector<ops::AttentionSegment> all, final;
-  const auto length = static_cast<int32_t>(tokens / sequences),
-             prefix = static_cast<int32_t>(prefix_tokens);
-  for (int32_t b = 0; b < static_cast<int32_t>(sequences); ++b) {
-    all.push_back({.q_begin = b * length,
-                   .q_len = length,
-                   .k_begin = b * length,
-                   .k_len = length,
-                   .prefix_begin = 0,
-                   .prefix_len = prefix});
-    final.push_back({.q_begin = b,
-                     .q_len = 1,
-                     .k_begin = b * length,
-                     .k_len = length,
-                     .prefix_begin = 0,
-                     .prefix_len = prefix});
-  }
-  args.segments = {all, final};
-  return score_->plan(args, ctx_);
+  size_of(args.sizes, Sym::kTokens) = sizes.tokens;
+  size_of(args.sizes, Sym::kSequences) = sizes.sequences;
+  size_of(args.sizes, Sym::kPrefixTokens) = sizes.prefix_tokens;
+  size_of(args.sizes, Sym::kVisualTokens) = sizes.visual_tokens;
+  segments = {equal_segments(sizes, false), equal_segments(sizes, true)};
+  args.segments = {segments[0], segments[1]};
+  return args;
 }
 
-Result<RunPlan> ModelRunner::plan_vision(int64_t patches) {
+Result<RunPlan> ModelRunner::plan_scores(const TextSizes& sizes) const {
+  std::array<std::vector<ops::AttentionSegment>, 2> segments;
+  return score_->plan(text_plan_args(sizes, segments), device_.context());
+}
+
+Result<RunPlan> ModelRunner::plan_vision(int64_t patches) const {
   if (!vision_) return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   RunArgs args;
   size_of(args.sizes, Sym::kPatches) = patches;
@@ -305,7 +506,139 @@ Result<RunPlan> ModelRunner::plan_vision(int64_t patches) {
                                                         .prefix_begin = 0,
                                                         .prefix_len = 0}};
   args.segments = {segments};
-  return vision_->plan(args, ctx_);
+  return vision_->plan(args, device_.context());
 }
+
+int64_t ModelRunner::text_input_bytes(const TextSizes& s) const {
+  // ids, visual rows, three positions a token; two segments, tiles, last rows and positions a
+  // sequence; results. Each array is rounded up.
+  return 5 * 4 * s.tokens + (2 * 24 + 3 * 8 + 4 * 4 + 4) * s.sequences +
+         8 * (s.tokens / ops::kAttentionTile) + 16 * kAlign + 4096;
+}
+
+int64_t ModelRunner::vision_input_bytes(int64_t patches) const {
+  return config_.vision_config
+             ? patches * (config_.vision_config->patch_dim() + 16 + 16 + 8 + 4) + 16 * kAlign
+             : 0;
+}
+
+int64_t ModelRunner::feature_row_bytes() const {
+  if (!config_.vision_config) return 0;
+  return (1 + std::ssize(config_.vision_config->deepstack_visual_indexes)) *
+         config_.text_config.hidden_size * dtype_bytes(options_.dtype);
+}
+
+#if VLR_WITH_CUDA
+
+namespace {
+
+/// 128 values, evenly spread over (-1, 1), in no order.
+Status fill_random(const Buffer& b, DType dtype, const Context& ctx) {
+  std::vector<uint16_t> values;
+  for (int i = 0; i < cuda::kMaxSyntheticValues; ++i) {
+    const float v = static_cast<float>(2 * i - 127) / 128;
+    values.push_back(dtype == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
+  }
+  return cuda::fill_synthetic(reinterpret_cast<uint16_t*>(b.data()), b.size() / 2, 1, 57, values,
+                              ctx.stream);
+}
+
+}  // namespace
+
+/// Runs the matrix products of both towers alone, over random numbers, at the top of every bucket
+/// of rows that batches up to these sizes fall into.
+Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
+  if (!device_.is_gpu()) return {};
+  Context& ctx = device_.context();
+  // A small model gains less than measuring takes: every fifth bucket, and the others borrow.
+  const bool coarse = weight_bytes() < kSmallModelBytes;
+  const auto sizes_up_to = [coarse](int64_t most) {
+    std::vector<int64_t> out;
+    int index = 0;
+    for (const int64_t bucket : cuda::Blas::buckets()) {
+      if (coarse && index++ % 5 != 4 && bucket < most) continue;
+      out.push_back(std::min(bucket, most));
+      if (bucket >= most) break;
+    }
+    return out;
+  };
+  struct Run {
+    const Executor* executor;
+    RunArgs args;
+    RunPlan plan;
+  };
+  std::vector<Run> runs;
+  int64_t arena_bytes = 0, bound_bytes = 0, outputs = 0;
+  const auto add = [&](const Executor& executor, Sizes sizes) -> Status {
+    Run run{.executor = &executor, .args = {}, .plan = {}};
+    run.args.sizes = sizes;
+    // No attention runs, so its tables may be empty.
+    run.args.segments.assign(static_cast<size_t>(executor.graph().num_segment_slots()),
+                             AttentionInput(std::span<const ops::AttentionSegment>()));
+    run.args.only = [](const Node& node) {
+      return node.op == "linear" || node.op == "patch_embed";
+    };
+    VLR_ASSIGN_OR_RETURN(run.plan, executor.plan(run.args, ctx));
+    arena_bytes = std::max(arena_bytes, run.plan.total());
+    for (size_t i = 0; i < run.plan.tensors.size(); ++i) {
+      if (executor.graph().values()[i].kind == ValueKind::kBound)
+        bound_bytes = std::max(bound_bytes, run.plan.tensors[i].bytes());
+    }
+    for (const Node& node : executor.graph().nodes()) {
+      if (run.args.only(node))
+        outputs = std::max(outputs, run.plan.tensors[static_cast<size_t>(node.output.id)].numel());
+    }
+    runs.push_back(std::move(run));
+    return {};
+  };
+  for (const int64_t tokens : sizes_up_to(max_tokens)) {
+    Sizes sizes{};
+    size_of(sizes, Sym::kTokens) = tokens;
+    size_of(sizes, Sym::kSequences) = std::min<int64_t>(tokens, 2048);
+    VLR_RETURN_IF_ERROR(add(*score_, sizes));
+  }
+  if (vision_) {
+    for (const int64_t patches : sizes_up_to(max_patches)) {
+      Sizes sizes{};
+      size_of(sizes, Sym::kPatches) = std::max<int64_t>(4, patches / 4 * 4);
+      VLR_RETURN_IF_ERROR(add(*vision_, sizes));
+    }
+  }
+
+  // One region stands for every bound tensor: nobody reads what a product leaves there.
+  VLR_RETURN_IF_ERROR(arena_.reserve(arena_bytes));
+  Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");
+  VLR_RETURN_IF_ERROR(bound.reserve(bound_bytes));
+  constexpr int64_t kMostScratch = int64_t{512} << 20;
+  const MemoryBudget& budget = device_.budget();
+  const int64_t room = (budget.cap() - budget.used()) / kArenaAlignment * kArenaAlignment;
+  // Under a tight cap there is no room to compare results in; then cuBLASLt's first offer of the
+  // kind that agrees is taken.
+  if (room < ctx.blas->measuring_bytes(outputs / 64)) return {};
+  VLR_RETURN_IF_ERROR(
+      scratch.reserve(std::min({ctx.blas->measuring_bytes(outputs), kMostScratch, room})));
+  for (Buffer* b : {&arena_, &bound}) {
+    VLR_RETURN_IF_ERROR(fill_random(*b, options_.dtype, ctx));
+  }
+  ctx.blas->begin_measuring(scratch.bytes());
+  Status status;
+  for (Run& run : runs) {
+    for (size_t i = 0; i < run.plan.tensors.size(); ++i) {
+      const ValueInfo& info = run.executor->graph().values()[i];
+      if (info.kind != ValueKind::kBound) continue;
+      run.args.bound[info.name] = run.plan.tensors[i];
+      run.args.bound[info.name].data = bound.data();
+    }
+    status = run.executor->run(run.args, run.plan, arena_.bytes(), ctx);
+    if (!status.ok()) break;
+  }
+  ctx.blas->end_measuring();
+  VLR_RETURN_IF_ERROR(device_.synchronize());
+  return status.with_context("measuring");
+}
+
+#else
+Status ModelRunner::measure(int64_t, int64_t) { return {}; }
+#endif
 
 }  // namespace vlr

@@ -3,19 +3,20 @@
 #ifndef VLR_ENGINE_API_MODEL_RUNNER_H_
 #define VLR_ENGINE_API_MODEL_RUNNER_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/runtime/device.h"
 #include "engine/runtime/executor.h"
-#include "engine/runtime/host_buffer.h"
-#include "engine/runtime/weight_store.h"
-#include "kernels/core/thread_pool.h"
 #include "model/config.h"
+#include "model/graph_builder.h"
 #include "model/mrope_positions.h"
 #include "model/text_decoder.h"
 #include "vlr/reranker.h"
@@ -31,10 +32,10 @@ struct VisionInput {
 };
 
 /// What the tower makes of a list of inputs, one row a merged token, inputs one after the other.
-class VisionFeatures {
- public:
+/// Its memory is kept for the next list.
+struct VisionFeatures {
   int64_t rows = 0;
-  std::vector<HostBuffer> levels;  ///< visual, then deepstack.0, 1, ...: [rows, C] f32 each
+  std::vector<Buffer> levels;  ///< visual, then deepstack.0, 1, ...: [rows, C] each
 };
 
 /// A packed sequence of the text decoder.
@@ -44,14 +45,20 @@ struct TextInput {
   int64_t positions_stride = 0;
   int64_t offset = 0;                    ///< of its first own token within its ids and positions
   std::span<const int32_t> visual_rows;  ///< [S], rows of VisionFeatures or -1
-  int64_t prefix_row = 0;                ///< its prefix's rows in the prefix store
+  int64_t prefix_row = 0;                ///< its prefix's rows in the prefix memory
   int64_t prefix_len = 0;
 };
 
-/// Keys and values of shared prefixes, for every layer. Rows are handed out one after the other.
-struct PrefixStore {
-  std::vector<HostBuffer> layers;  ///< [rows, 2 * Hkv * D] f32 each
-  int64_t used = 0;                ///< rows that are filled
+/// How large the packed inputs of a pass are, for planning.
+struct TextSizes {
+  int64_t tokens = 0, sequences = 1, prefix_tokens = 0, visual_tokens = 0;
+};
+
+/// Sizes of batches that are too small to keep a GPU busy are rounded up, so that one recording
+/// serves many of them.
+struct RecordingLimits {
+  int64_t max_tokens = 512;  ///< larger batches are launched op by op; 0: none is recorded
+  size_t max_recordings = 64;
 };
 
 /// One thread at a time.
@@ -63,55 +70,99 @@ class ModelRunner {
     std::function<void(const NodeTiming&)> on_node;
   };
 
-  /// config and weights must outlive the runner, and so must threads and choices.
+  /// config, weights and device must outlive the runner.
   static Result<std::unique_ptr<ModelRunner>> create(const ModelConfig& config,
                                                      const WeightLookup& weights,
-                                                     ThreadPool& threads,
-                                                     const ImplChoices& choices,
+                                                     OpenDevice& device,
+                                                     const GraphOptions& options,
                                                      Observers observers);
 
-  /// Runs the tower over all inputs, in batches of about `batch_patches`.
-  Result<VisionFeatures> run_vision(std::span<const VisionInput> inputs, int64_t batch_patches);
+  /// Measures the GPU's libraries on this model's products, for batches of up to `max_tokens`
+  /// tokens and `max_patches` patches. Nothing on the CPU.
+  Status measure(int64_t max_tokens, int64_t max_patches);
 
-  /// Empties the store and makes room for `rows` rows.
-  Status reset_prefixes(int64_t rows);
-  const PrefixStore& prefixes() const { return prefixes_; }
+  /// Runs the tower over all inputs, in batches of about `batch_patches`. `features` gets new rows.
+  Status run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
+                    VisionFeatures& features);
 
-  /// Computes prefixes (their prefix_len is 0); their rows start at prefixes().used, one after the
-  /// other.
-  Status run_prefixes(std::span<const TextInput> batch, VisionFeatures& features);
-
-  /// Log-odds of every sequence of a batch.
-  Result<std::vector<float>> run_scores(std::span<const TextInput> batch, VisionFeatures& features);
-
-  /// Bytes of the arena for a score batch of `tokens` tokens in `sequences` sequences, and for a
-  /// vision batch.
-  Result<RunPlan> plan_scores(int64_t tokens, int64_t sequences, int64_t prefix_tokens,
-                              int64_t visual_tokens);
-  Result<RunPlan> plan_vision(int64_t patches);
-
+  /// Makes room for the keys and values of `rows` prefix tokens; what was there is lost when it has
+  /// to grow.
+  Status reserve_prefixes(int64_t rows);
+  int64_t prefix_capacity() const { return prefix_capacity_; }
   int64_t prefix_row_bytes() const;  ///< of all layers together
+
+  /// Computes prefixes (their prefix_len is 0) into the rows from `first_row` on.
+  Status run_prefixes(std::span<const TextInput> batch, const VisionFeatures& features,
+                      int64_t first_row);
+
+  /// A score batch that was given to the device. At most kInFlight at a time.
+  struct Ticket {
+    int slot = -1;
+    size_t sequences = 0;
+  };
+  static constexpr int kInFlight = 2;
+  Result<Ticket> start_scores(std::span<const TextInput> batch, const VisionFeatures& features);
+  /// Waits for the batch: log-odds of its sequences.
+  Result<std::vector<float>> finish(const Ticket& ticket);
+  /// Both at once.
+  Result<std::vector<float>> run_scores(std::span<const TextInput> batch,
+                                        const VisionFeatures& features);
+
+  /// Memory of one pass of these sizes, without its inputs.
+  Result<RunPlan> plan_scores(const TextSizes& sizes) const;
+  Result<RunPlan> plan_vision(int64_t patches) const;
+  int64_t text_input_bytes(const TextSizes& sizes) const;
+  int64_t vision_input_bytes(int64_t patches) const;
+  int64_t feature_row_bytes() const;  ///< of all levels together
+
+  RecordingLimits recordings;
+  int64_t num_replays() const { return num_replays_; }  ///< batches that ran as a recording
+
   const Graph& score_graph() const { return score_graph_; }
   const Graph* vision_graph() const { return vision_graph_ ? &*vision_graph_ : nullptr; }
   const Graph& prefix_graph() const { return prefix_graph_; }
+  OpenDevice& device() { return device_; }
 
  private:
-  ModelRunner(const ModelConfig& config, ThreadPool& threads, const ImplChoices& choices,
+  /// Host arrays of one run, and where they are on the device. Two of each kind take turns, so that
+  /// the host fills one while the device reads the other.
+  struct Slot {
+    Buffer staging, memory, out_staging, out;
+    OpenDevice::Mark done;  ///< of the last run that read it
+  };
+  class Inputs;
+
+  ModelRunner(const ModelConfig& config, OpenDevice& device, const GraphOptions& options,
               Observers observers);
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
-  Status run_text(std::span<const TextInput> batch, VisionFeatures& features, TextPass pass,
-                  std::vector<float>& log_odds);
+  Status observe(std::string_view name, const ConstTensor& t) const;
+  Status run_text(std::span<const TextInput> batch, const VisionFeatures& features, TextPass pass,
+                  int64_t first_prefix_row, Slot& slot);
+  Status replay_or_run(const Executor& executor, RunArgs& args, std::string_view kind,
+                       const std::string& key);
+  RunArgs text_plan_args(const TextSizes& sizes,
+                         std::array<std::vector<ops::AttentionSegment>, 2>& segments) const;
+  Tensor prefix_rows(int64_t layer, int64_t first, int64_t count) const;
+  int64_t padded(int64_t count, int64_t tokens) const;
+  int64_t weight_bytes() const;
 
   const ModelConfig& config_;
+  OpenDevice& device_;
+  GraphOptions options_;
   Observers observers_;
-  Context ctx_;
   RotaryPairs text_pairs_, vision_pairs_;
   Graph score_graph_, prefix_graph_;
   std::optional<Graph> vision_graph_;
   std::optional<Executor> score_, prefix_, vision_;
-  HostBuffer arena_;
-  PrefixStore prefixes_;
+  Buffer arena_;
+  Buffer prefix_memory_;  // [layers, capacity, 2 * Hkv * D]
+  int64_t prefix_capacity_ = 0;
+  std::array<Slot, kInFlight> text_slots_, prefix_slots_, vision_slots_;
+  int next_text_ = 0, next_prefix_ = 0, next_vision_ = 0;
   std::map<std::string, int64_t, std::less<>> runs_;  // how many of each kind, for observers
+
+  std::map<std::string, std::optional<OpenDevice::Recording>> recordings_;  // empty: seen once
+  int64_t num_replays_ = 0;
 };
 
 }  // namespace vlr

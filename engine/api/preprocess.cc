@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 
 namespace vlr {
@@ -35,6 +36,21 @@ bool is_empty(const Content& c) { return c.images.empty() && c.videos.empty() &&
 void fail(Pair& pair, DocumentStatus status, std::string message) {
   pair.result.status = status;
   pair.result.message = std::move(message);
+}
+
+/// A name for the content of patches: their grid and two 64-bit hashes of their bytes.
+std::string content_key(const Patches& p) {
+  uint64_t a = 0x9e3779b97f4a7c15, b = 0xc2b2ae3d27d4eb4f;
+  const size_t words = p.data.size() / 8;
+  for (size_t i = 0; i < words; ++i) {
+    uint64_t v;
+    std::memcpy(&v, p.data.data() + 8 * i, 8);
+    a = (a ^ v) * 0xbf58476d1ce4e5b9;
+    a ^= a >> 29;
+    b = (b + v) * 0x94d049bb133111eb;
+    b ^= b >> 31;
+  }
+  return fmt::format("|{}x{}x{}:{:016x}{:016x}", p.grid_t, p.grid_h, p.grid_w, a, b);
 }
 
 }  // namespace
@@ -206,13 +222,13 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
     if (index < 0) continue;
     auto m = pair.media.begin();
     for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-    if (*m != last) pair.prefix_key += fmt::format("m{}", *m);
+    if (*m != last) pair.prefix_key += wave.media[*m].content_key;
     last = *m;
   }
 }
 
 void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs,
-                           Wave& wave, Usage::Seconds& seconds) {
+                           Wave& wave) {
   std::map<int64_t, SideMedia> queries;
   std::vector<SideMedia> documents;
   jobs_.clear();
@@ -224,11 +240,20 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
     documents.push_back(content.error.empty() ? add_media(content, request, wave) : SideMedia{});
   }
   {
-    const Stopwatch watch(seconds.media);
+    const Stopwatch watch(wave.seconds.media);
     threads_.parallel_for(std::ssize(jobs_),
                           [&](int64_t i, int) { load(jobs_[static_cast<size_t>(i)], wave); });
+    for (const auto& [index, media] : queries) {
+      for (const auto* list : {&media.images, &media.videos}) {
+        for (size_t m : *list) {
+          LoadedMedia& loaded = wave.media[m];
+          if (loaded.content_key.empty() && loaded.patches)
+            loaded.content_key = content_key(*loaded.patches);
+        }
+      }
+    }
   }
-  const Stopwatch watch(seconds.prompt);
+  const Stopwatch watch(wave.seconds.prompt);
   const PromptOptions prompt_options{.max_length = options_.max_length,
                                      .allow_special = options_.allow_special,
                                      .want_text = want_text_};

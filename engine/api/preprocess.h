@@ -25,7 +25,8 @@ struct LoadedMedia {
   std::string name;  ///< for messages: the path
   Result<Patches> patches = Patches{};
   bool loaded = false;
-  int64_t first_row = 0;  ///< of its features, once the vision tower has run
+  int64_t first_row = -1;   ///< of its features, once the vision tower has run
+  std::string content_key;  ///< equal for equal patches
   int64_t tokens() const {
     return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0;
   }
@@ -36,11 +37,14 @@ struct Pair {
   DocumentResult
       result;  ///< request, index, num_tokens, truncated; status kOk or kEmpty: to be scored
   Prompt prompt;
-  SequencePositions where;  ///< visual_index becomes rows of VisionFeatures once they are there
+  SequencePositions where;
+  std::vector<int32_t> visual_rows;  ///< [S], rows of VisionFeatures or -1, once they are known
+  bool done = false;                 ///< its result was reported
   std::vector<size_t>
       media;  ///< into Wave::media, in the order of the sequence's placeholders: images, videos
   std::vector<size_t> images, videos;  ///< the same, apart
-  std::string prefix_key;  ///< equal for pairs that can share their first prompt.prefix_len tokens
+  std::string prefix_key;  ///< equal for pairs that can share their first prompt.prefix_len tokens,
+                           ///< also in different calls
 };
 
 /// Pairs that are worked on together, and their media.
@@ -48,6 +52,7 @@ struct Wave {
   std::vector<Pair> pairs;
   std::deque<LoadedMedia> media;
   int64_t tokens = 0, visual_tokens = 0;
+  Usage::Seconds seconds;  ///< spent on preparing it
 
   std::map<std::string, size_t> media_by_key;
   std::map<int64_t, Result<PromptBuilder>> builders;  ///< by request
@@ -67,8 +72,7 @@ class Preprocessor {
 
   /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on
   /// all threads.
-  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave,
-               Usage::Seconds& seconds);
+  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave);
 
  private:
   struct SideMedia {

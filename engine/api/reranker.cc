@@ -9,11 +9,16 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <filesystem>
+#include <future>
 #include <map>
+#include <set>
 #include <utility>
 
+#include "engine/api/limits.h"
 #include "engine/api/model_runner.h"
+#include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
 #include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
@@ -22,12 +27,6 @@
 namespace vlr {
 namespace {
 
-// Sizes of the CPU backend. Batches beyond a few hundred tokens gain nothing there, and larger ones
-// fall out of the caches; a wave is what is decoded and kept before it is scored.
-constexpr int64_t kCpuBatchTokens = 1024;
-constexpr int64_t kCpuBatchPatches = 2048;
-constexpr int64_t kWaveTokens = 32768;
-constexpr int64_t kWaveVisualTokens = 8192;
 constexpr int64_t kChunkDocuments =
     64;  // prepared at a time, so that a wave does not overshoot by much
 constexpr int64_t kChunkMedia = 16;
@@ -40,9 +39,13 @@ Status check_options(const Options& o) {
   const auto wrong = [](std::string message) {
     return Status(Code::kInvalidArgument, "options: " + message);
   };
-  if (o.device != "auto" && o.device != "cpu") {
-    return {Code::kUnimplemented,
-            fmt::format("options: device must be auto or cpu, got '{}'", o.device)};
+  if (o.dtype != "auto" && o.dtype != "f32" && o.dtype != "bf16" && o.dtype != "f16")
+    return wrong(fmt::format("dtype must be auto, f32, bf16 or f16, got '{}'", o.dtype));
+  if (o.gpu_memory < 0 || o.prefix_cache_bytes < 0)
+    return wrong("gpu_memory and prefix_cache_bytes must be 0 or more");
+  for (const std::string& fusion : o.no_fuse) {
+    if (fusion != "residual" && fusion != "qk" && fusion != "gelu")
+      return wrong(fmt::format("no_fuse knows residual, qk and gelu, got '{}'", fusion));
   }
   if (o.num_threads < 0)
     return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
@@ -115,21 +118,41 @@ class Reranker::Impl {
   Result<std::vector<Explanation>> explain(const Request& request);
 
   std::atomic<bool> cancelled{false};
-  std::string name;
+  std::string name, device_name, dtype_name;
   Usage usage;
+  std::unique_ptr<OpenDevice> device;
 
  private:
   Impl(const Options& o, ModelConfig c, Tokenizer t)
       : options(o), config(std::move(c)), tokenizer(std::move(t)), threads(o.num_threads) {
     choices.insert(o.impls.begin(), o.impls.end());
   }
+  Status load(Checkpoint checkpoint, const WeightPlan& plan, DType dtype);
 
   /// Moves `next` forward over all documents until the wave is full.
-  Wave prepare_wave(std::span<const Request> requests, PairRef& next);
-  Status run_vision(Wave& wave, VisionFeatures& features);
-  Status run_prefixes(Wave& wave, VisionFeatures& features);
-  Status run_batch(std::span<Pair*> batch, VisionFeatures& features);
+  std::shared_ptr<Wave> prepare_wave(std::span<const Request> requests, PairRef& next);
+  std::vector<std::vector<Pair*>> group_pairs(Wave& wave);
+  Status run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group);
+  struct NewPrefix {
+    const Pair* pair = nullptr;
+    int64_t row = -1;
+  };
+  Result<std::vector<std::vector<NewPrefix>>> plan_prefixes(std::span<Pair*> group);
+  Status run_vision(Wave& wave, std::span<Pair*> group,
+                    std::span<const std::vector<NewPrefix>> new_prefixes);
+  Status run_prefixes(std::span<const std::vector<NewPrefix>> batches);
+  Status start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch);
+  void finish_oldest();
+  void finish_all() {
+    while (!in_flight.empty()) finish_oldest();
+  }
   TextInput text_input(const Pair& pair) const;
+  void report(Pair& pair);
+  void report_failed(Pair& pair, DocumentStatus status, std::string message) {
+    pair.result.status = status;
+    pair.result.message = std::move(message);
+    report(pair);
+  }
 
   Options options;
   ModelConfig config;
@@ -137,22 +160,43 @@ class Reranker::Impl {
   ThreadPool threads;
   ImplChoices choices;
   WeightStore weights;
+  DeviceWeights device_weights;
   std::unique_ptr<ModelRunner> runner;
   std::unique_ptr<Preprocessor> preprocessor;
+  BatchLimits limits;
   double load_seconds = 0;
 
-  struct SharedPrefix {
-    int64_t row = 0, tokens = 0;  // in runner->prefixes()
+  VisionFeatures features;  // of the current group
+  PrefixCache prefix_cache;
+  std::map<std::string, PrefixCache::Entry, std::less<>> shared;  // of the current group, by key
+
+  /// A batch that was given to the device; its pairs live as long as the wave.
+  struct InFlight {
+    ModelRunner::Ticket ticket;
+    std::shared_ptr<Wave> wave;
+    std::vector<Pair*> pairs;
   };
-  std::map<std::string, SharedPrefix> prefixes;  // of the current wave
+  std::deque<InFlight> in_flight;
+
+  /// Before a group's vision tower, after it, after its last batch.
+  struct Timing {
+    OpenDevice::Mark start, seen, end;
+  };
+  std::vector<Timing> timings;  // of the current call
+
+  // Of the current call:
+  std::vector<Response>* responses = nullptr;
+  const OnResult* on_result = nullptr;
 };
 
 Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& path,
                                                              const Options& options) {
   const double start = now();
   VLR_RETURN_IF_ERROR(check_options(options));
+  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
   const std::filesystem::path folder(path);
   VLR_ASSIGN_OR_RETURN(ModelConfig config, read_config((folder / "config.json").string()));
+  VLR_ASSIGN_OR_RETURN(const DType dtype, activation_dtype(options, spec, config));
   VLR_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::open((folder / "tokenizer.json").string()));
   VLR_ASSIGN_OR_RETURN(const HeadTokens head, check_tokenizer(tokenizer, config));
   VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(path));
@@ -167,89 +211,115 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   }
 
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
-  VLR_ASSIGN_OR_RETURN(impl->weights, WeightStore::load(std::move(checkpoint), plan));
-  const WeightLookup lookup = [&store = impl->weights](std::string_view name) {
-    return store.get(name);
-  };
-  VLR_ASSIGN_OR_RETURN(
-      impl->runner, ModelRunner::create(impl->config, lookup, impl->threads, impl->choices,
-                                        {options.on_value, options.wants_value, options.on_node}));
+  VLR_ASSIGN_OR_RETURN(impl->device,
+                       OpenDevice::open(spec, options.exact, impl->threads, impl->choices));
+  VLR_RETURN_IF_ERROR(impl->load(std::move(checkpoint), plan, dtype));
   impl->preprocessor =
       std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
   impl->name = std::filesystem::weakly_canonical(folder).filename().string();
+  impl->device_name = impl->device->name();
+  impl->dtype_name = vlr::dtype_name(dtype);
   impl->load_seconds = now() - start;
   return impl;
 }
 
+/// Weights to where they are read, the graphs, and the sizes of batches.
+Status Reranker::Impl::load(Checkpoint checkpoint, const WeightPlan& plan, DType dtype) {
+  const bool gpu = device->is_gpu();
+  WeightLookup lookup;
+  if (gpu) {
+    VLR_RETURN_IF_ERROR(set_cap(*device, options.gpu_memory));
+    VLR_ASSIGN_OR_RETURN(device_weights, DeviceWeights::load(checkpoint, plan, dtype, *device));
+    lookup = [this](std::string_view weight) { return device_weights.get(weight); };
+  } else {
+    VLR_ASSIGN_OR_RETURN(weights, WeightStore::load(std::move(checkpoint), plan));
+    lookup = [this](std::string_view weight) { return weights.get(weight); };
+  }
+  VLR_ASSIGN_OR_RETURN(
+      runner, ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype),
+                                  {options.on_value, options.wants_value, options.on_node}));
+  VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
+  if (!options.record_small_batches) runner->recordings.max_tokens = 0;
+  VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
+  VLR_RETURN_IF_ERROR(runner->reserve_prefixes(limits.prefix_rows));
+  prefix_cache.reset(limits.prefix_rows);
+  if (gpu && options.measure_kernels)
+    VLR_RETURN_IF_ERROR(runner->measure(limits.tokens, limits.patches));
+  return device->synchronize();
+}
+
 Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> requests,
-                                                    const OnResult& on_result) {
+                                                    const OnResult& callback) {
   const double start = now();
+  VLR_RETURN_IF_ERROR(device->activate());
   cancelled = false;
   usage = {};
   usage.seconds.load = load_seconds;
-  std::vector<Response> responses(requests.size());
+  const int64_t replays = runner->num_replays();
+  std::vector<Response> out(requests.size());
   for (size_t r = 0; r < requests.size(); ++r) {
     if (!requests[r].query.error.empty()) {
       return {Code::kInvalidArgument,
               fmt::format("request {}: query: {}", r, requests[r].query.error)};
     }
-    responses[r].results.resize(requests[r].documents.size());
+    out[r].results.resize(requests[r].documents.size());
   }
-  const auto report = [&](const Pair& pair) {
-    const DocumentResult& result = pair.result;
-    responses[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] =
-        result;
-    if (on_result) on_result(result);
-  };
+  responses = &out;
+  on_result = &callback;
 
-  for (PairRef next; next.request < std::ssize(requests);) {
-    Wave wave = prepare_wave(requests, next);
-    const auto finish = [&](Pair& pair, DocumentStatus status, std::string message) {
-      pair.result.status = status;
-      pair.result.message = std::move(message);
-      report(pair);
-    };
-    std::vector<Pair*> ready;
-    for (Pair& pair : wave.pairs) {
-      if (pair.result.scored())
-        ready.push_back(&pair);
-      else
-        report(pair);
+  // A GPU works on one wave while the threads prepare the next one. On the CPU both want the same
+  // threads.
+  PairRef next;
+  const auto more = [&] { return next.request < std::ssize(requests); };
+  const auto policy = device->is_gpu() ? std::launch::async : std::launch::deferred;
+  const auto prepare = [&] {
+    return std::async(policy, [&] { return prepare_wave(requests, next); });
+  };
+  std::future<std::shared_ptr<Wave>> coming;
+  if (more()) coming = prepare();
+  while (coming.valid()) {
+    const std::shared_ptr<Wave> wave = coming.get();
+    if (more()) coming = prepare();
+    usage.seconds.media += wave->seconds.media;
+    usage.seconds.prompt += wave->seconds.prompt;
+    for (Pair& pair : wave->pairs) {
+      if (!pair.result.scored()) report(pair);
     }
-    VisionFeatures features;
-    Status status = run_vision(wave, features);
-    if (status.ok()) status = run_prefixes(wave, features);
-    std::vector<int64_t> lengths;
-    for (const Pair* pair : ready)
-      lengths.push_back(static_cast<int64_t>(text_input(*pair).ids.size()));
-    const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
-    for (const std::vector<size_t>& members : pack_batches(lengths, budget)) {
-      std::vector<Pair*> batch;
-      for (size_t i : members) batch.push_back(ready[i]);
-      if (cancelled) {
-        for (Pair* pair : batch)
-          finish(*pair, DocumentStatus::kCancelled, "cancelled before it was reached");
-        continue;
-      }
-      if (status.ok()) {
-        const Status of_batch = run_batch(batch, features);
-        for (Pair* pair : batch) {
-          if (of_batch.ok())
-            report(*pair);
-          else
-            finish(*pair, DocumentStatus::kError, of_batch.message());
+    for (std::vector<Pair*>& group : group_pairs(*wave)) {
+      if (const Status s = run_group(wave, group); !s.ok()) {
+        // What has its result by now keeps it.
+        for (Pair* pair : group) {
+          if (!pair->done) report_failed(*pair, DocumentStatus::kError, s.message());
         }
-      } else {
-        for (Pair* pair : batch) finish(*pair, DocumentStatus::kError, status.message());
       }
     }
   }
+  finish_all();
+  VLR_RETURN_IF_ERROR(device->synchronize());
+  for (const Timing& t : timings) {
+    VLR_ASSIGN_OR_RETURN(const double vision, device->seconds_between(t.start, t.seen));
+    VLR_ASSIGN_OR_RETURN(const double text, device->seconds_between(t.seen, t.end));
+    usage.seconds.vision += vision;
+    usage.seconds.text += text;
+  }
+  timings.clear();
+  usage.replayed_batches = runner->num_replays() - replays;
   usage.seconds.total = now() - start;
-  return responses;
+  return out;
 }
 
-Wave Reranker::Impl::prepare_wave(std::span<const Request> requests, PairRef& next) {
-  Wave wave;
+void Reranker::Impl::report(Pair& pair) {
+  const DocumentResult& result = pair.result;
+  pair.done = true;
+  (*responses)[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] =
+      result;
+  if (*on_result) (*on_result)(result);
+}
+
+std::shared_ptr<Wave> Reranker::Impl::prepare_wave(std::span<const Request> requests,
+                                                   PairRef& next) {
+  auto out = std::make_shared<Wave>();
+  Wave& wave = *out;
   while (next.request < std::ssize(requests) && wave.tokens < kWaveTokens &&
          wave.visual_tokens < kWaveVisualTokens) {
     std::vector<PairRef> chunk;
@@ -276,90 +346,209 @@ Wave Reranker::Impl::prepare_wave(std::span<const Request> requests, PairRef& ne
       }
       continue;
     }
-    preprocessor->prepare(requests, chunk, wave, usage.seconds);
+    preprocessor->prepare(requests, chunk, wave);
   }
-  return wave;
+  return out;
 }
 
-Status Reranker::Impl::run_vision(Wave& wave, VisionFeatures& features) {
-  const double start = now();
-  std::vector<bool> needed(wave.media.size(), false);
-  for (const Pair& pair : wave.pairs) {
+/// Pairs that run together: their pictures' features have to be in memory at once.
+std::vector<std::vector<Pair*>> Reranker::Impl::group_pairs(Wave& wave) {
+  std::vector<std::vector<Pair*>> groups;
+  std::set<size_t> media;
+  int64_t rows = 0;
+  for (Pair& pair : wave.pairs) {
     if (!pair.result.scored()) continue;
-    for (size_t m : pair.media) needed[m] = true;
+    int64_t own = 0, added = 0;
+    for (size_t m : std::set<size_t>(pair.media.begin(), pair.media.end())) {
+      own += wave.media[m].tokens();
+      if (!media.contains(m)) added += wave.media[m].tokens();
+    }
+    if (own > limits.visual_rows) {
+      report_failed(pair, DocumentStatus::kTooLong,
+                    fmt::format("{} visual tokens, the memory cap allows {} at once", own,
+                                limits.visual_rows));
+      continue;
+    }
+    if (groups.empty() || rows + added > limits.visual_rows) {
+      groups.emplace_back();
+      media.clear();
+      rows = 0;
+      added = own;
+    }
+    groups.back().push_back(&pair);
+    media.insert(pair.media.begin(), pair.media.end());
+    rows += added;
+  }
+  return groups;
+}
+
+Status Reranker::Impl::run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group) {
+  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark start, device->mark(true));
+  VLR_ASSIGN_OR_RETURN(const auto new_prefixes, plan_prefixes(group));
+  VLR_RETURN_IF_ERROR(run_vision(*wave, group, new_prefixes));
+  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark seen, device->mark(true));
+  if (const Status s = run_prefixes(new_prefixes); !s.ok()) {
+    prefix_cache.reset(prefix_cache.capacity());
+    return s;
+  }
+  std::vector<Pair*> ready;
+  std::vector<int64_t> lengths;
+  for (Pair* pair : group) {
+    const int64_t length = std::ssize(text_input(*pair).ids);
+    if (length > limits.max_sequence) {
+      report_failed(*pair, DocumentStatus::kTooLong,
+                    fmt::format("{} tokens beside a shared prefix, the memory cap allows {}",
+                                length, limits.max_sequence));
+      continue;
+    }
+    ready.push_back(pair);
+    lengths.push_back(length);
+  }
+  for (const std::vector<size_t>& members :
+       pack_batches(lengths, limits.tokens, limits.sequences)) {
+    std::vector<Pair*> batch;
+    for (size_t i : members) batch.push_back(ready[i]);
+    if (cancelled) {
+      for (Pair* pair : batch) {
+        report_failed(*pair, DocumentStatus::kCancelled, "cancelled before it was reached");
+      }
+      continue;
+    }
+    if (const Status s = start_batch(wave, batch); !s.ok()) {
+      for (Pair* pair : batch) report_failed(*pair, DocumentStatus::kError, s.message());
+    }
+  }
+  prefix_cache.unpin_all();
+  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark end, device->mark(true));
+  if (!device->is_gpu() || options.on_node) finish_all();
+  timings.push_back({std::move(start), std::move(seen), std::move(end)});
+  return {};
+}
+
+/// Which prefixes stand in the cache, and which are computed now: those that at least two pairs of
+/// the group have. Fills `shared`; batches of the new ones have their rows already.
+Result<std::vector<std::vector<Reranker::Impl::NewPrefix>>> Reranker::Impl::plan_prefixes(
+    std::span<Pair*> group) {
+  std::vector<std::vector<NewPrefix>> batches;
+  shared.clear();
+  if (!options.share_prefix) return batches;
+  struct User {
+    const Pair* first = nullptr;
+    int64_t count = 0;
+  };
+  std::map<std::string_view, User> users;
+  for (const Pair* pair : group) {
+    if (pair->prompt.prefix_len == 0) continue;
+    User& user = users[pair->prefix_key];
+    if (user.count++ == 0) user.first = pair;
+  }
+  std::vector<const Pair*> wanted;
+  std::vector<int64_t> lengths;
+  int64_t rows = 0;
+  for (const auto& [key, user] : users) {
+    const int64_t length = user.first->prompt.prefix_len;
+    if (const auto entry = prefix_cache.find(key)) {
+      shared.emplace(key, *entry);
+      ++usage.prefix_cache_hits;
+      usage.shared_prefix_tokens += length * user.count;
+    } else if (user.count >= 2 && length <= limits.max_sequence) {
+      wanted.push_back(user.first);
+      lengths.push_back(length);
+      rows += length;
+    }
+  }
+  if (rows > prefix_cache.capacity() && rows <= limits.max_prefix_rows && shared.empty()) {
+    finish_all();  // they read the memory that is about to move
+    VLR_RETURN_IF_ERROR(runner->reserve_prefixes(rows));
+    prefix_cache.reset(rows);
+  }
+  for (const std::vector<size_t>& members :
+       pack_batches(lengths, limits.tokens, limits.sequences)) {
+    std::vector<PrefixCache::Prefix> block;
+    for (size_t i : members) block.push_back({.key = wanted[i]->prefix_key, .tokens = lengths[i]});
+    std::optional<int64_t> row = prefix_cache.add(block);
+    if (!row) continue;  // no room: these pairs run whole
+    std::vector<NewPrefix>& batch = batches.emplace_back();
+    for (size_t i : members) {
+      batch.push_back({.pair = wanted[i], .row = *row});
+      shared.emplace(wanted[i]->prefix_key, PrefixCache::Entry{.row = *row, .tokens = lengths[i]});
+      usage.shared_prefix_tokens += lengths[i] * (users[wanted[i]->prefix_key].count - 1);
+      *row += lengths[i];
+    }
+  }
+  return batches;
+}
+
+/// The tower over the pictures that some token of the group's batches needs.
+Status Reranker::Impl::run_vision(Wave& wave, std::span<Pair*> group,
+                                  std::span<const std::vector<NewPrefix>> new_prefixes) {
+  std::vector<bool> needed(wave.media.size(), false);
+  // Marks the pictures of tokens [begin, end) of a pair.
+  const auto need = [&](const Pair& pair, int64_t begin, int64_t end) {
+    if (pair.media.empty()) return;
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t index = pair.where.visual_index[static_cast<size_t>(t)];
+      if (index < 0) continue;
+      auto m = pair.media.begin();
+      for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
+      needed[*m] = true;
+    }
+  };
+  for (const Pair* pair : group) {
+    const auto it = shared.find(pair->prefix_key);
+    need(*pair, it == shared.end() ? 0 : it->second.tokens, std::ssize(pair->prompt.ids));
+  }
+  for (const auto& batch : new_prefixes) {
+    for (const NewPrefix& p : batch) need(*p.pair, 0, p.pair->prompt.prefix_len);
   }
   std::vector<VisionInput> inputs;
   int64_t row = 0;
   for (size_t m = 0; m < wave.media.size(); ++m) {
-    if (!needed[m]) continue;
     LoadedMedia& media = wave.media[m];
+    media.first_row = needed[m] ? row : -1;
+    if (!needed[m]) continue;
     const Patches& p = *media.patches;
     inputs.push_back(
         {.grid_t = p.grid_t, .grid_h = p.grid_h, .grid_w = p.grid_w, .patches = p.data});
-    media.first_row = row;
     row += media.tokens();
   }
-  VLR_ASSIGN_OR_RETURN(features, runner->run_vision(inputs, kCpuBatchPatches));
-  for (Pair& pair : wave.pairs) {
-    if (!pair.result.scored()) continue;
-    // From "token i of this sequence's pictures" to a row of the features.
+  VLR_RETURN_IF_ERROR(runner->run_vision(inputs, limits.patches, features));
+  for (Pair* pair : group) {
+    // From "token i of this sequence's pictures" to a row of the features. Tokens of a prefix that
+    // stands in the cache have none and need none.
+    pair->visual_rows.assign(pair->where.visual_index.size(), -1);
     std::vector<int32_t> row_of;
-    for (size_t m : pair.media) {
+    for (size_t m : pair->media) {
+      const int64_t first = wave.media[m].first_row;
       for (int64_t i = 0; i < wave.media[m].tokens(); ++i)
-        row_of.push_back(static_cast<int32_t>(wave.media[m].first_row + i));
+        row_of.push_back(first < 0 ? -1 : static_cast<int32_t>(first + i));
     }
-    for (int32_t& index : pair.where.visual_index) {
-      if (index >= 0) index = row_of[static_cast<size_t>(index)];
+    for (size_t t = 0; t < pair->visual_rows.size(); ++t) {
+      const int32_t index = pair->where.visual_index[t];
+      if (index >= 0) pair->visual_rows[t] = row_of[static_cast<size_t>(index)];
     }
   }
   usage.image_tokens += row;
-  usage.seconds.vision += now() - start;
   return {};
 }
 
-/// A prefix is computed once where at least two pairs of the wave have it.
-Status Reranker::Impl::run_prefixes(Wave& wave, VisionFeatures& features) {
-  prefixes.clear();
-  if (!options.share_prefix) return runner->reset_prefixes(0);
-  const double start = now();
-  std::map<std::string_view, std::pair<const Pair*, int64_t>>
-      users;  // first pair with the key, how many
-  for (const Pair& pair : wave.pairs) {
-    if (!pair.result.scored() || pair.prompt.prefix_len == 0) continue;
-    auto& [first, count] = users[pair.prefix_key];
-    if (count++ == 0) first = &pair;
-  }
-  std::vector<const Pair*> shared;
-  std::vector<int64_t> lengths;
-  int64_t rows = 0;
-  for (const auto& [key, user] : users) {
-    if (user.second < 2) continue;
-    shared.push_back(user.first);
-    lengths.push_back(user.first->prompt.prefix_len);
-    rows += lengths.back();
-    usage.shared_prefix_tokens += lengths.back() * (user.second - 1);
-  }
-  VLR_RETURN_IF_ERROR(runner->reset_prefixes(rows));
-  const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
-  for (const std::vector<size_t>& members : pack_batches(lengths, budget)) {
-    std::vector<TextInput> batch;
-    int64_t row = runner->prefixes().used;
-    for (size_t i : members) {
-      const Pair& pair = *shared[i];
-      TextInput input = text_input(pair);  // not yet in `prefixes`: the whole sequence
-      input.ids = input.ids.first(static_cast<size_t>(lengths[i]));
-      input.visual_rows = input.visual_rows.first(static_cast<size_t>(lengths[i]));
-      batch.push_back(input);
+Status Reranker::Impl::run_prefixes(std::span<const std::vector<NewPrefix>> batches) {
+  for (const std::vector<NewPrefix>& batch : batches) {
+    std::vector<TextInput> inputs;
+    for (const NewPrefix& p : batch) {
+      const auto length = static_cast<size_t>(p.pair->prompt.prefix_len);
+      inputs.push_back({.ids = std::span(p.pair->prompt.ids).first(length),
+                        .positions = p.pair->where.positions,
+                        .positions_stride = std::ssize(p.pair->prompt.ids),
+                        .offset = 0,
+                        .visual_rows = std::span(p.pair->visual_rows).first(length),
+                        .prefix_row = 0,
+                        .prefix_len = 0});
+      usage.tokens += p.pair->prompt.prefix_len;
     }
-    VLR_RETURN_IF_ERROR(runner->run_prefixes(batch, features));
-    for (size_t i : members) {
-      prefixes[shared[i]->prefix_key] = {.row = row, .tokens = lengths[i]};
-      row += lengths[i];
-      usage.tokens += lengths[i];
-    }
+    VLR_RETURN_IF_ERROR(runner->run_prefixes(inputs, features, batch.front().row));
     ++usage.batches;
   }
-  usage.seconds.text += now() - start;
   return {};
 }
 
@@ -369,10 +558,10 @@ TextInput Reranker::Impl::text_input(const Pair& pair) const {
                   .positions = pair.where.positions,
                   .positions_stride = std::ssize(pair.prompt.ids),
                   .offset = 0,
-                  .visual_rows = pair.where.visual_index,
+                  .visual_rows = pair.visual_rows,
                   .prefix_row = 0,
                   .prefix_len = 0};
-  if (const auto it = prefixes.find(pair.prefix_key); it != prefixes.end()) {
+  if (const auto it = shared.find(pair.prefix_key); it != shared.end()) {
     const auto prefix = static_cast<size_t>(it->second.tokens);
     input.ids = input.ids.subspan(prefix);
     input.visual_rows = input.visual_rows.subspan(prefix);
@@ -383,28 +572,40 @@ TextInput Reranker::Impl::text_input(const Pair& pair) const {
   return input;
 }
 
-Status Reranker::Impl::run_batch(std::span<Pair*> batch, VisionFeatures& features) {
-  const double start = now();
+Status Reranker::Impl::start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch) {
+  while (in_flight.size() >= ModelRunner::kInFlight) finish_oldest();
   std::vector<TextInput> inputs;
   for (const Pair* pair : batch) {
     inputs.push_back(text_input(*pair));
     usage.tokens += std::ssize(inputs.back().ids);
   }
   ++usage.batches;
-  VLR_ASSIGN_OR_RETURN(const std::vector<float> log_odds, runner->run_scores(inputs, features));
-  for (size_t i = 0; i < batch.size(); ++i) {
-    DocumentResult& result = batch[i]->result;
-    if (!std::isfinite(log_odds[i])) {
-      result.status = DocumentStatus::kError;
-      result.message =
-          fmt::format("log-odds is {}: the weights or an activation are out of range", log_odds[i]);
-      continue;
-    }
-    result.log_odds = log_odds[i];
-    result.score = sigmoid(log_odds[i]);
-  }
-  usage.seconds.text += now() - start;
+  VLR_ASSIGN_OR_RETURN(const ModelRunner::Ticket ticket, runner->start_scores(inputs, features));
+  in_flight.push_back({.ticket = ticket, .wave = std::move(wave), .pairs = std::move(batch)});
+  if (!device->is_gpu()) finish_oldest();  // it is done: its results stream now
   return {};
+}
+
+void Reranker::Impl::finish_oldest() {
+  InFlight oldest = std::move(in_flight.front());
+  in_flight.pop_front();
+  const Result<std::vector<float>> log_odds = runner->finish(oldest.ticket);
+  for (size_t i = 0; i < oldest.pairs.size(); ++i) {
+    Pair& pair = *oldest.pairs[i];
+    if (!log_odds) {
+      report_failed(pair, DocumentStatus::kError, log_odds.error().message());
+    } else if (!std::isfinite((*log_odds)[i])) {
+      report_failed(pair, DocumentStatus::kError,
+                    fmt::format("log-odds is {}: {}", (*log_odds)[i],
+                                dtype_name == "f16"
+                                    ? "a value is beyond 65504, the largest of f16; bf16 has room"
+                                    : "the weights or an activation are out of range"));
+    } else {
+      pair.result.log_odds = (*log_odds)[i];
+      pair.result.score = sigmoid((*log_odds)[i]);
+      report(pair);
+    }
+  }
 }
 
 Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request) {
@@ -415,8 +616,7 @@ Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request)
   for (int64_t i = 0; i < std::ssize(request.documents); ++i)
     refs.push_back({.request = 0, .index = i});
   Wave wave;
-  Usage::Seconds seconds;
-  with_text.prepare({&request, 1}, refs, wave, seconds);
+  with_text.prepare({&request, 1}, refs, wave);
   std::vector<Explanation> out;
   for (Pair& pair : wave.pairs) {
     Explanation& e = out.emplace_back();
@@ -455,62 +655,84 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   }
   VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
                        make_weight_plan(config, stored, {.yes = 0, .no = 1}));
-  std::map<std::string, ConstTensor, std::less<>> shapes;
-  int64_t copied = 0, mapped = 0;
-  for (const WeightSpec& spec : plan) {
-    ConstTensor t;
-    t.dtype = config.dtype.value_or(DType::kBF16);
-    t.rank = static_cast<int>(spec.shape.size());
-    int64_t stride = 1;
-    for (int i = t.rank - 1; i >= 0; --i) {
-      t.dims[static_cast<size_t>(i)] = spec.shape[static_cast<size_t>(i)];
-      t.strides[static_cast<size_t>(i)] = stride;
-      stride *= spec.shape[static_cast<size_t>(i)];
-    }
-    const bool whole = spec.parts.size() == 1 && spec.parts[0].num_rows == spec.parts[0].shape[0];
-    (whole ? mapped : copied) += t.bytes();
-    shapes[spec.name] = t;
-  }
   ThreadPool threads(options.num_threads);
   const ImplChoices choices(options.impls.begin(), options.impls.end());
+  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse_for_planning(options.device));
+  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<OpenDevice> device,
+                       OpenDevice::for_planning(spec, threads, choices));
+  VLR_ASSIGN_OR_RETURN(const DType dtype, activation_dtype(options, spec, config));
+  const DType weight_dtype = device->is_gpu() ? dtype : config.dtype.value_or(DType::kBF16);
+  std::map<std::string, ConstTensor, std::less<>> shapes;
+  int64_t copied = 0, mapped = 0;
+  for (const WeightSpec& weight : plan) {
+    const ConstTensor& t = shapes[weight.name] = shape_of(weight, weight_dtype, spec.kind);
+    const bool whole =
+        weight.parts.size() == 1 && weight.parts[0].num_rows == weight.parts[0].shape[0];
+    (whole ? mapped : copied) += t.bytes();
+  }
   const WeightLookup lookup = [&](std::string_view name) -> Result<ConstTensor> {
     const auto it = shapes.find(name);
     if (it == shapes.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
     return it->second;
   };
-  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
-                       ModelRunner::create(config, lookup, threads, choices, {}));
+  VLR_ASSIGN_OR_RETURN(
+      const std::unique_ptr<ModelRunner> runner,
+      ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype), {}));
+  BatchLimits limits;
+  if (device->is_gpu()) {
+    const int64_t bytes = device_weight_bytes(plan, dtype);
+    device->budget().set_cap((options.gpu_memory > 0 ? options.gpu_memory : int64_t{1} << 40) -
+                             context_estimate());
+    VLR_RETURN_IF_ERROR(device->budget().take("weights", bytes));
+    VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
+  } else {
+    VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
+  }
 
-  const int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : kCpuBatchTokens;
   const int64_t image_tokens = workload.images_per_document * workload.patches_per_image / 4;
   const int64_t sequence = workload.tokens_per_document + image_tokens;
   const int64_t prefix = options.share_prefix && workload.documents > 1
                              ? std::min<int64_t>(64, workload.tokens_per_document / 2)
                              : 0;
   const int64_t own = sequence - prefix;
-  const int64_t per_batch = std::clamp<int64_t>(budget / own, 1, workload.documents);
+  const int64_t per_batch =
+      std::min(std::clamp<int64_t>(limits.tokens / own, 1, workload.documents), limits.sequences);
   const int64_t visual =
-      std::min(image_tokens * workload.documents, kWaveVisualTokens + image_tokens * kChunkMedia);
-  VLR_ASSIGN_OR_RETURN(const RunPlan text,
-                       runner->plan_scores(per_batch * own, per_batch, prefix, visual));
+      std::min({image_tokens * workload.documents, kWaveVisualTokens + image_tokens * kChunkMedia,
+                limits.visual_rows});
+  const TextSizes sizes{.tokens = per_batch * own,
+                        .sequences = per_batch,
+                        .prefix_tokens = prefix,
+                        .visual_tokens = visual};
+  VLR_ASSIGN_OR_RETURN(const RunPlan text, runner->plan_scores(sizes));
   RunPlan vision;
-  if (image_tokens > 0) {
-    VLR_ASSIGN_OR_RETURN(
-        vision, runner->plan_vision(
-                    std::max(workload.patches_per_image,
-                             std::min(kCpuBatchPatches, image_tokens * workload.documents * 4))));
+  const int64_t patches =
+      image_tokens > 0 ? std::max(workload.patches_per_image,
+                                  std::min(limits.patches, image_tokens * workload.documents * 4))
+                       : 0;
+  if (patches > 0) {
+    VLR_ASSIGN_OR_RETURN(vision, runner->plan_vision(patches));
   }
-  const int64_t levels =
-      config.vision_config ? 1 + std::ssize(config.vision_config->deepstack_visual_indexes) : 0;
   const RunPlan& larger = text.total() > vision.total() ? text : vision;
   MemoryPlan out;
-  out.parts = {{"weights, mapped from the checkpoint", mapped},
-               {"weights, fused copies", copied},
-               {"activations", larger.activation_bytes},
-               {"workspace", larger.workspace_bytes},
-               {"prefix keys and values", prefix * runner->prefix_row_bytes()},
-               {"vision features", visual * levels * config.text_config.hidden_size * 4},
-               {"decoded patches", visual * 4 * kPatchValues}};
+  if (device->is_gpu()) {
+    out.parts = {{"weights", device_weight_bytes(plan, dtype)},
+                 {"activations", larger.activation_bytes},
+                 {"workspace", larger.workspace_bytes},
+                 {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
+                 {"vision features", visual * runner->feature_row_bytes()},
+                 {"inputs", 4 * runner->text_input_bytes(sizes) +
+                                2 * (patches > 0 ? runner->vision_input_bytes(patches) : 0)},
+                 {"CUDA context, about", context_estimate()}};
+  } else {
+    out.parts = {{"weights, mapped from the checkpoint", mapped},
+                 {"weights, fused copies", copied},
+                 {"activations", larger.activation_bytes},
+                 {"workspace", larger.workspace_bytes},
+                 {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
+                 {"vision features", visual * runner->feature_row_bytes()},
+                 {"decoded patches", visual * 4 * kPatchValues}};
+  }
   return out;
 }
 
@@ -540,7 +762,14 @@ Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
 void Reranker::cancel() { impl_->cancelled = true; }
 const Usage& Reranker::usage() const { return impl_->usage; }
 std::string_view Reranker::model_name() const { return impl_->name; }
-std::string_view Reranker::device() const { return "cpu"; }
-std::string_view Reranker::dtype() const { return "f32"; }
+std::string_view Reranker::device() const { return impl_->device_name; }
+std::string_view Reranker::dtype() const { return impl_->dtype_name; }
+MemoryPlan Reranker::memory() const {
+  MemoryPlan out;
+  for (const auto& [name, bytes] : impl_->device->budget().parts())
+    out.parts.push_back({name, bytes});
+  return out;
+}
+int64_t Reranker::peak_memory() const { return impl_->device->budget().peak(); }
 
 }  // namespace vlr

@@ -152,14 +152,34 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
   const Bindings bindings(std::move(tensors), args.segments);
   ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes),
                                 static_cast<size_t>(plan.workspace_bytes));
+  OpenDevice* gpu = args.device && args.device->is_gpu() ? args.device : nullptr;
+  std::vector<OpenDevice::Mark> marks;  // before every node, and after the last
+  const auto mark = [&]() -> Status {
+    if (!args.times || !gpu) return {};
+    VLR_ASSIGN_OR_RETURN(OpenDevice::Mark m, gpu->mark(true));
+    marks.push_back(std::move(m));
+    return {};
+  };
+  const size_t first_time = args.times ? args.times->size() : 0;
   for (const Node& node : graph_->nodes()) {
+    if (args.only && !args.only(node)) continue;
+    VLR_RETURN_IF_ERROR(mark());
     const auto start = std::chrono::steady_clock::now();
     if (Status s = node.run(bindings, ctx); !s.ok()) return s.with_context(node.name);
     if (args.times) {
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
       args.times->push_back({node.name, node.op, seconds.count(), node.cost(bindings)});
     }
-    if (args.on_value) args.on_value(graph_->info(node.output).name, bindings[node.output]);
+    if (args.on_value) {
+      VLR_RETURN_IF_ERROR(args.on_value(graph_->info(node.output).name, bindings[node.output]));
+    }
+  }
+  if (marks.empty()) return {};
+  VLR_RETURN_IF_ERROR(mark());
+  VLR_RETURN_IF_ERROR(gpu->wait(marks.back()));
+  for (size_t i = 0; i + 1 < marks.size(); ++i) {
+    VLR_ASSIGN_OR_RETURN((*args.times)[first_time + i].seconds,
+                         gpu->seconds_between(marks[i], marks[i + 1]));
   }
   return {};
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/runtime/arena.h"
+#include "engine/runtime/device.h"
 #include "engine/runtime/graph.h"
 #include "engine/runtime/weight_store.h"
 #include "kernels/core/context.h"
@@ -25,11 +26,13 @@ struct NodeTime {
 /// What a run is given: sizes, the caller's tensors, attention tables, and who watches.
 struct RunArgs {
   Sizes sizes{};
-  std::map<std::string, Tensor, std::less<>> bound;              ///< every kBound value by name
-  std::vector<std::span<const ops::AttentionSegment>> segments;  ///< by slot
-  std::vector<NodeTime>* times = nullptr;                        ///< appended, one per node
-  std::function<void(std::string_view name, const ConstTensor&)>
-      on_value;  ///< after the node that wrote it
+  std::map<std::string, Tensor, std::less<>> bound;  ///< every kBound value by name
+  std::vector<AttentionInput> segments;              ///< by slot
+  std::vector<NodeTime>* times = nullptr;            ///< appended, one per node
+  /// After the node that wrote it; on a GPU the node may still be running.
+  std::function<Status(std::string_view name, const ConstTensor&)> on_value;
+  std::function<bool(const Node&)> only;  ///< runs these nodes and skips the others; null: all
+  OpenDevice* device = nullptr;           ///< needed for the times of a GPU's run
 };
 
 /// Memory of one run: activations, then workspace, in one buffer.

@@ -97,6 +97,16 @@ Value Graph::heads(Value x, int64_t head_dim) {
   return push(std::move(v));
 }
 
+Value Graph::head_range(Value x, int64_t begin, int64_t count) {
+  ValueInfo v = info(x);
+  v.name += fmt::format("[:, {}:{}]", begin, begin + count);
+  v.kind = ValueKind::kView;
+  v.dims[1] = count;
+  v.base = x;
+  v.view = [begin, count](const Tensor& t) { return t.slice(1, begin, count); };
+  return push(std::move(v));
+}
+
 Value Graph::flat(Value x) {
   ValueInfo v = info(x);
   v.kind = ValueKind::kView;

@@ -69,22 +69,34 @@ struct ValueInfo {
   std::function<Tensor(const Tensor&)> view;  ///< base's tensor -> this one's
 };
 
+/// A table of attention segments: the host's list, and the same where a device's kernels read it.
+struct AttentionInput {
+  AttentionInput(std::span<const ops::AttentionSegment> s, ops::AttentionTable t = {})
+      : segments(s), table(t) {}
+  AttentionInput(const std::vector<ops::AttentionSegment>& s)  // NOLINT: implicit by design
+      : segments(s) {}
+  std::span<const ops::AttentionSegment> segments;
+  ops::AttentionTable table;
+};
+
 /// Tensors of a graph's values during one run, and its tables that are no tensors.
 class Bindings {
  public:
-  Bindings(std::vector<Tensor> tensors,
-           std::span<const std::span<const ops::AttentionSegment>> segments)
+  Bindings(std::vector<Tensor> tensors, std::span<const AttentionInput> segments)
       : tensors_(std::move(tensors)), segments_(segments) {}
   Tensor operator[](Value v) const {
     return v.defined() ? tensors_[static_cast<size_t>(v.id)] : Tensor{};
   }
   std::span<const ops::AttentionSegment> segments(int slot) const {
-    return segments_[static_cast<size_t>(slot)];
+    return segments_[static_cast<size_t>(slot)].segments;
+  }
+  const ops::AttentionTable& table(int slot) const {
+    return segments_[static_cast<size_t>(slot)].table;
   }
 
  private:
   std::vector<Tensor> tensors_;
-  std::span<const std::span<const ops::AttentionSegment>> segments_;
+  std::span<const AttentionInput> segments_;
 };
 
 /// One op with its operands. The functions are made by Graph::add from the op's contract.
@@ -112,6 +124,8 @@ class Graph {
   Value rows(Value x, int64_t begin, int64_t count);
   /// [rows, n * head_dim] as [rows, n, head_dim].
   Value heads(Value x, int64_t head_dim);
+  /// Heads [begin, begin + count) of [rows, n, head_dim].
+  Value head_range(Value x, int64_t begin, int64_t count);
   /// The reverse of heads(), for a contiguous value: [rows, n, d] as [rows, n * d].
   Value flat(Value x);
   /// `factor` consecutive rows of a contiguous value as one: [rows, c] as [rows / factor, c *

@@ -5,7 +5,8 @@
 
 namespace vlr {
 
-std::vector<std::vector<size_t>> pack_batches(std::span<const int64_t> lengths, int64_t budget) {
+std::vector<std::vector<size_t>> pack_batches(std::span<const int64_t> lengths, int64_t budget,
+                                              int64_t max_sequences) {
   std::vector<size_t> order(lengths.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
@@ -13,7 +14,7 @@ std::vector<std::vector<size_t>> pack_batches(std::span<const int64_t> lengths, 
   std::vector<std::vector<size_t>> batches;
   int64_t room = 0;
   for (size_t i : order) {
-    if (batches.empty() || lengths[i] > room) {
+    if (batches.empty() || lengths[i] > room || std::ssize(batches.back()) >= max_sequences) {
       batches.emplace_back();
       room = budget;
     }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -15,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/runtime/device.h"
 #include "engine/runtime/safetensors.h"
 #include "kernels/core/tensor.h"
 #include "vlr/status.h"
@@ -46,6 +48,33 @@ Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint)
 /// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that
 /// need no second copy in host memory. The spec has passed check_weight().
 Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out);
+
+/// The tensor a weight will be, without data.
+ConstTensor shape_of(const WeightSpec& spec, DType dtype, Device device);
+
+/// Weights in one block of a device's memory, all in one dtype. Immutable once made.
+class DeviceWeights {
+ public:
+  /// Copies the plan's weights from a checkpoint, converting them on the way where they are stored
+  /// in another dtype. A value that an f16 cannot hold is kInvalidArgument and names its tensor.
+  static Result<DeviceWeights> load(const Checkpoint& checkpoint, const WeightPlan& plan,
+                                    DType dtype, OpenDevice& device);
+
+  /// Writes a weight where it is to stand, in stream order.
+  using Fill = std::function<Status(const WeightSpec& spec, const Tensor& weight)>;
+  static Result<DeviceWeights> make(const WeightPlan& plan, DType dtype, OpenDevice& device,
+                                    const Fill& fill);
+
+  Result<ConstTensor> get(std::string_view name) const;
+  int64_t bytes() const { return memory_.size(); }
+
+ private:
+  Buffer memory_;
+  std::map<std::string, ConstTensor, std::less<>> tensors_;
+};
+
+/// Bytes of DeviceWeights.
+int64_t device_weight_bytes(const WeightPlan& plan, DType dtype);
 
 /// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and
 /// several engines can share one; views live as long as the store, moved or not.

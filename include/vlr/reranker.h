@@ -86,6 +86,8 @@ struct Usage {
   int64_t shared_prefix_tokens = 0;  ///< tokens that pairs did not run because a prefix was shared
   int64_t image_tokens = 0;          ///< visual tokens that the vision tower made
   int64_t batches = 0;
+  int64_t prefix_cache_hits = 0;  ///< prefixes that an earlier call had left
+  int64_t replayed_batches = 0;   ///< batches that ran as a CUDA graph
   struct Seconds {
     double load = 0;    ///< opening the model (once, whatever the call)
     double media = 0;   ///< reading, decoding, resizing
@@ -128,7 +130,20 @@ struct NodeTiming {
 };
 
 struct Options {
-  std::string device = "auto";  ///< auto | cpu
+  std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
+  /// Of activations and, on a GPU, of weights: auto | f32 | bf16 | f16. The CPU computes in f32, a
+  /// GPU in the checkpoint's bf16 or f16.
+  std::string dtype = "auto";
+  /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
+  bool exact = true;
+  /// Most bytes of GPU memory to take, the CUDA context included; 0: nine tenths of what is free.
+  int64_t gpu_memory = 0;
+  /// Keys and values of query prefixes that stay for the next request with that query.
+  int64_t prefix_cache_bytes = int64_t{256} << 20;
+  bool record_small_batches = true;  ///< on a GPU: replay small batches as CUDA graphs
+  bool measure_kernels = true;       ///< on a GPU: choose library algorithms by measurement at open
+  /// Fusions to leave out, to see what they bring: residual, qk, gelu.
+  std::vector<std::string> no_fuse = {};
   int num_threads = 0;          ///< 0: one per core
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
   std::string media_root = {};  ///< where relative media paths start; empty: the working directory
@@ -204,8 +219,11 @@ class VLR_API Reranker {
 
   const Usage& usage() const;           ///< of the last score()
   std::string_view model_name() const;  ///< last part of the path
-  std::string_view device() const;      ///< "cpu"
-  std::string_view dtype() const;       ///< of activations: "f32"
+  std::string_view device() const;      ///< "cpu", "cuda:0 (NVIDIA H200)"
+  std::string_view dtype() const;       ///< of activations: "f32", "bf16", "f16"
+  /// Bytes taken on the device by purpose, now, and the most that were ever taken together.
+  MemoryPlan memory() const;
+  int64_t peak_memory() const;
 
  private:
   class Impl;

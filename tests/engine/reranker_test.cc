@@ -315,12 +315,13 @@ TEST(Open, SaysWhatIsWrong) {
   EXPECT_THAT(error("/nowhere", {}).message(), HasSubstr("/nowhere/config.json"));
   EXPECT_EQ(error(demo_model(), {.max_length = 0}).code(), Code::kInvalidArgument);
   EXPECT_EQ(error(demo_model(), {.frame_factor = 48}).code(), Code::kInvalidArgument);
-  EXPECT_EQ(error(demo_model(), {.device = "tpu"}).code(), Code::kUnimplemented);
-  Reranker reranker = open_or_die(demo_model(), {.impls = {{"linear", "nobody"}}});
-  const auto response = reranker.score(request_of("q", {text_document("x")}));
-  ASSERT_TRUE(response);
-  EXPECT_EQ(response->results[0].status, DocumentStatus::kError);
-  EXPECT_THAT(response->results[0].message, HasSubstr("no implementation 'nobody'"));
+  EXPECT_EQ(error(demo_model(), {.device = "tpu"}).code(), Code::kInvalidArgument);
+  EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"linear", "nobody"}}}).message(),
+              HasSubstr("no implementation 'nobody'"));
+  EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"lineal", "blocked"}}}).message(),
+              HasSubstr("the model runs no op 'lineal'"));
+  EXPECT_EQ(error(demo_model(), {.device = "cpu", .dtype = "bf16"}).code(), Code::kUnimplemented);
+  EXPECT_EQ(error(demo_model(), {.no_fuse = {"everything"}}).code(), Code::kInvalidArgument);
 }
 
 TEST(Impls, ReferencesAgreeWithTheFastOnes) {

@@ -73,6 +73,7 @@ Status execute(const Executor& executor, RunArgs& args, Context& ctx, Record* re
   if (record) {
     args.on_value = [record](std::string_view name, const ConstTensor& t) {
       keep(*record, name, t);
+      return Status();
     };
   }
   return executor.run(args, plan, arena.span(), ctx);

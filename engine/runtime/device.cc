@@ -1,0 +1,379 @@
+#include "engine/runtime/device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+
+#include "engine/runtime/arena.h"
+
+#if VLR_WITH_CUDA
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/memory.h"
+#endif
+
+namespace vlr {
+namespace {
+
+int64_t round_up(int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+std::string megabytes(int64_t bytes) {
+  return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
+}
+
+#if VLR_WITH_CUDA
+int count_gpus() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+#else
+int count_gpus() { return 0; }
+#endif
+
+}  // namespace
+
+Result<DeviceSpec> DeviceSpec::parse(std::string_view text) {
+  if (text == "cpu") return DeviceSpec{};
+  if (text == "auto")
+    return DeviceSpec{.kind = count_gpus() > 0 ? Device::kCuda : Device::kCpu, .index = 0};
+  DeviceSpec spec{.kind = Device::kCuda, .index = 0};
+  bool ok = text == "cuda";
+  if (text.starts_with("cuda:")) {
+    const std::string_view number = text.substr(5);
+    const auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), spec.index);
+    ok = error == std::errc() && end == number.data() + number.size() && spec.index >= 0;
+  }
+  if (!ok) {
+    return {Code::kInvalidArgument,
+            fmt::format("device must be auto, cpu, cuda or cuda:N, got '{}'", text)};
+  }
+#if VLR_WITH_CUDA
+  if (spec.index >= count_gpus()) {
+    return {Code::kDevice,
+            fmt::format("device {}: the CUDA runtime sees {} GPUs", text, count_gpus())};
+  }
+  return spec;
+#else
+  return {Code::kUnimplemented, fmt::format("device {}: this build has no CUDA backend", text)};
+#endif
+}
+
+Result<DeviceSpec> DeviceSpec::parse_for_planning(std::string_view text) {
+#if VLR_WITH_CUDA
+  if (text.starts_with("cuda")) return DeviceSpec{.kind = Device::kCuda, .index = 0};
+#endif
+  return parse(text);
+}
+
+Status MemoryBudget::exhausted(std::string_view purpose, int64_t bytes,
+                               std::string_view why) const {
+  std::vector<std::pair<int64_t, std::string>> largest;
+  for (const auto& [name, size] : parts_) largest.emplace_back(size, name);
+  std::sort(largest.rbegin(), largest.rend());
+  std::string list;
+  for (size_t i = 0; i < std::min<size_t>(largest.size(), 4); ++i) {
+    list += fmt::format("{}{} {}", i ? ", " : "", largest[i].second, megabytes(largest[i].first));
+  }
+  return {Code::kOutOfMemory,
+          fmt::format("device memory: {} wants {}, {}; in use are {}{}{}", purpose,
+                      megabytes(bytes), why, megabytes(used_), list.empty() ? "" : ": ", list)};
+}
+
+Status MemoryBudget::take(std::string_view purpose, int64_t bytes) {
+  if (cap_ > 0 && used_ + bytes > cap_) {
+    return exhausted(purpose, bytes, fmt::format("the cap is {}", megabytes(cap_)));
+  }
+  used_ += bytes;
+  peak_ = std::max(peak_, used_);
+  auto it = parts_.find(purpose);
+  if (it == parts_.end()) it = parts_.emplace(std::string(purpose), 0).first;
+  it->second += bytes;
+  return {};
+}
+
+void MemoryBudget::give(std::string_view purpose, int64_t bytes) {
+  used_ -= bytes;
+  if (const auto it = parts_.find(purpose); it != parts_.end()) it->second -= bytes;
+}
+
+Buffer& Buffer::operator=(Buffer&& o) noexcept {
+  if (this == &o) return *this;
+  release();
+  data_ = std::exchange(o.data_, nullptr);
+  size_ = std::exchange(o.size_, 0);
+  place_ = o.place_;
+  budget_ = o.budget_;
+  purpose_ = o.purpose_;
+  return *this;
+}
+
+void Buffer::release() {
+  if (!data_) return;
+  switch (place_) {
+    case Place::kHost:
+      std::free(data_);
+      break;
+#if VLR_WITH_CUDA
+    case Place::kPinned:
+      cuda::free_pinned(data_);
+      break;
+    case Place::kDevice:
+      cuda::free_device(data_);
+      break;
+#else
+    default:
+      break;
+#endif
+  }
+  if (budget_) budget_->give(purpose_, size_);
+  data_ = nullptr;
+  size_ = 0;
+}
+
+Status Buffer::reserve(int64_t bytes) {
+  if (bytes <= size_) return {};
+  release();
+  const int64_t rounded = round_up(bytes);
+  if (budget_) VLR_RETURN_IF_ERROR(budget_->take(purpose_, rounded));
+#if VLR_WITH_CUDA
+  if (place_ != Place::kHost) {
+    auto memory =
+        place_ == Place::kPinned ? cuda::allocate_pinned(rounded) : cuda::allocate_device(rounded);
+    if (!memory) {
+      if (!budget_) return memory.error();
+      budget_->give(purpose_, rounded);
+      return budget_->exhausted(purpose_, rounded, "the device has no more");
+    }
+    data_ = *memory;
+    size_ = rounded;
+    return {};
+  }
+#endif
+  data_ =
+      static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, static_cast<size_t>(rounded)));
+  if (!data_) {
+    if (budget_) budget_->give(purpose_, rounded);
+    return {Code::kOutOfMemory, fmt::format("host memory: {} bytes could not be had{}{}", rounded,
+                                            purpose_.empty() ? "" : " for ", purpose_)};
+  }
+  size_ = rounded;
+  return {};
+}
+
+#if VLR_WITH_CUDA
+struct OpenDevice::Gpu {
+  cuda::Stream stream;
+  std::unique_ptr<cuda::Blas> blas;
+};
+struct OpenDevice::Mark::State {
+  cuda::Event event;
+  std::chrono::steady_clock::time_point time;
+};
+struct OpenDevice::Recording::State {
+  cuda::GraphExec exec;
+};
+#else
+struct OpenDevice::Gpu {};
+struct OpenDevice::Mark::State {
+  std::chrono::steady_clock::time_point time;
+};
+struct OpenDevice::Recording::State {};
+#endif
+
+OpenDevice::Mark::Mark() = default;
+OpenDevice::Mark::Mark(Mark&&) noexcept = default;
+OpenDevice::Mark& OpenDevice::Mark::operator=(Mark&&) noexcept = default;
+OpenDevice::Mark::~Mark() = default;
+OpenDevice::Recording::Recording() = default;
+OpenDevice::Recording::Recording(Recording&&) noexcept = default;
+OpenDevice::Recording& OpenDevice::Recording::operator=(Recording&&) noexcept = default;
+OpenDevice::Recording::~Recording() = default;
+OpenDevice::~OpenDevice() = default;
+
+Result<std::unique_ptr<OpenDevice>> OpenDevice::open(DeviceSpec spec, bool exact,
+                                                     ThreadPool& threads,
+                                                     const ImplChoices& choices) {
+  std::unique_ptr<OpenDevice> d(new OpenDevice);
+  d->spec_ = spec;
+  d->context_.device = spec.kind;
+  d->context_.threads = &threads;
+  d->context_.choices = &choices;
+  if (spec.kind == Device::kCpu) return d;
+#if VLR_WITH_CUDA
+  VLR_RETURN_IF_ERROR(d->activate());
+  cudaDeviceProp properties;
+  VLR_CUDA_TRY(cudaGetDeviceProperties(&properties, spec.index));
+  d->card_ = properties.name;
+  if (properties.major < 8) {
+    return {Code::kUnimplemented,
+            fmt::format("{}: compute capability 8.0 or higher is needed, got {}.{}",
+                        properties.name, properties.major, properties.minor)};
+  }
+  d->gpu_ = std::make_unique<Gpu>();
+  VLR_ASSIGN_OR_RETURN(d->gpu_->stream, cuda::make_stream());
+  VLR_ASSIGN_OR_RETURN(d->gpu_->blas, cuda::Blas::create(exact));
+  d->context_.stream = d->gpu_->stream.get();
+  d->context_.blas = d->gpu_->blas.get();
+#else
+  (void)exact;
+#endif
+  return d;
+}
+
+Result<std::unique_ptr<OpenDevice>> OpenDevice::for_planning(DeviceSpec spec, ThreadPool& threads,
+                                                             const ImplChoices& choices) {
+  std::unique_ptr<OpenDevice> d(new OpenDevice);
+  d->spec_ = spec;
+  d->context_.device = spec.kind;
+  d->context_.threads = &threads;
+  d->context_.choices = &choices;
+  return d;
+}
+
+std::string OpenDevice::name() const {
+  return is_gpu() ? fmt::format("cuda:{} ({})", spec_.index, card_) : "cpu";
+}
+
+Buffer OpenDevice::memory(std::string purpose) {
+  return Buffer(is_gpu() ? Buffer::Place::kDevice : Buffer::Place::kHost, &budget_,
+                std::move(purpose));
+}
+
+Buffer OpenDevice::staging() {
+  return is_gpu() ? Buffer(Buffer::Place::kPinned, nullptr, "staging") : Buffer();
+}
+
+#if VLR_WITH_CUDA
+
+Status OpenDevice::activate() {
+  if (!is_gpu()) return {};
+  return cuda::to_status(cudaSetDevice(spec_.index), "cudaSetDevice");
+}
+
+Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return {};
+  if (!is_gpu()) {
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+    return {};
+  }
+  return cuda::to_status(
+      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, context_.stream),
+      "cudaMemcpyAsync");
+}
+
+Status OpenDevice::fill(void* to, int value, int64_t bytes) {
+  if (bytes == 0) return {};
+  if (!is_gpu()) {
+    std::memset(to, value, static_cast<size_t>(bytes));
+    return {};
+  }
+  return cuda::to_status(cudaMemsetAsync(to, value, static_cast<size_t>(bytes), context_.stream),
+                         "cudaMemsetAsync");
+}
+
+Status OpenDevice::synchronize() {
+  if (!is_gpu()) return {};
+  return cuda::to_status(cudaStreamSynchronize(context_.stream), "cudaStreamSynchronize");
+}
+
+Result<OpenDevice::Mark> OpenDevice::mark(bool timing) {
+  Mark m;
+  m.state_ = std::make_unique<Mark::State>();
+  m.state_->time = std::chrono::steady_clock::now();
+  if (!is_gpu()) return m;
+  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(timing));
+  VLR_CUDA_TRY(cudaEventRecord(m.state_->event.get(), context_.stream));
+  return m;
+}
+
+Status OpenDevice::wait(const Mark& mark) {
+  if (!is_gpu() || !mark.state_) return {};
+  return cuda::to_status(cudaEventSynchronize(mark.state_->event.get()), "cudaEventSynchronize");
+}
+
+Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
+  if (!is_gpu()) {
+    return std::chrono::duration<double>(to.state_->time - from.state_->time).count();
+  }
+  float ms = 0;
+  VLR_CUDA_TRY(cudaEventElapsedTime(&ms, from.state_->event.get(), to.state_->event.get()));
+  return static_cast<double>(ms) * 1e-3;
+}
+
+Status OpenDevice::begin_recording() {
+  return cuda::to_status(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeThreadLocal),
+                         "cudaStreamBeginCapture");
+}
+
+Result<OpenDevice::Recording> OpenDevice::end_recording(const Status& status) {
+  cudaGraph_t graph = nullptr;
+  const cudaError_t error = cudaStreamEndCapture(context_.stream, &graph);
+  const cuda::CapturedGraph owned(graph);
+  VLR_RETURN_IF_ERROR(status);
+  VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+  cudaGraphExec_t exec = nullptr;
+  VLR_CUDA_TRY(cudaGraphInstantiate(&exec, graph, 0));
+  Recording r;
+  r.state_ = std::make_unique<Recording::State>();
+  r.state_->exec = cuda::GraphExec(exec);
+  return r;
+}
+
+Status OpenDevice::launch(const Recording& recording) {
+  return cuda::to_status(cudaGraphLaunch(recording.state_->exec.get(), context_.stream),
+                         "cudaGraphLaunch");
+}
+
+Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
+  if (!is_gpu()) return {Code::kUnimplemented, "the CPU has no card memory"};
+  size_t free = 0, total = 0;
+  VLR_CUDA_TRY(cudaMemGetInfo(&free, &total));
+  return CardMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
+}
+
+#else
+
+Status OpenDevice::activate() { return {}; }
+Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+  return {};
+}
+Status OpenDevice::fill(void* to, int value, int64_t bytes) {
+  if (bytes > 0) std::memset(to, value, static_cast<size_t>(bytes));
+  return {};
+}
+Status OpenDevice::synchronize() { return {}; }
+Result<OpenDevice::Mark> OpenDevice::mark(bool) {
+  Mark m;
+  m.state_ = std::make_unique<Mark::State>();
+  m.state_->time = std::chrono::steady_clock::now();
+  return m;
+}
+Status OpenDevice::wait(const Mark&) { return {}; }
+Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
+  return std::chrono::duration<double>(to.state_->time - from.state_->time).count();
+}
+Status OpenDevice::begin_recording() { return {Code::kUnimplemented, "the CPU records nothing"}; }
+Result<OpenDevice::Recording> OpenDevice::end_recording(const Status& status) {
+  VLR_RETURN_IF_ERROR(status);
+  return Recording();
+}
+Status OpenDevice::launch(const Recording&) {
+  return {Code::kUnimplemented, "the CPU records nothing"};
+}
+Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
+  return {Code::kUnimplemented, "the CPU has no card memory"};
+}
+
+#endif
+
+}  // namespace vlr

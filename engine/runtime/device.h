@@ -1,0 +1,174 @@
+/// A device as the engine sees it: memory by purpose under a cap, copies, waiting, captured graphs.
+/// The CPU does everything at once, a GPU in the order of one stream. The only engine code that
+/// knows CUDA's runtime.
+#ifndef VLR_ENGINE_RUNTIME_DEVICE_H_
+#define VLR_ENGINE_RUNTIME_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/context.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// "cpu", "cuda", "cuda:1", or "auto": the first GPU if there is one that this build can use.
+struct DeviceSpec {
+  Device kind = Device::kCpu;
+  int index = 0;
+  static Result<DeviceSpec> parse(std::string_view text);
+  /// The same, but a GPU need not be there.
+  static Result<DeviceSpec> parse_for_planning(std::string_view text);
+};
+
+/// Bytes that are taken, by purpose. Everything that the engine puts on a device is counted here,
+/// and nothing is taken beyond the cap.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(int64_t cap = 0) : cap_(cap) {}  ///< 0: what the device has
+
+  /// kOutOfMemory says what was wanted, the cap, and the largest parts so far.
+  Status take(std::string_view purpose, int64_t bytes);
+  void give(std::string_view purpose, int64_t bytes);
+  /// The message of an allocation that failed although the cap allows it.
+  Status exhausted(std::string_view purpose, int64_t bytes, std::string_view why) const;
+
+  int64_t cap() const { return cap_; }
+  void set_cap(int64_t cap) { cap_ = cap; }
+  int64_t used() const { return used_; }
+  int64_t peak() const { return peak_; }  ///< largest used() since reset_peak()
+  void reset_peak() { peak_ = used_; }
+  const std::map<std::string, int64_t, std::less<>>& parts() const { return parts_; }
+
+ private:
+  int64_t cap_ = 0, used_ = 0, peak_ = 0;
+  std::map<std::string, int64_t, std::less<>> parts_;
+};
+
+/// Memory that only grows; owns it, move-only. Contents are lost when it grows.
+class Buffer {
+ public:
+  enum class Place : uint8_t { kHost, kPinned, kDevice };
+
+  Buffer() = default;  ///< on the host, not counted
+  Buffer(Place place, MemoryBudget* budget, std::string purpose)
+      : place_(place), budget_(budget), purpose_(std::move(purpose)) {}
+  Buffer(Buffer&& o) noexcept { *this = std::move(o); }
+  Buffer& operator=(Buffer&& o) noexcept;
+  ~Buffer() { release(); }
+
+  /// At least `bytes` from now on. kOutOfMemory says how many and for what.
+  Status reserve(int64_t bytes);
+  void release();
+  std::span<std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
+  std::byte* data() const { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t size_ = 0;
+  Place place_ = Place::kHost;
+  MemoryBudget* budget_ = nullptr;
+  std::string purpose_;
+};
+
+/// A device that is open: its stream, its libraries, its memory. One thread at a time.
+class OpenDevice {
+ public:
+  /// `exact`: only library algorithms that give a row the same bits whatever the batch.
+  static Result<std::unique_ptr<OpenDevice>> open(DeviceSpec spec, bool exact, ThreadPool& threads,
+                                                  const ImplChoices& choices);
+  /// Enough of a device to plan for it, which needs none: nothing can be run or taken.
+  static Result<std::unique_ptr<OpenDevice>> for_planning(DeviceSpec spec, ThreadPool& threads,
+                                                          const ImplChoices& choices);
+  ~OpenDevice();
+
+  Device kind() const { return spec_.kind; }
+  bool is_gpu() const { return spec_.kind == Device::kCuda; }
+  std::string name() const;  ///< "cpu", "cuda:0 (NVIDIA H200)"
+  Context& context() { return context_; }
+  MemoryBudget& budget() { return budget_; }
+
+  /// What a pass works in: the device's memory, counted.
+  Buffer memory(std::string purpose);
+  /// Host memory that copies to and from the device read and write: pinned for a GPU.
+  Buffer staging();
+
+  /// Makes the device the calling thread's. Every entry from another thread starts with it.
+  Status activate();
+  /// In stream order. For a GPU, host memory has to stay as it is until the copy was waited for.
+  Status copy(void* to, const void* from, int64_t bytes);
+  Status fill(void* to, int value, int64_t bytes);
+  Status synchronize();
+
+  /// A point in the stream that the host can wait for.
+  class Mark {
+   public:
+    Mark();
+    Mark(Mark&&) noexcept;
+    Mark& operator=(Mark&&) noexcept;
+    ~Mark();
+
+   private:
+    friend class OpenDevice;
+    struct State;
+    std::unique_ptr<State> state_;
+  };
+  Result<Mark> mark(bool timing = false);
+  Status wait(const Mark& mark);
+  /// Seconds between two timing marks that have been waited for.
+  Result<double> seconds_between(const Mark& from, const Mark& to);
+
+  /// What `body` launches, recorded instead of run. GPU only.
+  class Recording {
+   public:
+    Recording();
+    Recording(Recording&&) noexcept;
+    Recording& operator=(Recording&&) noexcept;
+    ~Recording();
+    explicit operator bool() const { return state_ != nullptr; }
+
+   private:
+    friend class OpenDevice;
+    struct State;
+    std::unique_ptr<State> state_;
+  };
+  template <class Body>
+  Result<Recording> record(Body&& body) {
+    VLR_RETURN_IF_ERROR(begin_recording());
+    const Status status = body();
+    return end_recording(status);
+  }
+  Status launch(const Recording& recording);
+
+  /// Bytes of the whole card: free, total. kUnimplemented on the CPU.
+  struct CardMemory {
+    int64_t free = 0, total = 0;
+  };
+  Result<CardMemory> card_memory() const;
+  /// Bytes that the card lost to our context when this device was opened, before any allocation.
+  int64_t context_bytes() const { return context_bytes_; }
+
+ private:
+  OpenDevice() = default;
+  Status begin_recording();
+  Result<Recording> end_recording(const Status& status);
+
+  DeviceSpec spec_;
+  std::string card_;
+  MemoryBudget budget_;
+  Context context_;
+  int64_t context_bytes_ = 0;
+  struct Gpu;
+  std::unique_ptr<Gpu> gpu_;
+};
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_RUNTIME_DEVICE_H_

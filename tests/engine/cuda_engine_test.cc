@@ -1,0 +1,289 @@
+// The engine on a GPU: distance from fp32 within that of transformers in bf16, equal bits whatever
+// the batch, caps that are kept, overflow that is reported. Every test needs a GPU.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+
+#include "engine/api/request_json.h"
+#include "engine/runtime/device.h"
+#include "tests/support/checkpoints.h"
+#include "vlr/reranker.h"
+
+namespace vlr {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Cuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto gpu = DeviceSpec::parse("cuda");
+    if (gpu) return;
+    if (std::getenv("VLR_TEST_REQUIRE_CUDA")) FAIL() << gpu.error().message();
+    GTEST_SKIP() << gpu.error().message();
+  }
+};
+
+Options cuda_options(Options options = {}) {
+  options.device = "cuda";
+  options.num_threads = 4;
+  return options;
+}
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  EXPECT_TRUE(in.good()) << path;
+  return text.str();
+}
+
+const char* const kRequests[] = {"image_big",    "image_query", "image_webp",     "images",
+                                 "mixed",        "null_query",  "text_basic",     "text_edge",
+                                 "text_long",    "text_many",   "text_truncated", "text_unicode",
+                                 "video_frames", "video_query"};
+
+struct Distances {
+  double sum = 0, squares = 0;
+  int count = 0;
+  void add(double d) {
+    sum += std::fabs(d);
+    squares += d * d;
+    ++count;
+  }
+  double mean() const { return sum / count; }
+  double rms() const { return std::sqrt(squares / count); }
+};
+
+/// Distances of all golden documents of a model, ours and transformers' in bf16, from fp32.
+void expect_close(const std::string& model, const std::string& dtype, const Options& more = {}) {
+  const testing::TempFolder folder;
+  Options options = cuda_options(more);
+  options.allow_special = true;
+  options.dtype = dtype;
+  Reranker reranker = open_or_die(make_synthetic(folder, model), options);
+  Distances ours, theirs;
+  struct Document {
+    std::string name;
+    double ours, theirs;
+  };
+  std::vector<Document> documents;
+  for (const char* name : kRequests) {
+    auto parsed = parse_request(read(kGolden / "requests" / (std::string(name) + ".json")));
+    ASSERT_TRUE(parsed);
+    parsed->request.media_root = (kGolden / "media").string();
+    const auto expected = nlohmann::json::parse(
+        read(kTestData / "golden/expected" / model / (std::string(name) + ".json")));
+    const auto response = reranker.score(parsed->request);
+    ASSERT_TRUE(response) << response.error().message();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const DocumentResult& r = response->results[i];
+      ASSERT_TRUE(r.scored()) << name << " " << i << ": " << r.message;
+      const double truth = expected[i]["log_odds_fp32"];
+      const double d = static_cast<double>(r.log_odds) - truth,
+                   t = expected[i]["log_odds_bf16"].get<double>() - truth;
+      ours.add(d);
+      theirs.add(t);
+      documents.push_back(
+          {std::string(name) + " " + std::to_string(i), std::fabs(d), std::fabs(t)});
+    }
+  }
+  EXPECT_EQ(ours.count, 94);
+  std::printf("%s %s: mean %.4f, rms %.4f; transformers in bf16: mean %.4f, rms %.4f\n",
+              model.c_str(), dtype.c_str(), ours.mean(), ours.rms(), theirs.mean(), theirs.rms());
+  const double share = dtype == "f16" ? 0.5 : 1.1;  // f16 has three more bits
+  EXPECT_LE(ours.mean(), share * theirs.mean());
+  EXPECT_LE(ours.rms(), share * theirs.rms());
+  for (const Document& d : documents)
+    EXPECT_LE(d.ours, std::max(1.5 * d.theirs, 4 * theirs.rms())) << d.name;
+}
+
+TEST_F(Cuda, GoldensABf16) { expect_close("a", "bf16"); }
+TEST_F(Cuda, GoldensBBf16) { expect_close("b", "bf16"); }
+TEST_F(Cuda, GoldensAF16) { expect_close("a", "f16"); }
+TEST_F(Cuda, GoldensBF16) { expect_close("b", "f16"); }
+TEST_F(Cuda, GoldensWithoutFusions) {
+  expect_close("a", "bf16", {.no_fuse = {"residual", "qk", "gelu"}});
+}
+TEST_F(Cuda, GoldensWithOwnProducts) { expect_close("b", "bf16", {.impls = {{"linear", "mma"}}}); }
+TEST_F(Cuda, GoldensFast) { expect_close("a", "bf16", {.exact = false}); }
+
+/// Texts of many lengths, pictures and frames, as many as asked for.
+std::vector<Content> documents(int count, uint32_t seed) {
+  std::mt19937 rng(seed);
+  const auto pick = [&](int n) { return static_cast<int>(rng() % static_cast<uint32_t>(n)); };
+  const char* const words[] = {"star", "moon ", "12 345,678 ", "ünïcödé ", "什么 ", "a ", "chess "};
+  const char* const pictures[] = {"small.png", "gray.jpg", "palette.png"};
+  std::vector<Content> out;
+  for (int i = 0; i < count; ++i) {
+    Content c;
+    const int kind = pick(8);
+    if (kind == 0) c = image_document(kGolden / "media" / pictures[pick(3)]);
+    if (kind == 1) {
+      const std::string frame = (kGolden / "media/small.png").string();
+      c.videos = {{.frames = {{.path = frame}, {.path = frame}}}};
+    }
+    std::string text;
+    for (int w = 1 + pick(kind == 2 ? 600 : 60); w > 0; --w) text += words[pick(7)];
+    c.texts = {std::move(text)};
+    out.push_back(std::move(c));
+  }
+  return out;
+}
+
+Request request_of(std::string query, std::vector<Content> docs) {
+  Request r;
+  r.query.texts = {std::move(query)};
+  r.documents = std::move(docs);
+  return r;
+}
+
+std::vector<uint32_t> bits(Reranker& reranker, const Request& request) {
+  const auto response = reranker.score(request);
+  EXPECT_TRUE(response) << response.error().message();
+  std::vector<uint32_t> out;
+  for (const DocumentResult& r : response->results) {
+    EXPECT_TRUE(r.scored()) << r.index << ": " << r.message;
+    out.push_back(std::bit_cast<uint32_t>(r.log_odds));
+  }
+  return out;
+}
+
+class CudaBits : public Cuda, public ::testing::WithParamInterface<std::string> {};
+
+TEST_P(CudaBits, DoNotDependOnTheBatch) {
+  constexpr int kPairs = 200;
+  const std::vector<Content> docs = documents(kPairs, 1);
+  const Options base = cuda_options({.dtype = GetParam()});
+
+  // The truth: every pair alone, whole, op by op.
+  Options options = base;
+  options.share_prefix = options.record_small_batches = false;
+  Reranker alone = open_or_die(demo_model(), options);
+  std::vector<uint32_t> truth;
+  for (const Content& d : docs) truth.push_back(bits(alone, request_of("a shining star", {d}))[0]);
+
+  std::mt19937 rng(2);
+  for (const int64_t batch_tokens : {100, 700, 3000, 0}) {
+    for (const bool share : {true, false}) {
+      for (const bool record : {true, false}) {
+        SCOPED_TRACE("batch_tokens " + std::to_string(batch_tokens) + (share ? ", shared" : "") +
+                     (record ? ", recorded" : ""));
+        options = base;
+        options.batch_tokens = batch_tokens;
+        options.share_prefix = share;
+        options.record_small_batches = record;
+        Reranker reranker = open_or_die(demo_model(), options);
+        std::vector<size_t> order(docs.size());
+        for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+        std::shuffle(order.begin(), order.end(), rng);
+        std::vector<Content> shuffled;
+        for (size_t i : order) shuffled.push_back(docs[i]);
+        const Request request = request_of("a shining star", shuffled);
+        for (int round = 0; round < 2; ++round) {  // the second one finds its prefix in the cache
+          const std::vector<uint32_t> got = bits(reranker, request);
+          int differ = 0;
+          for (size_t i = 0; i < order.size(); ++i) differ += got[i] != truth[order[i]];
+          EXPECT_EQ(differ, 0) << "round " << round;
+        }
+        if (share) {
+          EXPECT_GT(reranker.usage().prefix_cache_hits, 0);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CudaBits, SmallBatchesReplayed) {
+  const Options base = cuda_options({.dtype = GetParam()});
+  Options plain = base;
+  plain.record_small_batches = false;
+  Reranker recorded = open_or_die(demo_model(), base), launched = open_or_die(demo_model(), plain);
+  int64_t replayed = 0;
+  for (int round = 0; round < 9; ++round) {
+    for (const int count : {1, 2, 5}) {
+      std::vector<Content> docs;
+      for (int i = 0; i < count; ++i)
+        docs.push_back({.texts = {"document " + std::to_string(10 * round + i)}});
+      const Request request = request_of("which document?", docs);
+      EXPECT_EQ(bits(recorded, request), bits(launched, request));
+      replayed += recorded.usage().replayed_batches;
+      EXPECT_EQ(launched.usage().replayed_batches, 0);
+    }
+  }
+  EXPECT_GT(replayed, 9);  // a class is recorded once for each of two sets of inputs
+}
+
+TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
+  const std::vector<Content> docs = documents(24, 3);
+  std::vector<Request> requests;
+  for (const char* query : {"a shining star", "a game for two", "Wie heißt das?"})
+    requests.push_back(request_of(query, docs));
+  requests[1].query.images = {{.path = (kSource / "demo/documents/star.png").string()}};
+  Options options = cuda_options({.dtype = GetParam(), .share_prefix = false});
+  Reranker whole = open_or_die(demo_model(), options);
+  options.share_prefix = true;
+  options.batch_tokens = 900;
+  Reranker shared = open_or_die(demo_model(), options);
+  const auto together = shared.score(requests);
+  ASSERT_TRUE(together);
+  for (size_t r = 0; r < requests.size(); ++r) {
+    const std::vector<uint32_t> truth = bits(whole, requests[r]);
+    for (size_t i = 0; i < truth.size(); ++i)
+      EXPECT_EQ(std::bit_cast<uint32_t>((*together)[r].results[i].log_odds), truth[i])
+          << r << " " << i;
+    EXPECT_EQ(bits(shared, requests[r]), truth) << "alone, from the cache";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaBits, ::testing::Values("bf16", "f16"),
+                         [](const auto& test) { return test.param; });
+
+TEST_F(Cuda, OneBadDocumentCostsItself) {
+  std::vector<Content> docs = documents(6, 4);
+  Reranker reranker = open_or_die(demo_model(), cuda_options());
+  const std::vector<uint32_t> clean = bits(reranker, request_of("q", docs));
+  docs.insert(docs.begin() + 2, image_document(kGolden / "media/missing.png"));
+  const auto response = reranker.score(request_of("q", docs));
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->results[2].status, DocumentStatus::kBadMedia);
+  for (size_t i = 0; i < clean.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(response->results[i + (i >= 2)].log_odds), clean[i]);
+  }
+}
+
+TEST_F(Cuda, CapsAreKeptOrRefused) {
+  const testing::TempFolder folder;
+  const std::string model = make_synthetic(folder, "a");
+  const std::vector<Content> docs = documents(40, 5);
+  std::vector<uint32_t> truth;
+  for (const int64_t megabytes : {0, 2000, 900, 780, 760}) {
+    SCOPED_TRACE(std::to_string(megabytes) + " MB");
+    auto reranker = Reranker::open(model, cuda_options({.gpu_memory = megabytes * 1'000'000}));
+    if (!reranker) {
+      EXPECT_EQ(reranker.error().code(), Code::kOutOfMemory);
+      EXPECT_THAT(reranker.error().message(), HasSubstr("smallest cap that works"));
+      continue;
+    }
+    const std::vector<uint32_t> got = bits(*reranker, request_of("a shining star", docs));
+    if (truth.empty()) truth = got;
+    EXPECT_EQ(got, truth);
+    if (megabytes > 0) {
+      EXPECT_LE(reranker->peak_memory(), megabytes * 1'000'000);
+    }
+  }
+  const auto refused = Reranker::open(model, cuda_options({.gpu_memory = 100'000'000}));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Code::kOutOfMemory);
+}
+
+}  // namespace
+}  // namespace vlr
