@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Bench results side by side: a row for each shape, a column for each implementation.
+
+    bench/table.py linear.json linear_torch.json
+    bench/table.py attention.json attention_torch.json --counter roof_pct
+
+Takes the JSON of our benches and of reference_gpu.py. Of repeated runs it shows the median, and after it, where the
+runs differ by more than 2 %, half the distance from the fastest to the slowest.
+"""
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
+
+
+def read(path, counter):
+    """-> (op, shape) -> implementation -> one figure a run"""
+    cells = defaultdict(lambda: defaultdict(list))
+    for row in json.loads(path.read_text())["benchmarks"]:
+        if row.get("run_type") != "iteration" or row.get("error_occurred"):
+            continue
+        name = row["name"].removesuffix("/manual_time").removesuffix("/iterations:1").removesuffix("/real_time")
+        op, implementation, shape = name.split("/", 2)
+        value = row["real_time"] * MICROSECONDS[row["time_unit"]] if counter == "us" else row.get(counter)
+        if value is not None:
+            cells[op, shape][implementation].append(value)
+    return cells
+
+
+def show(values):
+    if not values:
+        return "-"
+    median = statistics.median(values)
+    spread = (max(values) - min(values)) / 2
+    digits = 0 if median >= 1000 else 1 if median >= 10 else 2
+    return f"{median:.{digits}f}" + (f" ±{spread:.{digits}f}" if spread > 0.01 * median else "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--counter", default="us", help="us, TFLOP/s, GB/s, roof_pct, pairs/s, ...; us")
+    options = parser.parse_args()
+    cells = defaultdict(lambda: defaultdict(list))
+    for path in options.files:
+        for row, implementations in read(path, options.counter).items():
+            for implementation, values in implementations.items():
+                cells[row][implementation] += values
+    for op in dict.fromkeys(op for op, _ in cells):
+        rows = {shape: c for (o, shape), c in cells.items() if o == op}
+        columns = list(dict.fromkeys(i for c in rows.values() for i in c))
+        print(f"\n| {op}, {options.counter} | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1))
+        for shape, c in rows.items():
+            print(f"| {shape} | " + " | ".join(show(c.get(i)) for i in columns) + " |")
+
+
+if __name__ == "__main__":
+    main()
