@@ -20,15 +20,10 @@ void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::str
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")
       ->required();
-  app.add_option("--device", options.device, "auto | cpu")->capture_default_str();
-  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
-      ->capture_default_str();
+  add_execution_to(app);
   app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")
       ->capture_default_str();
   app.add_option("--media-root", options.media_root, "Where relative media paths start");
-  app.add_option("--batch-tokens", options.batch_tokens,
-                 "Token budget of a batch; 0: chosen for the device")
-      ->capture_default_str();
   app.add_option(
          "--frame-factor", options.frame_factor,
          "First resize of frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI")
@@ -36,18 +31,52 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
   app.add_flag("--compat-null", options.compat_null,
                "Score pairs whose media fail as the official pipeline does");
-  app.add_flag_callback(
-      "--no-share-prefix", [this] { options.share_prefix = false; }, "Run every pair whole");
+}
+
+void ModelOptions::add_execution_to(CLI::App& app) {
+  const auto switch_off = [&](const char* name, bool& option, const char* help) {
+    app.add_flag_callback(
+        name, [&option] { option = false; }, help);
+  };
+  app.add_option("--device", options.device, "auto | cpu | cuda | cuda:N")->capture_default_str();
+  app.add_option("--dtype", options.dtype, "auto | f32 (the CPU) | bf16 | f16 (a GPU)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
+      ->capture_default_str();
+  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
+      ->capture_default_str();
+  app.add_option("--batch-tokens", options.batch_tokens,
+                 "Token budget of a batch; 0: chosen for the device")
+      ->capture_default_str();
+  app.add_option("--gpu-memory", options.gpu_memory,
+                 "Most GPU memory to take, as in 20GB; 0: nine tenths of what is free")
+      ->transform(CLI::AsSizeValue(true))
+      ->capture_default_str();
+  switch_off("--fast", options.exact,
+             "GPU: any library algorithm, so a score may depend on its batch");
+  switch_off("--no-share-prefix", options.share_prefix, "Run every pair whole");
+  switch_off("--no-graphs", options.record_small_batches,
+             "GPU: never replay small batches as CUDA graphs");
+  switch_off("--no-measure", options.measure_kernels,
+             "GPU: take library algorithms unmeasured, which opens sooner");
+  app.add_option("--no-fuse", options.no_fuse,
+                 "GPU: leave a fusion out: residual | qk | gelu (repeatable)")
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"residual", "qk", "gelu"}));
   add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
 }
 
-Result<Reranker> ModelOptions::open() {
+Status ModelOptions::finish() {
   for (const std::string& choice : impls) {
     const size_t equals = choice.find('=');
     if (equals == std::string::npos)
       return {Code::kInvalidArgument, fmt::format("--impl must be op=name, got '{}'", choice)};
     options.impls[choice.substr(0, equals)] = choice.substr(equals + 1);
   }
+  return {};
+}
+
+Result<Reranker> ModelOptions::open() {
+  VLR_RETURN_IF_ERROR(finish());
   options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
   return Reranker::open(model, options);
 }

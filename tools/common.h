@@ -23,6 +23,10 @@ struct ModelOptions {
   std::vector<std::string> impls;  // "op=name"
 
   void add_to(CLI::App& app);
+  /// Those of them that say where and how a model runs, whatever it is given.
+  void add_execution_to(CLI::App& app);
+  /// Reads `impls` into the options.
+  Status finish();
   Result<Reranker> open();
 };
 
@@ -62,10 +66,12 @@ class Progress {
 
 // One a subcommand: adds its options, and sets `run` to what main() calls.
 using Run = std::function<int()>;
+void add_bench(CLI::App& app, Run& run);
 void add_checkpoint(CLI::App& app, Run& run);
 void add_eval(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
+void add_profile(CLI::App& app, Run& run);
 void add_rank(CLI::App& app, Run& run);
 void add_score(CLI::App& app, Run& run);
 

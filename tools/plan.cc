@@ -23,6 +23,7 @@ void add_plan(CLI::App& app, Run& run) {
       ->capture_default_str();
   app.callback([command, &run] {
     run = [command] {
+      if (const Status s = command->model.finish(); !s.ok()) return fail(s);
       const auto plan = Reranker::plan(command->model.model, command->model.options, command->work);
       if (!plan) return fail(plan.error());
       const auto line = [](std::string_view name, int64_t bytes) {

@@ -14,6 +14,8 @@ int main(int argc, char** argv) {
   add_score(*app.add_subcommand("score", "Score requests: JSON in, JSON out"), run);
   add_eval(*app.add_subcommand("eval", "Evaluate on requests with known answers"), run);
   add_plan(*app.add_subcommand("plan", "Memory that a model will take, before it is loaded"), run);
+  add_bench(*app.add_subcommand("bench", "Time whole workloads and show where the time goes"), run);
+  add_profile(*app.add_subcommand("profile", "Time every node of one request's runs"), run);
   add_inspect(*app.add_subcommand("inspect", "Show a checkpoint, its tensors, its graphs"), run);
   add_checkpoint(*app.add_subcommand("checkpoint", "Make synthetic checkpoints"), run);
   try {

@@ -25,8 +25,9 @@ struct Timing {
 
 class Gpu {
  public:
-  /// Null in a build without CUDA and on a machine without a GPU.
-  static std::unique_ptr<Gpu> open();
+  /// Null in a build without CUDA and on a machine without this GPU. It becomes the calling
+  /// thread's.
+  static std::unique_ptr<Gpu> open(int index = 0);
   virtual ~Gpu() = default;
 
   /// Measured now, on normal random data: bf16 multiply-adds of a matrix product of 8192^3 by
@@ -36,6 +37,8 @@ class Gpu {
   /// Name, driver, versions, clocks: what a result has to be read with.
   virtual std::vector<std::pair<std::string, std::string>> description() = 0;
   virtual int64_t l2_bytes() const = 0;
+  virtual int sm_mhz() const = 0;          ///< the clock now; 0: unknown
+  virtual int64_t used_bytes() const = 0;  ///< of the whole card, now, by all programs
 
   /// `exact`: cuBLASLt may only use algorithms that give a row the same bits in every batch.
   virtual Context context(bool exact) = 0;

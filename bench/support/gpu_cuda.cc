@@ -23,12 +23,13 @@ constexpr int64_t kMaxLaunches = 200;  // of a sample, but for a round of all se
 
 class CudaGpu : public Gpu {
  public:
-  static Result<std::unique_ptr<Gpu>> create() {
+  static Result<std::unique_ptr<Gpu>> create(int index) {
     auto gpu = std::make_unique<CudaGpu>();
-    VLR_CUDA_TRY(cudaGetDeviceProperties(&gpu->properties_, 0));
+    VLR_CUDA_TRY(cudaSetDevice(index));
+    VLR_CUDA_TRY(cudaGetDeviceProperties(&gpu->properties_, index));
     VLR_ASSIGN_OR_RETURN(gpu->stream_, cuda::make_stream());
     char address[32] = "";
-    VLR_CUDA_TRY(cudaDeviceGetPCIBusId(address, sizeof(address), 0));
+    VLR_CUDA_TRY(cudaDeviceGetPCIBusId(address, sizeof(address), index));
     gpu->nvml_.emplace(address);
     return std::unique_ptr<Gpu>(std::move(gpu));
   }
@@ -64,6 +65,11 @@ class CudaGpu : public Gpu {
   }
 
   int64_t l2_bytes() const override { return properties_.l2CacheSize; }
+  int sm_mhz() const override { return nvml_->sm_mhz(); }
+  int64_t used_bytes() const override {
+    size_t free = 0, total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
+  }
 
   Context context(bool exact) override {
     auto& blas = exact ? exact_ : fast_;
@@ -229,10 +235,10 @@ class CudaGpu : public Gpu {
 
 }  // namespace
 
-std::unique_ptr<Gpu> Gpu::open() {
+std::unique_ptr<Gpu> Gpu::open(int index) {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return nullptr;
-  auto gpu = CudaGpu::create();
+  if (cudaGetDeviceCount(&count) != cudaSuccess || index >= count) return nullptr;
+  auto gpu = CudaGpu::create(index);
   return gpu.ok() ? std::move(gpu).value() : nullptr;
 }
 

@@ -2,6 +2,6 @@
 
 namespace vlr::bench {
 
-std::unique_ptr<Gpu> Gpu::open() { return nullptr; }
+std::unique_ptr<Gpu> Gpu::open(int) { return nullptr; }
 
 }  // namespace vlr::bench

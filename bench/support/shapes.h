@@ -59,6 +59,7 @@ inline std::vector<Rows> vision_rows(const Machine& machine) {
   if (!machine.is_gpu()) return {{1024, 1024, DType::kF32}, {1000, 144, DType::kF32}};
   return {{16384, k8bVision.hidden, DType::kBF16},
           {16384, k2bVision.hidden, DType::kBF16},
+          {38400, k8bVision.hidden, DType::kBF16},  // eight pictures of 1280 x 960
           {16384, k8bVision.hidden, DType::kF16}};
 }
 

@@ -72,6 +72,9 @@ vlr::Options options_of(const vlr_options* o) {
   out.frame_factor = o->frame_factor;
   out.batch_tokens = o->batch_tokens;
   out.share_prefix = o->share_prefix != 0;
+  if (o->dtype) out.dtype = o->dtype;
+  out.exact = o->exact != 0;
+  out.gpu_memory = o->gpu_memory;
   return out;
 }
 
@@ -129,7 +132,10 @@ vlr_options vlr_default_options(void) {
           .compat_null = o.compat_null,
           .frame_factor = o.frame_factor,
           .batch_tokens = o.batch_tokens,
-          .share_prefix = o.share_prefix};
+          .share_prefix = o.share_prefix,
+          .dtype = "auto",
+          .exact = o.exact,
+          .gpu_memory = o.gpu_memory};
 }
 
 vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,

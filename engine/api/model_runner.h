@@ -115,6 +115,9 @@ class ModelRunner {
   int64_t vision_input_bytes(int64_t patches) const;
   int64_t feature_row_bytes() const;  ///< of all levels together
 
+  /// From the next run on. While nodes or values are observed, nothing is recorded or replayed.
+  void set_observers(Observers observers) { observers_ = std::move(observers); }
+
   RecordingLimits recordings;
   int64_t num_replays() const { return num_replays_; }  ///< batches that ran as a recording
 

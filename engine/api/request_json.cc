@@ -193,6 +193,8 @@ std::string response_json(const Response& response, const Usage* usage, const Re
                   {"shared_prefix_tokens", usage->shared_prefix_tokens},
                   {"image_tokens", usage->image_tokens},
                   {"batches", usage->batches},
+                  {"prefix_cache_hits", usage->prefix_cache_hits},
+                  {"replayed_batches", usage->replayed_batches},
                   {"seconds",
                    {{"load", seconds(usage->seconds.load)},
                     {"media", seconds(usage->seconds.media)},

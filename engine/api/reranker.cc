@@ -678,6 +678,7 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   VLR_ASSIGN_OR_RETURN(
       const std::unique_ptr<ModelRunner> runner,
       ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype), {}));
+  VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
   BatchLimits limits;
   if (device->is_gpu()) {
     const int64_t bytes = device_weight_bytes(plan, dtype);

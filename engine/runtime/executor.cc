@@ -4,6 +4,10 @@
 
 #include <chrono>
 
+#if VLR_WITH_CUDA
+#include <nvtx3/nvToolsExt.h>
+#endif
+
 namespace vlr {
 namespace {
 
@@ -32,6 +36,26 @@ Status check_bound(const ValueInfo& info, const Tensor& given, const Tensor& exp
   return {Code::kInternal, fmt::format("executor: {} is bound to {}, expected {}", info.name,
                                        describe(given), describe(expected))};
 }
+
+/// A node's name in the timeline of Nsight Systems, over its launches.
+class NodeRange {
+ public:
+#if VLR_WITH_CUDA
+  NodeRange(bool on, const Node& node) : on_(on) {
+    if (on_) nvtxRangePushA(node.name.c_str());
+  }
+  ~NodeRange() {
+    if (on_) nvtxRangePop();
+  }
+  NodeRange(const NodeRange&) = delete;
+  NodeRange& operator=(const NodeRange&) = delete;
+
+ private:
+  bool on_;
+#else
+  NodeRange(bool, const Node&) {}
+#endif
+};
 
 Status check_segments(const Graph& graph, const RunArgs& args) {
   const auto needed = static_cast<size_t>(graph.num_segment_slots());
@@ -164,6 +188,7 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
   for (const Node& node : graph_->nodes()) {
     if (args.only && !args.only(node)) continue;
     VLR_RETURN_IF_ERROR(mark());
+    const NodeRange range(args.times != nullptr, node);
     const auto start = std::chrono::steady_clock::now();
     if (Status s = node.run(bindings, ctx); !s.ok()) return s.with_context(node.name);
     if (args.times) {

@@ -54,7 +54,7 @@ typedef struct vlr_result {
 } vlr_result;
 
 typedef struct vlr_options {
-  const char* device; /* "auto" or "cpu" */
+  const char* device; /* "auto", "cpu", "cuda", "cuda:N" */
   int num_threads;    /* 0: one per core */
   int64_t max_length;
   const char* media_root; /* NULL: the working directory */
@@ -63,6 +63,9 @@ typedef struct vlr_options {
   int frame_factor;     /* 32 or 64 */
   int64_t batch_tokens; /* 0: chosen for the device */
   int share_prefix;
+  const char* dtype;  /* of activations: "auto"; "f32" on a CPU, "bf16" or "f16" on a GPU */
+  int exact;          /* the same bits whatever the batch; 0: any library algorithm */
+  int64_t gpu_memory; /* bytes, CUDA context included; 0: nine tenths of what is free */
 } vlr_options;
 
 typedef struct vlr_reranker vlr_reranker;

@@ -10,27 +10,28 @@
 namespace vlr::ops {
 namespace {
 
-template <class T, int kVectors, bool kAligned>
-__global__ void __launch_bounds__(cuda::kRowMaxThreads, cuda::kRowMinBlocks<kAligned>)
-    in_registers_kernel(cuda::Rows<const T> a, cuda::Rows<const T> b, const T* __restrict__ weight,
-                        cuda::Rows<T> sum /* may be a or b */, cuda::Rows<T> y, int64_t rows,
-                        int dim, float eps) {
-  __shared__ float partial[cuda::kRowMaxWarps];
-  const int64_t row = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  const int live_dim = row < rows ? dim : 0;  // a row too many still meets row_sum's barrier
-  cuda::RowPart<T, kVectors, kAligned> part, other;
-  part.load(a[row], live_dim);
-  other.load(b[row], live_dim);
+template <class Part, class T>
+__global__ void __launch_bounds__(cuda::kRowBoundThreads<Part>, cuda::kRowBoundBlocks<Part>)
+    in_registers_kernel(Part, cuda::Rows<const T> a, cuda::Rows<const T> b,
+                        const T* __restrict__ weight, cuda::Rows<T> sum /* may be a or b */,
+                        cuda::Rows<T> y, int64_t rows, int dim, float eps) {
+  __shared__ float partial[cuda::kRowMaxThreads / cuda::kWarp];
+  const int64_t index = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+  const bool live = index < rows;  // a row too many still meets the barrier of its sum
+  const int64_t row = live ? index : rows - 1;
+  Part part, other;
+  part.load(a[row], dim);
+  other.load(b[row], dim);
 #pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < Part::kVectors; ++v) {
     float added[cuda::kVec];
 #pragma unroll
     for (int i = 0; i < cuda::kVec; ++i) added[i] = part.at[v][i] + other.at[v][i];
     part.at[v] = cuda::Vec<T, cuda::kVec>::of(added);
   }
-  part.store(sum[row], live_dim);
+  if (live) part.store(sum[row], dim);
   cuda::rmsnorm_in_registers(part, weight, dim, eps, partial);
-  part.store(y[row], live_dim);
+  if (live) part.store(y[row], dim);
 }
 
 }  // namespace
@@ -44,14 +45,13 @@ Status add_rmsnorm_in_registers(const AddRmsNorm::Args& args, Context& ctx) {
   if (rows == 0) return {};
   const cuda::RowShape shape = cuda::row_shape(dim);
   const auto blocks = static_cast<unsigned>((rows + shape.block_rows - 1) / shape.block_rows);
-  const dim3 block(static_cast<unsigned>(shape.warps * cuda::kWarp),
-                   static_cast<unsigned>(shape.block_rows));
+  const dim3 block(static_cast<unsigned>(shape.threads), static_cast<unsigned>(shape.block_rows));
   cuda::with_16_bit_element(args.a.dtype, [&](auto element) {
     using T = decltype(element);
     const bool aligned = cuda::in_vectors({args.a, args.b, args.weight, args.sum, args.y});
-    cuda::with_row_part(shape.vectors, aligned, [&](auto vectors, auto is_aligned) {
-      in_registers_kernel<T, vectors(), is_aligned()><<<blocks, block, 0, ctx.stream>>>(
-          cuda::rows_of<T>(args.a), cuda::rows_of<T>(args.b), args.weight.as<T>(),
+    cuda::with_row_part<T>(shape, aligned, [&](auto part) {
+      in_registers_kernel<<<blocks, block, 0, ctx.stream>>>(
+          part, cuda::rows_of<T>(args.a), cuda::rows_of<T>(args.b), args.weight.as<T>(),
           cuda::rows_of<T>(args.sum), cuda::rows_of<T>(args.y), rows, static_cast<int>(dim),
           args.eps);
     });

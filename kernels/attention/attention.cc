@@ -14,7 +14,7 @@ bool is_f32(const Attention::Args& a) { return a.q.dtype == DType::kF32; }
 /// 16-bit operands of up to 128 columns, in which every row of every head starts at a multiple of
 /// 16 bytes, as cp.async copies them (provided that the tensors do, whose data may not be known
 /// yet). With a scale above 0 the largest score is that of the largest product.
-bool can_flash_mma(const Attention::Args& a) {
+[[maybe_unused]] bool can_flash_mma(const Attention::Args& a) {
   if (a.q.dtype == DType::kF32 || a.q.dim(2) % 8 != 0 || a.q.dim(2) > 128 || !(a.scale > 0))
     return false;
   for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v, ConstTensor(a.o)}) {

@@ -9,19 +9,19 @@ namespace vlr::cuda {
 
 /// Replaces a row by its norm, rounded where the contract of rmsnorm says. All threads of the block
 /// take part; `partial` is row_sum's.
-template <class T, int kVectors, bool kAligned>
-__device__ inline void rmsnorm_in_registers(RowPart<T, kVectors, kAligned>& row,
-                                            const T* __restrict__ weight, int dim, float eps,
-                                            float* partial) {
-  const float squares = row_sum(row.fold([](float s, float v) { return fmaf(v, v, s); }), partial);
+template <class Part, class T>
+__device__ inline void rmsnorm_in_registers(Part& row, const T* __restrict__ weight, int dim,
+                                            float eps, float* partial) {
+  const float squares =
+      Part::sum(row.fold([](float s, float v) { return fmaf(v, v, s); }), partial);
   const float scale = rsqrtf(fmaf(squares, reciprocal_approx(static_cast<float>(dim)), eps));
 #pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < Part::kVectors; ++v) {
     float normed[kVec];
 #pragma unroll
     for (int i = 0; i < kVec; ++i) normed[i] = row.at[v][i] * scale;
     const Vec<T, kVec> rounded = Vec<T, kVec>::of(normed);
-    const Vec<T, kVec> weights = row.load_vector(weight, v, dim);
+    const Vec<T, kVec> weights = Part::load_vector(weight, v, dim);
 #pragma unroll
     for (int i = 0; i < kVec; ++i) normed[i] = rounded[i] * weights[i];
     row.at[v] = Vec<T, kVec>::of(normed);

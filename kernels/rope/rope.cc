@@ -38,6 +38,7 @@ Tolerance Rope::tolerance(const Args& a) {
 std::span<const Impl<Rope>> Rope::impls() {
   static constexpr Impl<Rope> kImpls[] = {
 #if VLR_WITH_CUDA
+    {"shuffle", Device::kCuda, rope_shuffle, rope_in_shuffles},
     {"pairs", Device::kCuda, rope_pairs},
 #endif
     {"simd", Device::kCpu, rope_simd, is_f32},

@@ -1,5 +1,6 @@
 // The engine on a GPU: distance from fp32 within that of transformers in bf16, equal bits whatever
 // the batch, caps that are kept, overflow that is reported. Every test needs a GPU.
+#include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -283,6 +284,102 @@ TEST_F(Cuda, CapsAreKeptOrRefused) {
   const auto refused = Reranker::open(model, cuda_options({.gpu_memory = 100'000'000}));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), Code::kOutOfMemory);
+}
+
+/// Multiplies a bf16 tensor of a safetensors file by 2^exponent, where it stands.
+void scale_tensor(const std::filesystem::path& file, const std::string& tensor, int exponent) {
+  std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);
+  uint64_t header_bytes = 0;
+  f.read(reinterpret_cast<char*>(&header_bytes), 8);
+  std::string header(header_bytes, ' ');
+  f.read(header.data(), static_cast<std::streamsize>(header_bytes));
+  const auto offsets = nlohmann::json::parse(header).at(tensor).at("data_offsets");
+  const int64_t begin = offsets[0], end = offsets[1];
+  std::vector<uint16_t> values(static_cast<size_t>((end - begin) / 2));
+  const auto at = static_cast<std::streamoff>(8 + header_bytes) + begin;
+  f.seekg(at);
+  f.read(reinterpret_cast<char*>(values.data()), end - begin);
+  for (uint16_t& v : values)
+    if (v & 0x7fff) v = static_cast<uint16_t>(v + (exponent << 7));
+  f.seekp(at);
+  f.write(reinterpret_cast<const char*>(values.data()), end - begin);
+  ASSERT_TRUE(f.good());
+}
+
+TEST_F(Cuda, BeyondF16IsReported) {
+  const testing::TempFolder folder;
+  const std::string model = make_synthetic(folder, "b");
+  const std::filesystem::path file = std::filesystem::path(model) / "model.safetensors";
+  const std::string tensor = "model.language_model.layers.1.mlp.down_proj.weight";
+  const Request request = request_of("a star", documents(5, 6));
+
+  // Weights that f16 holds, and activations that it does not.
+  scale_tensor(file, tensor, 18);
+  Reranker f16 = open_or_die(model, cuda_options({.dtype = "f16"}));
+  const auto response = f16.score(request);
+  ASSERT_TRUE(response);
+  for (const DocumentResult& r : response->results) {
+    EXPECT_EQ(r.status, DocumentStatus::kError);
+    EXPECT_THAT(r.message, HasSubstr("65504"));
+  }
+  Reranker bf16 = open_or_die(model, cuda_options({.dtype = "bf16"}));
+  bits(bf16, request);  // all are scored
+
+  // Weights that f16 does not hold.
+  scale_tensor(file, tensor, 5);
+  const auto refused = Reranker::open(model, cuda_options({.dtype = "f16"}));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("layers.1.mlp.down_proj.weight"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("65504"));
+}
+
+/// Random requests under random caps: everything is scored or says why not, and no more memory is
+/// taken than the cap allows. VLR_STRESS_REQUESTS says how many, a multiple of 10.
+TEST_F(Cuda, RandomRequestsUnderRandomCaps) {
+  const char* wanted = std::getenv("VLR_STRESS_REQUESTS");
+  const int per_cap = (wanted ? std::atoi(wanted) : 40) / 10;
+  std::mt19937 rng(7);
+  const auto pick = [&](int n) { return static_cast<int>(rng() % static_cast<uint32_t>(n)); };
+  const testing::TempFolder folder;
+  const std::string models[] = {make_synthetic(folder, "a"), make_synthetic(folder, "b"),
+                                demo_model()};
+  int64_t scored = 0, too_long = 0, tokens = 0;
+  for (int cap = 0; cap < 10; ++cap) {
+    Options options = cuda_options({.dtype = cap % 2 ? "bf16" : "f16"});
+    options.gpu_memory = 850'000'000 + int64_t{40'000'000} * pick(10) * pick(10);
+    options.measure_kernels = cap % 3 == 0;
+    const auto free_bytes = [] {
+      size_t free = 0, total = 0;
+      cudaMemGetInfo(&free, &total);
+      return static_cast<int64_t>(free);
+    };
+    const int64_t free_before = free_bytes();
+    Reranker reranker = open_or_die(models[cap % 3], options);
+    int64_t free_least = free_bytes();
+    for (int r = 0; r < per_cap; ++r) {
+      std::vector<Content> docs = documents(1 + pick(64), static_cast<uint32_t>(rng()));
+      if (pick(4) == 0) {  // up to about 8K tokens
+        std::string text;
+        for (int w = 1 + pick(8000); w > 0; --w) text += "star ";
+        docs[static_cast<size_t>(pick(static_cast<int>(docs.size())))].texts = {text};
+      }
+      const auto response = reranker.score(request_of("query " + std::to_string(pick(5)), docs));
+      ASSERT_TRUE(response) << response.error().message();
+      for (const DocumentResult& d : response->results) {
+        scored += d.scored();
+        too_long += d.status == DocumentStatus::kTooLong;
+        EXPECT_TRUE(d.scored() || d.status == DocumentStatus::kTooLong) << d.message;
+      }
+      tokens += reranker.usage().tokens;
+      free_least = std::min(free_least, free_bytes());
+    }
+    EXPECT_LE(reranker.peak_memory(), options.gpu_memory);
+    EXPECT_LE(free_before - free_least, options.gpu_memory);
+  }
+  std::printf("%d requests: %lld documents scored, %lld too long for their cap, %lld tokens\n",
+              10 * per_cap, static_cast<long long>(scored), static_cast<long long>(too_long),
+              static_cast<long long>(tokens));
+  EXPECT_GT(scored, 20 * too_long);
 }
 
 }  // namespace

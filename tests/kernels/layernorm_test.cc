@@ -71,31 +71,18 @@ struct Case {
   }
 };
 /// f32 with weights of every dtype, and 16 bits. Around a vector (8), a warp of them (256), several
-/// per thread, several warps, and what fits a block's registers.
+/// per thread, several warps, and what fits a block's registers; more rows than a GPU has in
+/// flight.
 std::vector<Case> cases() {
   const DType f32 = DType::kF32, bf16 = DType::kBF16, f16 = DType::kF16;
   std::vector<Case> out = {{0, 8, f32, f32},      {1, 1, f32, f32},    {3, 31, f32, bf16},
                            {5, 32, f32, f16},     {7, 33, f32, f32},   {30, 1024, f32, bf16},
                            {300, 144, f32, bf16}, {2, 4096, f32, bf16}};
   for (DType dtype : {bf16, f16}) {
-    for (auto [rows, dim] : {std::pair{0, 8},
-                             {1, 1},
-                             {3, 31},
-                             {5, 32},
-                             {7, 33},
-                             {30, 1024},
-                             {300, 144},
-                             {9, 264},
-                             {6, 520},
-                             {5, 776},
-                             {11, 1152},
-                             {3, 1280},
-                             {3, 1288},
-                             {4, 2560},
-                             {2, 4096},
-                             {2, 4304},
-                             {1, 10240},
-                             {2, 10248}})
+    for (auto [rows, dim] :
+         {std::pair{0, 8}, {1, 1},    {3, 31},    {5, 32},    {7, 33},    {30, 1024},  {300, 144},
+          {9, 264},        {6, 520},  {5, 776},   {11, 1152}, {3, 1280},  {3, 1288},   {4, 2560},
+          {2, 4096},       {2, 4304}, {1, 10240}, {2, 10248}, {30001, 8}, {1301, 2312}})
       out.push_back({rows, dim, dtype, dtype});
   }
   return out;

@@ -72,7 +72,8 @@ struct Shape {
   int64_t rows, heads, dim;
 };
 /// f32 with weights of every dtype, and 16 bits. Around a vector (8), a warp of them (256), several
-/// per thread, several warps, and what fits a block's registers.
+/// per thread, several warps, and what fits a block's registers; more rows than a GPU has in
+/// flight.
 std::vector<Case> cases() {
   const DType f32 = DType::kF32, bf16 = DType::kBF16, f16 = DType::kF16;
   std::vector<Case> out = {
@@ -80,9 +81,10 @@ std::vector<Case> cases() {
       {5, 0, 32, f32, f16},     {7, 0, 33, f32, f32},     {9, 16, 128, f32, bf16},
       {20, 0, 2048, f32, bf16}, {300, 0, 256, f32, bf16}, {4, 3, 5, f32, f32}};
   constexpr Shape kShapes[] = {
-      {0, 0, 8},     {1, 0, 1},     {3, 0, 31},   {5, 0, 32},   {7, 0, 33},    {9, 16, 128},
-      {20, 0, 2048}, {300, 0, 256}, {4, 3, 5},    {6, 0, 264},  {5, 0, 776},   {9, 0, 1024},
-      {3, 0, 1288},  {4, 0, 2560},  {5, 0, 4096}, {2, 0, 5128}, {1, 0, 10240}, {2, 0, 10248}};
+      {0, 0, 8},     {1, 0, 1},     {3, 0, 31},     {5, 0, 32},   {7, 0, 33},    {9, 16, 128},
+      {20, 0, 2048}, {300, 0, 256}, {4, 3, 5},      {6, 0, 264},  {5, 0, 776},   {9, 0, 1024},
+      {3, 0, 1288},  {4, 0, 2560},  {5, 0, 4096},   {2, 0, 5128}, {1, 0, 10240}, {2, 0, 10248},
+      {30001, 0, 8}, {10001, 3, 8}, {1301, 0, 2312}};
   for (DType dtype : {bf16, f16}) {
     for (const Shape& s : kShapes) out.push_back({s.rows, s.heads, s.dim, dtype, dtype});
   }

@@ -46,9 +46,11 @@ struct Case {
            std::string(dtype_name(dtype));
   }
 };
-// Halves of one pair, of a few, of 4 and of 8 in a row; more heads than a thread or a block takes.
-constexpr Case kCases[] = {{0, 2, 8},    {1, 1, 2},   {3, 2, 6},  {5, 3, 72},    {40, 16, 128},
-                           {300, 4, 64}, {9, 32, 72}, {3, 5, 40}, {2, 300, 128}, {2, 3, 2050}};
+// Halves of one pair, of a few, of 4 and of 8 in a row; heads of one vector of 16 bytes, of a warp
+// of them, and of one more; more heads than a thread, a warp or a block takes.
+constexpr Case kCases[] = {{0, 2, 8},    {1, 1, 2},   {3, 2, 6},   {5, 3, 72},    {40, 16, 128},
+                           {300, 4, 64}, {9, 32, 72}, {3, 5, 40},  {2, 300, 128}, {2, 3, 2050},
+                           {4, 70, 8},   {7, 37, 24}, {3, 2, 256}, {3, 2, 264}};
 
 /// Cosines and sines of random angles.
 Tensor random_table(OpTester<Rope>& t, const Case& c) {
@@ -99,6 +101,25 @@ TEST_P(RopeImpl, TurnsColumnsOfAProduct) {
   const Rope::Args args{.x = y, .table = table, .y = y};
   if (!test::takes(*impl, args)) return;
   EXPECT_TRUE(t.matches_reference(args));
+}
+
+/// Columns of a product of whole vectors that begin within one.
+TEST_P(RopeImpl, BitsDoNotDependOnAlignment) {
+  const auto& [impl, c] = GetParam();
+  if (c.dtype == DType::kF32 || c.dim % 8 != 0) return;
+  OpTester<Rope> t(*impl);
+  const Tensor table = random_table(t, c);
+  Rope::Args args{.x = t.random({c.tokens, c.heads, c.dim}, c.dtype),
+                  .table = table,
+                  .y = t.output({c.tokens, c.heads, c.dim}, c.dtype)};
+  if (!test::takes(*impl, args)) return;
+  const std::vector<std::byte> want = t.run(args);
+  const Tensor product = t.random({c.tokens, c.heads * c.dim + 8}, c.dtype);
+  const Tensor columns = product.slice(1, 4, c.heads * c.dim);
+  for (int64_t token = 0; token < c.tokens; ++token)
+    std::copy_n(args.x.row<uint16_t>(token), c.heads * c.dim, columns.row<uint16_t>(token));
+  args.x = columns.split_last(c.dim);
+  EXPECT_EQ(t.run(args), want) << t.error();
 }
 
 TEST_P(RopeImpl, WorksInPlace) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "engine/runtime/safetensors.h"
@@ -78,6 +79,8 @@ using CliEval = Cli;
 using CliInspect = Cli;
 using CliPlan = Cli;
 using CliCheckpoint = Cli;
+using CliBench = Cli;
+using CliProfile = Cli;
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream in(text);
@@ -94,7 +97,10 @@ TEST_F(Cli, UsageErrorsEndWithTwo) {
                                                        {"score", "-m", kModel, "--no-such-option"},
                                                        {"eval", "-m", kModel},
                                                        {"inspect", "-m", kModel, "--graph", "png"},
-                                                       {"checkpoint"}}) {
+                                                       {"checkpoint"},
+                                                       {"bench"},
+                                                       {"bench", "-m", kModel, "--synthetic", "2b"},
+                                                       {"profile", "-m", kModel}}) {
     const Ran ran = run(wrong);
     EXPECT_EQ(ran.code, 2) << ::testing::PrintToString(wrong);
     EXPECT_EQ(ran.out, "") << ::testing::PrintToString(wrong);
@@ -103,7 +109,8 @@ TEST_F(Cli, UsageErrorsEndWithTwo) {
 }
 
 TEST_F(Cli, HelpAndVersion) {
-  for (const char* name : {"rank", "score", "eval", "plan", "inspect", "checkpoint"}) {
+  for (const char* name :
+       {"rank", "score", "eval", "plan", "bench", "profile", "inspect", "checkpoint"}) {
     EXPECT_THAT(run({"--help"}).out, HasSubstr(name));
     const Ran ran = run({name, "--help"});
     EXPECT_EQ(ran.code, 0);
@@ -401,6 +408,98 @@ TEST_F(CliEval, ReadsEverythingBeforeItStarts) {
                   "missing.jsonl");
   write_file(folder_ / "bad.jsonl", std::string(kOneText) + "\n{\"query\": 1}\n");
   expect_unusable(scoring("eval", {"bad.jsonl"}), "bad.jsonl: request 1");
+}
+
+TEST_F(CliBench, TimesAWorkloadAndItsOps) {
+  const Ran ran = scoring("bench", {"--device", "cpu", "--workload", "1x128", "--repeat", "2",
+                                    "--commit", "abc", "--json", "bench.json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("1x128: 1 pairs, 128 tokens"), HasSubstr("attention")));
+  const json out = json::parse(read_file(folder_ / "bench.json"));
+  const json& context = out["context"];
+  EXPECT_EQ(context["commit"], "abc");
+  EXPECT_EQ(context["device"], "cpu");
+  EXPECT_EQ(context["mode"], "exact");
+  EXPECT_EQ(context["dtype"], "f32");
+  EXPECT_GT(std::stod(context["peak_gflops"].get<std::string>()), 0);
+  ASSERT_EQ(out["benchmarks"].size(), 1u);
+  const json& row = out["benchmarks"][0];
+  EXPECT_EQ(row["name"], "workload/vlr/f32/model/1x128");
+  EXPECT_EQ(row["run_type"], "iteration");
+  EXPECT_EQ(row["iterations"], 2);
+  EXPECT_EQ(row["time_unit"], "ms");
+  EXPECT_EQ(row["pairs"], 1);
+  EXPECT_EQ(row["tokens"], 128);
+  EXPECT_EQ(row["same_bits"], true);
+  EXPECT_EQ(row["finite"], true);
+  const auto ms = row["real_time"].get<double>();
+  EXPECT_GT(ms, 0);
+  EXPECT_LE(row["min_ms"], ms);
+  EXPECT_GE(row["max_ms"], ms);
+  EXPECT_NEAR(row["tokens/s"].get<double>(), 128e3 / ms, 1e-3);
+  EXPECT_NEAR(row["pairs/s"].get<double>(), 1e3 / ms, 1e-6);
+  EXPECT_GT(row["TFLOP/s"], 0);
+  EXPECT_GT(row["peak_pct"], 0);
+  EXPECT_GT(row["memory_bytes"]["arena"], 0);
+  double us = 0, share = 0;
+  std::set<std::string> ops;
+  for (const json& op : row["ops"]) {
+    us += op["us"].get<double>();
+    share += op["share_pct"].get<double>();
+    ops.insert(op["op"]);
+  }
+  EXPECT_NEAR(us, 1e3 * row["nodes_ms"].get<double>(), 1);
+  EXPECT_NEAR(share, 100, 1e-6);
+  EXPECT_TRUE(ops.contains("linear"));
+  EXPECT_TRUE(ops.contains("score_head"));
+}
+
+TEST_F(CliBench, SaysWhatIsWrong) {
+  const Ran unknown = scoring("bench", {"--workload", "text7"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, AllOf(HasSubstr("text7"), HasSubstr("text100"), HasSubstr("1x128"),
+                                 HasSubstr("images8")));
+  expect_unusable(run({"bench", "--synthetic", "2b", "--device", "cpu"}), "--synthetic");
+  expect_unusable(run({"bench", "-m", folder_.path()}), "config.json");
+  expect_unusable(scoring("bench", {"--no-peaks", "--impl", "lineal=reference"}), "lineal");
+}
+
+TEST_F(CliProfile, TracesEveryNode) {
+  const Ran ran = scoring(
+      "profile", {"--device", "cpu", "-r", kRequest, "--trace", "trace.json", "--no-peaks"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out,
+              AllOf(HasSubstr("10 documents, 10 scored"), HasSubstr("vision.1"),
+                    HasSubstr("text.1"), HasSubstr("layers.*.mlp.down_proj"), HasSubstr("arena")));
+  const json trace = json::parse(read_file(folder_ / "trace.json"));
+  double nodes = 0, runs = 0, end = 0;
+  std::set<std::string> passes, counters;
+  for (const json& e : trace["traceEvents"]) {
+    if (e["ph"] == "C") {
+      counters.insert(e["name"]);
+      for (const json& value : e["args"]) EXPECT_GE(value, 0);
+    }
+    if (e["ph"] != "X") continue;
+    const auto ts = e["ts"].get<double>(), dur = e["dur"].get<double>();
+    EXPECT_GE(dur, 0);
+    if (e["cat"] != "run") {
+      nodes += dur;
+      EXPECT_GE(ts, end - 1) << e;  // one after the other
+      end = ts + dur;
+      continue;
+    }
+    runs += dur;
+    const auto name = e["name"].get<std::string>();
+    passes.insert(name.substr(0, name.find('.')));
+    EXPECT_GE(ts, 0);
+  }
+  EXPECT_EQ(passes, (std::set<std::string>{"prefix", "text", "vision"}));
+  EXPECT_EQ(counters.size(), 2u);
+  EXPECT_NEAR(nodes, runs, 1);
+  const json& seconds = trace["otherData"]["seconds"];
+  const double both = 1e6 * (seconds["vision"].get<double>() + seconds["text"].get<double>());
+  EXPECT_LE(nodes, both);
+  EXPECT_GT(nodes, both / 2);
 }
 
 TEST_F(CliInspect, TensorsAsTextAndAsJson) {

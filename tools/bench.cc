@@ -1,0 +1,470 @@
+/// vlr bench: whole workloads, straight on the model runner, so a model needs no tokenizer.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/api/limits.h"
+#include "engine/api/model_runner.h"
+#include "engine/runtime/safetensors.h"
+#include "engine/runtime/weight_store.h"
+#include "model/synthetic.h"
+#include "model/weight_names.h"
+#include "tools/common.h"
+#include "tools/machine.h"
+#include "tools/node_times.h"
+#include "tools/workload.h"
+
+#if VLR_WITH_CUDA
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/synthetic_fill.h"
+#endif
+
+namespace vlr::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr double kTimingSeconds = 1.5;  // of a workload, about
+constexpr double kWarmSeconds = 0.5;    // at most, beyond the runs that are needed
+// A size class is launched op by op, then recorded, in each of the runner's slots.
+constexpr int kWarmRuns = 2 * ModelRunner::kInFlight + 1;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A model and where it runs. What stands below uses what stands above it.
+struct OpenModel {
+  explicit OpenModel(const Options& options)
+      : threads(options.num_threads), choices(options.impls.begin(), options.impls.end()) {}
+
+  std::string name;  ///< "8b" for a model of that size, else its folder's
+  ThreadPool threads;
+  ImplChoices choices;
+  ModelConfig config;
+  DType dtype = DType::kF32;
+  std::unique_ptr<OpenDevice> device;
+  WeightStore weights;
+  DeviceWeights device_weights;
+  std::unique_ptr<ModelRunner> runner;
+  BatchLimits limits;
+  double load_seconds = 0, measure_seconds = 0;
+
+  /// Weights from a folder, or made from their names.
+  static Result<std::unique_ptr<OpenModel>> open(const std::string& folder,
+                                                 const std::string& preset, const Options& options);
+};
+
+/// The published sizes by name, so that results stand beside other programs'.
+std::string size_of_model(const ModelConfig& config, const std::string& folder) {
+  for (const char* preset : {"2b", "8b"}) {
+    const auto known = synthetic_config(preset);
+    if (known && known->text_config == config.text_config) return preset;
+  }
+  return fs::weakly_canonical(folder).filename().string();
+}
+
+/// The two rows of the head do not change what it costs.
+HeadTokens head_tokens(const ModelConfig& config) {
+  const HeadTokens usual;
+  if (usual.yes < config.text_config.vocab_size) return usual;
+  return {.yes = 0, .no = 1};
+}
+
+#if VLR_WITH_CUDA
+Result<DeviceWeights> make_weights(const ModelConfig& config, DType dtype, OpenDevice& device) {
+  StoredTensors stored;
+  for (const NamedShape& t : checkpoint_tensors(config)) {
+    StoredTensor& s = stored[t.name];
+    s.dtype = t.dtype;
+    s.shape = t.shape;
+  }
+  VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
+                       make_weight_plan(config, stored, head_tokens(config)));
+  const auto fill = [&](const WeightSpec& spec, const Tensor& weight) -> Status {
+    auto* to = weight.as<uint16_t>();
+    for (const WeightPart& part : spec.parts) {
+      int64_t row = 1;
+      for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
+      const SyntheticTensor t = synthetic_tensor(part.source, part.shape, dtype);
+      VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
+                                               t.base + static_cast<uint64_t>(part.first_row * row),
+                                               t.shift, t.table(), device.context().stream));
+      to += part.num_rows * row;
+    }
+    return {};
+  };
+  return DeviceWeights::make(plan, dtype, device, fill);
+}
+#else
+Result<DeviceWeights> make_weights(const ModelConfig&, DType, OpenDevice&) {
+  return {Code::kUnimplemented, "--synthetic: this build has no CUDA backend"};
+}
+#endif
+
+Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
+                                                   const std::string& preset,
+                                                   const Options& options) {
+  double start = now();
+  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
+  const bool synthetic = !preset.empty(), gpu = spec.kind == Device::kCuda;
+  auto out = std::make_unique<OpenModel>(options);
+  OpenModel& m = *out;
+  auto config = synthetic ? synthetic_config(preset)
+                          : read_config((fs::path(folder) / "config.json").string());
+  if (!config) return config.error();
+  m.config = *std::move(config);
+  m.name = synthetic ? preset : size_of_model(m.config, folder);
+  VLR_ASSIGN_OR_RETURN(m.dtype, activation_dtype(options, spec, m.config));
+  VLR_ASSIGN_OR_RETURN(m.device, OpenDevice::open(spec, options.exact, m.threads, m.choices));
+  if (gpu) VLR_RETURN_IF_ERROR(set_cap(*m.device, options.gpu_memory));
+  if (synthetic) {
+    VLR_ASSIGN_OR_RETURN(m.device_weights, make_weights(m.config, m.dtype, *m.device));
+  } else {
+    VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));
+    VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
+                         make_weight_plan(m.config, checkpoint.tensors(), head_tokens(m.config)));
+    if (gpu) {
+      VLR_ASSIGN_OR_RETURN(m.device_weights,
+                           DeviceWeights::load(checkpoint, plan, m.dtype, *m.device));
+    } else {
+      VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(std::move(checkpoint), plan));
+    }
+  }
+  const WeightLookup lookup = [&m, gpu](std::string_view weight) {
+    return gpu ? m.device_weights.get(weight) : m.weights.get(weight);
+  };
+  VLR_ASSIGN_OR_RETURN(m.runner,
+                       ModelRunner::create(m.config, lookup, *m.device,
+                                           graph_options(options, *m.device, m.dtype), {}));
+  VLR_RETURN_IF_ERROR(check_impls(m.choices, *m.runner));
+  if (!options.record_small_batches) m.runner->recordings.max_tokens = 0;
+  VLR_ASSIGN_OR_RETURN(m.limits, choose_limits(options, *m.runner));
+  VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(m.limits.prefix_rows));
+  VLR_RETURN_IF_ERROR(m.device->synchronize());
+  m.load_seconds = now() - start;
+  start = now();
+  if (options.measure_kernels)
+    VLR_RETURN_IF_ERROR(m.runner->measure(m.limits.tokens, m.limits.patches));
+  m.measure_seconds = now() - start;
+  return out;
+}
+
+struct BenchCommand {
+  ModelOptions model;
+  std::string synthetic, json_to, scores_to, commit;
+  std::vector<std::string> workloads;
+  int repeat = 0;
+  bool peaks = true;
+
+  int run();
+
+ private:
+  Status check_model() const;
+  Result<ordered_json> measure(Work& work, OpenModel& m, const Machine& machine);
+  std::string row_name(const OpenModel& m, std::string_view workload) const;
+  ordered_json context(const OpenModel& m, const Machine& machine) const;
+
+  std::vector<ordered_json> cases;  // for --scores
+};
+
+/// "workload/vlr/bf16/8b/text100", as bench/reference_gpu.py has it.
+std::string BenchCommand::row_name(const OpenModel& m, std::string_view workload) const {
+  return fmt::format("workload/{}/{}/{}/{}", model.options.exact ? "vlr" : "vlr_fast",
+                     dtype_name(m.dtype), m.name, workload);
+}
+
+/// Runs a workload until its time is known, then once more with every node timed.
+Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machine& machine) {
+  VLR_RETURN_IF_ERROR(work.fits());
+  const bool gpu = m.device->is_gpu();
+  const WorkloadSpec& spec = work.spec();
+  MemoryBudget& budget = m.device->budget();
+  budget.reset_peak();
+
+  std::vector<float> first;
+  bool same_bits = true;
+  const auto timed = [&]() -> Result<double> {
+    const double start = now();
+    VLR_ASSIGN_OR_RETURN(std::vector<float> log_odds, work.run());
+    const double seconds = now() - start;
+    if (first.empty()) first = log_odds;
+    same_bits = same_bits && std::equal(first.begin(), first.end(), log_odds.begin());
+    return seconds;
+  };
+  double last = 0, warm = 0;
+  for (int i = 0; i < (gpu ? kWarmRuns : 1) && (i < 2 || warm < kWarmSeconds); ++i) {
+    VLR_ASSIGN_OR_RETURN(last, timed());
+    warm += last;
+  }
+  const int least = !gpu ? 3 : spec.tokens() <= m.runner->recordings.max_tokens ? 50 : 5;
+  const int runs =
+      repeat > 0 ? repeat : std::clamp(static_cast<int>(kTimingSeconds / last), least, 200);
+  const int64_t replays = m.runner->num_replays();
+  std::vector<double> seconds;
+  for (int i = 0; i < runs; ++i) {
+    VLR_ASSIGN_OR_RETURN(const double s, timed());
+    seconds.push_back(s);
+  }
+  const int sm_mhz = machine.sm_mhz();
+  const int64_t replayed = (m.runner->num_replays() - replays) / runs;
+  const int64_t peak_bytes = budget.peak(), card_bytes = machine.memory_in_use();
+  std::sort(seconds.begin(), seconds.end());
+  const auto at = [&](double share) {
+    return seconds[static_cast<size_t>(
+        std::lround(share * static_cast<double>(seconds.size() - 1)))];
+  };
+
+  // Observed runs launch op by op; the first of them shows what that needs.
+  std::vector<NodeTiming> nodes;
+  m.runner->set_observers({.on_value = {}, .wants_value = {}, .on_node = [&](const NodeTiming& t) {
+                             nodes.push_back(t);
+                           }});
+  double observed = 0;
+  for (int i = 0; i < (gpu ? 2 : 1); ++i) {
+    nodes.clear();
+    const auto again = timed();
+    if (!again) {
+      m.runner->set_observers({});
+      return again.error();
+    }
+    observed = *again;
+  }
+  m.runner->set_observers({});
+
+  for (size_t i = 0; !scores_to.empty() && i < first.size(); ++i) {
+    const auto pair = static_cast<int64_t>(i);
+    const std::span<const int32_t> ids = work.ids(pair);
+    ordered_json c = {{"workload", spec.name},
+                      {"pair", pair},
+                      {"log_odds", first[i]},
+                      {"ids", std::vector<int32_t>(ids.begin(), ids.end())}};
+    if (spec.images) {
+      const int64_t patches = spec.patches() / spec.pairs();
+      c["patches"] = {pair * patches, patches};  // first, count
+      c["grid"] = spec.grid();
+    }
+    cases.push_back(std::move(c));
+  }
+
+  const double median = at(0.5), flops = model_flops(spec, m.config);
+  const auto number = [](int64_t n) { return static_cast<double>(n); };
+  const std::string name = row_name(m, spec.name);
+  ordered_json row = {
+      {"name", name},
+      {"run_name", name},
+      {"run_type", "iteration"},
+      {"repetitions", 1},
+      {"repetition_index", 0},
+      {"threads", 1},
+      {"iterations", runs},
+      {"real_time", 1e3 * median},
+      {"cpu_time", 1e3 * median},
+      {"time_unit", "ms"},
+      {"TFLOP/s", 1e-12 * flops / median},
+      {"p10_ms", 1e3 * at(0.1)},
+      {"p90_ms", 1e3 * at(0.9)},
+      {"min_ms", 1e3 * seconds.front()},
+      {"max_ms", 1e3 * seconds.back()},
+      {"pairs/s", number(spec.pairs()) / median},
+      {"tokens/s", number(spec.tokens()) / median},
+      {"pairs", spec.pairs()},
+      {"tokens", spec.tokens()},
+      {"tokens_run", spec.tokens_run()},
+      {"patches", spec.patches()},
+      {"replayed_batches", replayed},
+      {"same_bits", same_bits},
+      {"finite", std::all_of(first.begin(), first.end(), [](float v) { return std::isfinite(v); })},
+      {"peak_gib", number(peak_bytes) / kGiB},
+      {gpu ? "card_gib" : "process_gib", number(card_bytes) / kGiB}};
+  if (machine.peak.flops > 0) row["peak_pct"] = 100 * flops / median / machine.peak.flops;
+  if (sm_mhz > 0) row["sm_mhz"] = sm_mhz;
+  ordered_json& parts = row["memory_bytes"] = ordered_json::object();
+  for (const auto& [purpose, bytes] : budget.parts()) parts[purpose] = bytes;
+  const double total = total_seconds(nodes);
+  row["observed_ms"] = 1e3 * observed;
+  row["nodes_ms"] = 1e3 * total;
+  const std::vector<TimeRow> ops = group_times(nodes, GroupBy::kOp, machine.peak);
+  row["ops"] = times_json(ops, total);
+  row["places"] = times_json(group_times(nodes, GroupBy::kPlace, machine.peak), total);
+
+  fmt::print("\n{}: {} pairs, {} tokens ({} run)", spec.name, spec.pairs(), spec.tokens(),
+             spec.tokens_run());
+  if (spec.images) fmt::print(", {} patches", spec.patches());
+  fmt::print(
+      "\n  {:.3f} ms, median of {} ({:.3f} to {:.3f}); {:.1f} pairs/s, {:.0f} tokens/s, "
+      "{:.4g} TFLOP/s",
+      1e3 * median, runs, 1e3 * seconds.front(), 1e3 * seconds.back(), row["pairs/s"].get<double>(),
+      row["tokens/s"].get<double>(), row["TFLOP/s"].get<double>());
+  if (machine.peak.flops > 0) fmt::print(", {:.1f}% of the peak", row["peak_pct"].get<double>());
+  fmt::print("\n  memory {:.2f} GiB, {} {:.2f} GiB{}\n", number(peak_bytes) / kGiB,
+             gpu ? "the whole card" : "the process", number(card_bytes) / kGiB,
+             replayed > 0 ? fmt::format("; {} of its batches replayed", replayed) : "");
+  fmt::print("  op by op {:.3f} ms, of that in nodes {:.3f} ms:\n", 1e3 * observed, 1e3 * total);
+  print_times(ops, total, ops.size());
+  if (!row["finite"].get<bool>()) fmt::print(stderr, "vlr: {}: a score is not finite\n", name);
+  if (!same_bits && model.options.exact)
+    fmt::print(stderr, "vlr: {}: scores differ from run to run\n", name);
+  return row;
+}
+
+ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) const {
+  ordered_json c = machine.context;
+  const Options& o = model.options;
+  c["executable"] = "vlr bench";
+  c["commit"] = commit.empty() ? "unknown" : commit;
+  c["device"] = m.device->name();
+  c["model"] = m.name;
+  c["weights"] = synthetic.empty() ? model.model : "synthetic";
+  c["dtype"] = dtype_name(m.dtype);
+  c["mode"] = o.exact ? "exact" : "fast";
+  c["graphs"] = o.record_small_batches;
+  c["measured"] = o.measure_kernels;
+  c["no_fuse"] = o.no_fuse;
+  c["impls"] = o.impls;
+  c["load_seconds"] = m.load_seconds;
+  c["measure_seconds"] = m.measure_seconds;
+  c["batch_tokens"] = m.limits.tokens;
+  c["batch_patches"] = m.limits.patches;
+  c["memory_cap_bytes"] = m.device->budget().cap();
+  c["context_bytes"] = m.device->context_bytes();
+  return c;
+}
+
+/// What is wrong with the model's options, before anything takes time.
+Status BenchCommand::check_model() const {
+  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(model.options.device));
+  if (!synthetic.empty() && spec.kind == Device::kCpu) {
+    return {Code::kUnimplemented,
+            "--synthetic makes its weights on a GPU; for the CPU, write a checkpoint with vlr "
+            "checkpoint and give its folder with -m"};
+  }
+  if (synthetic.empty() && !fs::exists(fs::path(model.model) / "config.json"))
+    return {Code::kNotFound, model.model + ": no config.json there"};
+  return {};
+}
+
+int BenchCommand::run() {
+  if (const Status s = model.finish(); !s.ok()) return fail(s);
+  // The longest workload is a batch of its own, as a user of such documents would have it.
+  model.options.max_length = 32768;
+  if (const Status ok = check_model(); !ok.ok()) return fail(ok);
+  const auto machine = Machine::open(model.options, peaks);
+  if (!machine) return fail(machine.error());
+  const auto opened = OpenModel::open(model.model, synthetic, model.options);
+  if (!opened) return fail(opened.error());
+  OpenModel& m = **opened;
+  fmt::print("{}{}, {}, {}, on {}\n", m.name, synthetic.empty() ? "" : " (synthetic)",
+             dtype_name(m.dtype), model.options.exact ? "exact" : "fast", m.device->name());
+  fmt::print(
+      "loaded in {:.2f} s, kernels measured in {:.2f} s, batches of up to {} tokens and {} "
+      "patches\n",
+      m.load_seconds, m.measure_seconds, m.limits.tokens, m.limits.patches);
+  if (peaks) fmt::print("{}\n", machine->describe_peak());
+  std::fflush(stdout);
+
+  ordered_json rows = ordered_json::array();
+  std::vector<std::string> skipped;
+  int code = kServed;
+  const std::span<const std::string> all = workload_names();
+  if (workloads.empty()) workloads.assign(all.begin(), all.end());
+  for (const std::string& chosen : workloads) {
+    for (const WorkloadSpec& spec : workloads_of(chosen, model.options.share_prefix)) {
+      if (spec.images && !m.config.vision_config) {
+        skipped.push_back(row_name(m, spec.name) + " (no vision tower)");
+        continue;
+      }
+      auto work = Work::create(spec, m.config, *m.runner, m.limits);
+      auto row = work ? measure(*work, m, *machine) : Result<ordered_json>(work.error());
+      std::fflush(stdout);
+      if (row) {
+        rows.push_back(*std::move(row));
+      } else {
+        fmt::print("\n{}: {}\n", spec.name, row.error().message());
+        skipped.push_back(fmt::format("{} ({})", row_name(m, spec.name), row.error().message()));
+        if (row.error().code() != Code::kOutOfMemory) code = fail(row.error());
+      }
+    }
+  }
+
+  fmt::print("\n{:<14} {:>6} {:>7} {:>11} {:>9} {:>10} {:>8} {:>8} {:>9}\n", "workload", "pairs",
+             "tokens", "ms", "pairs/s", "tokens/s", "TFLOP/s", "of peak", "GiB");
+  for (const ordered_json& r : rows) {
+    const auto name = r["name"].get<std::string>();
+    fmt::print("{:<14} {:>6} {:>7} {:>11.3f} {:>9.1f} {:>10.0f} {:>8.4g} {:>8} {:>9.2f}\n",
+               name.substr(name.rfind('/') + 1), r["pairs"].get<int64_t>(),
+               r["tokens"].get<int64_t>(), r["real_time"].get<double>(), r["pairs/s"].get<double>(),
+               r["tokens/s"].get<double>(), r["TFLOP/s"].get<double>(),
+               r.contains("peak_pct") ? fmt::format("{:.1f}%", r["peak_pct"].get<double>()) : "-",
+               r["peak_gib"].get<double>());
+  }
+  for (const std::string& s : skipped) fmt::print("left out: {}\n", s);
+  if (!scores_to.empty()) {
+    std::ofstream file(scores_to);
+    file << ordered_json{{"model", m.name},
+                         {"dtype", dtype_name(m.dtype)},
+                         {"mode", model.options.exact ? "exact" : "fast"},
+                         {"cases", cases}}
+                .dump()
+         << "\n";
+    file.close();
+    if (!file) return fail({Code::kInvalidArgument, scores_to + ": cannot write"});
+  }
+  if (json_to.empty()) return code;
+  ordered_json out = {{"context", context(m, *machine)}, {"benchmarks", std::move(rows)}};
+  if (!skipped.empty()) out["context"]["skipped"] = skipped;
+#if VLR_WITH_CUDA
+  if (m.device->is_gpu()) {
+    ordered_json& chosen = out["context"]["cublaslt_algorithms"] = ordered_json::array();
+    std::istringstream lines(m.device->context().blas->describe());
+    for (std::string line; std::getline(lines, line);) chosen.push_back(line);
+  }
+#endif
+  std::ofstream file(json_to);
+  file << out.dump(1) << "\n";
+  file.close();
+  if (!file) return fail({Code::kInvalidArgument, json_to + ": cannot write"});
+  return code;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Run& run) {
+  auto command = std::make_shared<BenchCommand>();
+  CLI::Option_group* which = app.add_option_group("Model", "One of these");
+  which->add_option("-m,--model", command->model.model,
+                    "Checkpoint folder: config.json and safetensors are enough");
+  which
+      ->add_option("--synthetic", command->synthetic,
+                   "2b | 8b: a model of that size, made on the GPU; a | b: small ones")
+      ->check(CLI::IsMember({"2b", "8b", "a", "b"}));
+  which->require_option(1);
+  const std::span<const std::string> names = workload_names();
+  app.add_option("--workload", command->workloads,
+                 fmt::format("{} (repeatable); all by default", fmt::join(names, " | ")))
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
+  app.add_option("--repeat", command->repeat, "Timed runs of a workload; 0: about 1.5 seconds")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--json", command->json_to, "Write results, times and context as JSON too");
+  app.add_option(
+      "--scores", command->scores_to,
+      "Write token ids and log-odds of every pair as JSON, for bench/reference_scores.py");
+  app.add_option("--commit", command->commit, "For the JSON's context");
+  app.add_flag_callback(
+      "--no-peaks", [command] { command->peaks = false; },
+      "Do not measure what the machine can do at most");
+  command->model.add_execution_to(app);
+  app.callback([command, &run] { run = [command] { return command->run(); }; });
+}
+
+}  // namespace vlr::tools

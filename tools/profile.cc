@@ -1,0 +1,232 @@
+/// vlr profile: one request, every node timed.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tools/common.h"
+#include "tools/machine.h"
+#include "tools/node_times.h"
+
+namespace vlr::tools {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr size_t kTopNodes = 20;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// What happened when, from Options::on_node. Nodes of a run are told one after the other when the
+/// run has ended, so it began as long before as they took together.
+class Timeline {
+ public:
+  struct Run {
+    std::string name;        // "text.0"
+    size_t begin = 0;        // its first node
+    double end_seconds = 0;  // since reset()
+  };
+  struct Memory {
+    double seconds = 0;
+    MemoryPlan parts;
+    int64_t in_use = 0;
+  };
+
+  explicit Timeline(const Machine& machine) : machine_(machine) {}
+  void watch(const Reranker& reranker) { reranker_ = &reranker; }
+  void reset() {
+    nodes.clear();
+    runs.clear();
+    memory.clear();
+    start_ = now();
+    sample();
+  }
+  void add(const NodeTiming& t) {
+    if (runs.empty() || runs.back().name != t.run) {
+      runs.push_back({.name = t.run, .begin = nodes.size(), .end_seconds = now() - start_});
+      sample();
+    }
+    nodes.push_back(t);
+  }
+  void sample() {
+    if (!reranker_) return;
+    memory.push_back({.seconds = now() - start_,
+                      .parts = reranker_->memory(),
+                      .in_use = machine_.memory_in_use()});
+  }
+  /// Nodes [begin, end) of a run.
+  std::span<const NodeTiming> nodes_of(size_t run) const {
+    const size_t end = run + 1 < runs.size() ? runs[run + 1].begin : nodes.size();
+    return std::span(nodes).subspan(runs[run].begin, end - runs[run].begin);
+  }
+
+  std::vector<NodeTiming> nodes;
+  std::vector<Run> runs;
+  std::vector<Memory> memory;
+
+ private:
+  const Machine& machine_;
+  const Reranker* reranker_ = nullptr;
+  double start_ = 0;
+};
+
+/// The Trace Event Format that chrome://tracing and ui.perfetto.dev read: a track for each kind of
+/// run, its nodes inside, and counters of memory.
+ordered_json trace_of(const Timeline& timeline, const Machine& machine) {
+  ordered_json events = ordered_json::array();
+  const auto name_track = [&](const char* what, int track, const std::string& name) {
+    events.push_back(
+        {{"ph", "M"}, {"name", what}, {"pid", 1}, {"tid", track}, {"args", {{"name", name}}}});
+  };
+  name_track("process_name", 0, "vlr");
+  std::map<std::string, int> tracks;
+  for (const char* kind : {"vision", "prefix", "text"}) {
+    const int track = static_cast<int>(tracks.size()) + 1;
+    tracks[kind] = track;
+    name_track("thread_name", track, kind);
+  }
+  for (size_t r = 0; r < timeline.runs.size(); ++r) {
+    const Timeline::Run& run = timeline.runs[r];
+    const std::span<const NodeTiming> nodes = timeline.nodes_of(r);
+    const int track = tracks[run.name.substr(0, run.name.find('.'))];
+    const auto slice = [&](const std::string& name, std::string_view category, double start,
+                           double seconds, ordered_json args) {
+      events.push_back({{"ph", "X"},
+                        {"name", name},
+                        {"cat", category},
+                        {"pid", 1},
+                        {"tid", track},
+                        {"ts", 1e6 * start},
+                        {"dur", 1e6 * seconds},
+                        {"args", std::move(args)}});
+    };
+    const double total = total_seconds(nodes);
+    double at = run.end_seconds - total;
+    slice(run.name, "run", at, total, {{"nodes", nodes.size()}});
+    for (const NodeTiming& t : nodes) {
+      ordered_json args = {{"op", t.op}, {"gflop", 1e-9 * t.flops}, {"mbytes", 1e-6 * t.bytes}};
+      if (t.seconds > 0 && machine.peak.flops > 0) {
+        args["roof_pct"] = 100 *
+                           bench::roof_seconds({.bytes = t.bytes, .flops = t.flops}, machine.peak) /
+                           t.seconds;
+      }
+      slice(t.name, t.op, at, t.seconds, std::move(args));
+      at += t.seconds;
+    }
+  }
+  for (const Timeline::Memory& m : timeline.memory) {
+    const auto counter = [&](const char* name, ordered_json values) {
+      events.push_back({{"ph", "C"},
+                        {"name", name},
+                        {"pid", 1},
+                        {"ts", 1e6 * m.seconds},
+                        {"args", std::move(values)}});
+    };
+    ordered_json parts = ordered_json::object();
+    for (const MemoryPlan::Part& p : m.parts.parts) parts[p.name] = p.bytes;
+    counter("memory by purpose, bytes", std::move(parts));
+    counter(machine.gpu ? "the whole card, bytes" : "the process, bytes", {{"in use", m.in_use}});
+  }
+  return {{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}};
+}
+
+struct ProfileCommand {
+  ModelOptions model;
+  std::string request_file, trace_to;
+  bool peaks = true;
+
+  int run();
+};
+
+int ProfileCommand::run() {
+  const auto file = read_requests(request_file);
+  if (!file) return fail(file.error());
+  if (file->json_lines)
+    return fail({Code::kInvalidArgument, request_file + ": several requests, one is profiled"});
+  const Request& request = file->requests.front()->request;
+  if (model.options.media_root.empty() && request_file != "-")
+    model.options.media_root = std::filesystem::path(request_file).parent_path().string();
+
+  const auto machine = Machine::open(model.options, peaks);
+  if (!machine) return fail(machine.error());
+  Timeline timeline(*machine);
+  model.options.on_node = [&](const NodeTiming& t) { timeline.add(t); };
+  auto reranker = model.open();
+  if (!reranker) return fail(reranker.error());
+  timeline.watch(*reranker);
+
+  // Warm, but with another query, so that its prefix is not the one that is profiled.
+  Request warm = request;
+  warm.query.texts.emplace_back(".");
+  if (const auto done = reranker->score(warm); !done) return fail(done.error());
+  timeline.reset();
+  const auto response = reranker->score(request);
+  if (!response) return fail(response.error());
+  timeline.sample();
+
+  int64_t scored = 0;
+  for (const DocumentResult& r : response->results) scored += r.scored();
+  const Usage& usage = reranker->usage();
+  const Usage::Seconds& s = usage.seconds;
+  const double total = total_seconds(timeline.nodes);
+  fmt::print("{}, {}, on {}; opened in {:.2f} s\n", reranker->model_name(), reranker->dtype(),
+             reranker->device(), s.load);
+  if (peaks) fmt::print("{}\n", machine->describe_peak());
+  fmt::print("{} documents, {} scored, {} tokens ({} shared), {} image tokens\n",
+             response->results.size(), scored, usage.tokens, usage.shared_prefix_tokens,
+             usage.image_tokens);
+  fmt::print(
+      "{:.3f} ms: vision {:.3f}, text {:.3f}, of both in nodes {:.3f}; media {:.3f}, "
+      "prompts {:.3f}\n",
+      1e3 * s.total, 1e3 * s.vision, 1e3 * s.text, 1e3 * total, 1e3 * s.media, 1e3 * s.prompt);
+  const auto table = [&](const char* title, GroupBy by, size_t most) {
+    fmt::print("\n{}\n", title);
+    print_times(group_times(timeline.nodes, by, machine->peak), total, most);
+  };
+  table("ops", GroupBy::kOp, timeline.nodes.size());
+  table("places, all layers together", GroupBy::kPlace, kTopNodes);
+  table("nodes", GroupBy::kNode, kTopNodes);
+  fmt::print("\nmemory\n");
+  const auto memory_line = [](std::string_view name, int64_t bytes) {
+    fmt::print("  {:<36} {:>12.1f} MB\n", name, static_cast<double>(bytes) / 1e6);
+  };
+  for (const MemoryPlan::Part& p : reranker->memory().parts) memory_line(p.name, p.bytes);
+  memory_line("most of them together", reranker->peak_memory());
+  memory_line(machine->gpu ? "the whole card" : "the process", machine->memory_in_use());
+
+  if (trace_to.empty()) return kServed;
+  ordered_json trace = trace_of(timeline, *machine);
+  trace["otherData"] = machine->context;
+  ordered_json& about = trace["otherData"];
+  about["model"] = model.model;
+  about["device"] = reranker->device();
+  about["dtype"] = reranker->dtype();
+  about["seconds"] = {{"total", s.total}, {"vision", s.vision}, {"text", s.text}};
+  std::ofstream out(trace_to);
+  out << trace.dump() << "\n";
+  out.close();
+  if (!out) return fail({Code::kInvalidArgument, trace_to + ": cannot write"});
+  return kServed;
+}
+
+}  // namespace
+
+void add_profile(CLI::App& app, Run& run) {
+  auto command = std::make_shared<ProfileCommand>();
+  command->model.add_to(app);
+  app.add_option("-r,--request", command->request_file, "Request JSON; - is standard input")
+      ->required();
+  app.add_option("--trace", command->trace_to,
+                 "Write every node and the memory over time, for ui.perfetto.dev");
+  app.add_flag_callback(
+      "--no-peaks", [command] { command->peaks = false; },
+      "Do not measure what the machine can do at most");
+  app.callback([command, &run] { run = [command] { return command->run(); }; });
+}
+
+}  // namespace vlr::tools
