@@ -90,8 +90,8 @@ struct Tile {
   }
 };
 
-/// How the block's threads copy rows: a thread has one chunk, and every kPassRows-th row. To spare
-/// branches, threads left over copy what others copy, too.
+/// How the block's threads copy rows: a thread has one chunk, and every kPassRows-th row; threads
+/// left over have none.
 template <int kDim>
 struct Copier {
   using Layout = Tile<kDim>;
@@ -104,9 +104,10 @@ struct Copier {
     constexpr unsigned kPasses = (kRows + kPassRows - 1) / kPassRows;
 #pragma unroll
     for (unsigned pass = 0; pass < kPasses; ++pass) {
-      unsigned r = row + pass * kPassRows;
-      if (kRows % kPassRows != 0 && pass == kPasses - 1) r = min(r, kRows - 1);
-      copy(r, tile + Layout::offset(r, chunk));
+      const unsigned r = row + pass * kPassRows;
+      const bool has_rows = kThreads % Layout::kChunks == 0 || row < kPassRows;
+      const bool inside = kRows % kPassRows == 0 || pass < kPasses - 1 || r < kRows;
+      if (has_rows && inside) copy(r, tile + Layout::offset(r, chunk));
     }
   }
 };
