@@ -608,15 +608,16 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
   // One region stands for every bound tensor: nobody reads what a product leaves there.
   VLR_RETURN_IF_ERROR(arena_.reserve(arena_bytes));
   Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");
-  VLR_RETURN_IF_ERROR(bound.reserve(bound_bytes));
-  constexpr int64_t kMostScratch = int64_t{512} << 20;
+  constexpr int64_t kModestScratch = int64_t{512} << 20;  // verifies thousands of rows
   const MemoryBudget& budget = device_.budget();
-  const int64_t room = (budget.cap() - budget.used()) / kArenaAlignment * kArenaAlignment;
+  const int64_t room =
+      (budget.cap() - budget.used() - round_up(bound_bytes, kAlign)) / kAlign * kAlign;
   // Under a tight cap there is no room to compare results in; then cuBLASLt's first offer of the
   // kind that agrees is taken.
   if (room < ctx.blas->measuring_bytes(outputs / 64)) return {};
-  VLR_RETURN_IF_ERROR(
-      scratch.reserve(std::min({ctx.blas->measuring_bytes(outputs), kMostScratch, room})));
+  VLR_RETURN_IF_ERROR(bound.reserve(bound_bytes));
+  const int64_t most = std::max(kModestScratch, room / 8);
+  VLR_RETURN_IF_ERROR(scratch.reserve(std::min({ctx.blas->measuring_bytes(outputs), most, room})));
   for (Buffer* b : {&arena_, &bound}) {
     VLR_RETURN_IF_ERROR(fill_random(*b, options_.dtype, ctx));
   }
