@@ -335,7 +335,6 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["batch_tokens"] = m.limits.tokens;
   c["batch_patches"] = m.limits.patches;
   c["memory_cap_bytes"] = m.device->budget().cap();
-  c["context_bytes"] = m.device->context_bytes();
   return c;
 }
 

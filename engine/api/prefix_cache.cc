@@ -61,8 +61,6 @@ void PrefixCache::erase(std::list<Block>::iterator block) {
   blocks_.erase(block);
 }
 
-void PrefixCache::drop_last() { erase(blocks_.begin()); }
-
 void PrefixCache::unpin_all() {
   for (Block& b : blocks_) b.pinned = false;
 }

@@ -36,8 +36,6 @@ class PrefixCache {
   };
   std::optional<int64_t> add(const std::vector<Prefix>& prefixes);
 
-  /// Takes the newest block back: its prefixes could not be computed.
-  void drop_last();
   void unpin_all();
   int64_t rows_used() const;
 

@@ -152,8 +152,6 @@ class OpenDevice {
     int64_t free = 0, total = 0;
   };
   Result<CardMemory> card_memory() const;
-  /// Bytes that the card lost to our context when this device was opened, before any allocation.
-  int64_t context_bytes() const { return context_bytes_; }
 
  private:
   OpenDevice() = default;
@@ -164,7 +162,6 @@ class OpenDevice {
   std::string card_;
   MemoryBudget budget_;
   Context context_;
-  int64_t context_bytes_ = 0;
   struct Gpu;
   std::unique_ptr<Gpu> gpu_;
 };

@@ -38,17 +38,6 @@ TEST(PrefixCache, GivesUpTheLeastRecentlyUsedBlockThatIsNotPinned) {
   EXPECT_FALSE(cache.add({{.key = "e", .tokens = 31}}));
 }
 
-TEST(PrefixCache, DropLastTakesTheNewestBlockBack) {
-  PrefixCache cache;
-  cache.reset(30);
-  EXPECT_TRUE(cache.add({{.key = "a", .tokens = 10}}));
-  EXPECT_TRUE(cache.add({{.key = "b", .tokens = 10}}));
-  cache.drop_last();
-  EXPECT_FALSE(cache.find("b"));
-  EXPECT_TRUE(cache.find("a"));
-  EXPECT_EQ(cache.rows_used(), 10);
-}
-
 TEST(PrefixCache, BlocksNeverOverlap) {
   std::mt19937 rng(1);
   PrefixCache cache;
