@@ -130,11 +130,10 @@ Result<BatchLimits> choose_limits(const Options& options, ModelRunner& runner) {
     return plan ? plan->total() : kUnlimited;
   };
   const int64_t room = budget.cap() - budget.used();
-  const int64_t smallest =
-      text_bytes(kSmallestBatch, 1) +
-      (vision ? std::max(vision_bytes(1024), int64_t{0}) + 2 * runner.vision_input_bytes(1024) +
-                    256 * runner.feature_row_bytes()
-              : 0);
+  const int64_t smallest = text_bytes(kSmallestBatch, 1) +
+                           (vision ? vision_bytes(1024) + 2 * runner.vision_input_bytes(1024) +
+                                         256 * runner.feature_row_bytes()
+                                   : 0);
   if (room < smallest) {
     return {Code::kOutOfMemory,
             fmt::format("gpu_memory: {} bytes are too few, {} is the smallest cap that works: "
@@ -166,7 +165,6 @@ Result<BatchLimits> choose_limits(const Options& options, ModelRunner& runner) {
   out.max_sequence =
       largest(1, longest, [&](int64_t tokens) { return text_bytes(tokens, 1) <= rest; });
   out.max_prefix_rows = std::max(out.prefix_rows, rest / 4 / row_bytes);
-  out.working_bytes = room;
   return out;
 }
 

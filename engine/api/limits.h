@@ -24,8 +24,6 @@ struct BatchLimits {
   int64_t prefix_rows = 0;      ///< prefix tokens kept from the start
   int64_t max_prefix_rows = 0;  ///< as far as that may grow
   int64_t max_sequence = 0;     ///< tokens of a sequence that is a batch of its own
-  /// The most that inputs, arena, features and prefixes may take together, beside the weights.
-  int64_t working_bytes = 0;
 };
 
 /// The dtype of activations that the options ask for, on this device, for this checkpoint.

@@ -679,16 +679,12 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
       const std::unique_ptr<ModelRunner> runner,
       ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype), {}));
   VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
-  BatchLimits limits;
   if (device->is_gpu()) {
-    const int64_t bytes = device_weight_bytes(plan, dtype);
-    device->budget().set_cap((options.gpu_memory > 0 ? options.gpu_memory : int64_t{1} << 40) -
-                             context_estimate());
-    VLR_RETURN_IF_ERROR(device->budget().take("weights", bytes));
-    VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
-  } else {
-    VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
+    constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
+    VLR_RETURN_IF_ERROR(set_cap(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
+    VLR_RETURN_IF_ERROR(device->budget().take("weights", device_weight_bytes(plan, dtype)));
   }
+  VLR_ASSIGN_OR_RETURN(const BatchLimits limits, choose_limits(options, *runner));
 
   const int64_t image_tokens = workload.images_per_document * workload.patches_per_image / 4;
   const int64_t sequence = workload.tokens_per_document + image_tokens;
