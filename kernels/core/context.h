@@ -12,7 +12,8 @@
 
 namespace vlr::cuda {
 class Blas;
-}
+class WeightRing;
+}  // namespace vlr::cuda
 
 struct CUstream_st;  // cudaStream_t is CUstream_st*; declared here so that host code needs no CUDA
 
@@ -23,9 +24,10 @@ using ImplChoices = std::map<std::string, std::string, std::less<>>;
 
 struct Context {
   Device device = Device::kCpu;
-  ThreadPool* threads = nullptr;  ///< never null when device is kCpu
-  CUstream_st* stream = nullptr;  ///< for kCuda
-  cuda::Blas* blas = nullptr;     ///< for kCuda: cuBLASLt and the algorithms chosen so far
+  ThreadPool* threads = nullptr;     ///< never null when device is kCpu
+  CUstream_st* stream = nullptr;     ///< for kCuda
+  cuda::Blas* blas = nullptr;        ///< for kCuda: cuBLASLt and the algorithms chosen so far
+  cuda::WeightRing* ring = nullptr;  ///< for kCuda: where weights are decoded; may be null
   std::span<std::byte>
       workspace;  ///< scratch, 64-byte aligned; at least what workspace_bytes<Op> said
   const ImplChoices* choices = nullptr;  ///< null: first implementation that supports the arguments

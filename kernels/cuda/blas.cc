@@ -24,6 +24,7 @@ constexpr int64_t kExactWorkspace = 4 << 20, kFastWorkspace = 32 << 20;
 constexpr int64_t kWorkspaceAlign = 256;  // that cuBLASLt asks for
 constexpr int64_t kCanonicalM = 4096;     // for which the canonical algorithm is the first on offer
 constexpr uint32_t kAlign = 16;           // bytes, of pointers and rows
+constexpr bool kHasVectorScales = CUBLAS_VERSION >= 120900;  // what this is compiled with
 
 // For few rows and a long K, what is offered for these M is often faster than what is for M itself:
 // on an H200 up to twice as fast below 100 rows, equal from 300 up.
@@ -49,7 +50,7 @@ Status to_status(cublasStatus_t status, std::string_view what) {
 struct Problem {
   int64_t n, k;
   DType dtype;
-  bool bias, residual, gelu;
+  bool bias, residual, gelu, fp8, scaled;
   auto operator<=>(const Problem&) const = default;
 };
 
@@ -94,8 +95,8 @@ class Call {
 
   cublasStatus_t run(cublasLtHandle_t handle, const Algorithm& algorithm,
                      std::span<std::byte> workspace, cudaStream_t stream) {
-    const float alpha = 1, beta = p_.residual ? 1.0f : 0.0f;
-    return cublasLtMatmul(handle, &matmul_, &alpha, p_.w, &w_, p_.x, &x_, &beta,
+    const float beta = p_.residual ? 1.0f : 0.0f;
+    return cublasLtMatmul(handle, &matmul_, &p_.alpha, p_.w, &w_, p_.x, &x_, &beta,
                           p_.residual ? p_.residual : p_.y, &residual_, p_.y, &y_, &algorithm,
                           workspace.data(), workspace.size(), stream);
   }
@@ -143,15 +144,17 @@ class Call {
 
   Status init() {
     const cudaDataType_t type = p_.dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
-    const auto layout = [type](cublasLtMatrixLayoutOpaque_t& l, int64_t rows, int64_t cols,
-                               int64_t stride) {
-      return cublasLtMatrixLayoutInit(&l, type, static_cast<uint64_t>(rows),
+    const cudaDataType_t operands = p_.fp8 ? CUDA_R_8F_E4M3 : type;
+    const auto layout = [](cublasLtMatrixLayoutOpaque_t& l, cudaDataType_t of, int64_t rows,
+                           int64_t cols, int64_t stride) {
+      return cublasLtMatrixLayoutInit(&l, of, static_cast<uint64_t>(rows),
                                       static_cast<uint64_t>(cols), std::max(stride, rows));
     };
-    VLR_BLAS_TRY(layout(w_, p_.k, p_.n, p_.k));
-    VLR_BLAS_TRY(layout(x_, p_.k, p_.m, p_.x_stride));
-    VLR_BLAS_TRY(layout(y_, p_.n, p_.m, p_.y_stride));
-    VLR_BLAS_TRY(layout(residual_, p_.n, p_.m, p_.residual ? p_.residual_stride : p_.y_stride));
+    VLR_BLAS_TRY(layout(w_, operands, p_.k, p_.n, p_.k));
+    VLR_BLAS_TRY(layout(x_, operands, p_.k, p_.m, p_.x_stride));
+    VLR_BLAS_TRY(layout(y_, type, p_.n, p_.m, p_.y_stride));
+    VLR_BLAS_TRY(
+        layout(residual_, type, p_.n, p_.m, p_.residual ? p_.residual_stride : p_.y_stride));
     VLR_BLAS_TRY(cublasLtMatmulDescInit(&matmul_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     const auto set = [this](cublasLtMatmulDescAttributes_t attribute, auto value) {
       return cublasLtMatmulDescSetAttribute(&matmul_, attribute, &value, sizeof(value));
@@ -161,6 +164,16 @@ class Call {
                      p_.gelu ? (p_.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU)
                              : (p_.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT)));
     if (p_.bias) VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p_.bias));
+    if (p_.fp8) VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1}));
+#if CUBLAS_VERSION >= 120900
+    if (p_.x_scale) {
+      const int32_t vector = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+      VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, vector));
+      VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, vector));
+      VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p_.w_scale));
+      VLR_BLAS_TRY(set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p_.x_scale));
+    }
+#endif
     return {};
   }
 
@@ -223,10 +236,12 @@ struct Blas::State {
                           .dtype = p.dtype,
                           .bias = p.bias != nullptr,
                           .residual = p.residual != nullptr,
-                          .gelu = p.gelu};
+                          .gelu = p.gelu,
+                          .fp8 = p.fp8,
+                          .scaled = p.x_scale != nullptr};
     const auto [it, added] = entries.try_emplace(problem);
     Entry& e = it->second;
-    if (added) {
+    if (added && (!problem.scaled || kHasVectorScales)) {
       VLR_ASSIGN_OR_RETURN(const std::vector<Algorithm> all, offered(p, kCanonicalM, 8));
       const auto first = std::find_if(all.begin(), all.end(),
                                       [&](const Algorithm& a) { return !exact || !splits_k(a); });
@@ -437,8 +452,15 @@ void Blas::end_measuring() {
   state_->measuring = false;
 }
 
+bool Blas::measuring() const { return state_->measuring; }
+
 int64_t Blas::measuring_bytes(int64_t max_outputs) const {
   return Bench::bytes(max_outputs, state_->l2_bytes) + 512;
+}
+
+Result<bool> Blas::offers(const Product& p) {
+  VLR_ASSIGN_OR_RETURN(const Entry* const e, state_->entry_of(p));
+  return e->possible;
 }
 
 Result<bool> Blas::run(const Product& p, std::span<std::byte> workspace, CUstream_st* stream) {
@@ -482,7 +504,8 @@ Result<bool> Blas::run(const Product& p, std::span<std::byte> workspace, CUstrea
 std::string Blas::describe() const {
   std::string out;
   for (const auto& [p, e] : state_->entries) {
-    out += fmt::format("{} x {} {}{}{}{}:", p.n, p.k, dtype_name(p.dtype), p.bias ? " bias" : "",
+    out += fmt::format("{} x {} {}{}{}{}{}{}:", p.n, p.k, dtype_name(p.dtype),
+                       p.fp8 ? " of f8e4m3" : "", p.scaled ? " scaled" : "", p.bias ? " bias" : "",
                        p.gelu ? " gelu" : "", p.residual ? " residual" : "");
     if (!e.possible) out += " no algorithm";
     if (e.possible) {

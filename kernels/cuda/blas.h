@@ -24,14 +24,19 @@ struct CUstream_st;
 namespace vlr::cuda {
 
 /// Y[M,N] = act(X[M,K] W[N,K]^T + bias[N]) + residual[M,N], 16-bit, sums in f32. Pointers and rows
-/// are multiples of 16 bytes.
+/// are multiples of 16 bytes. Or, of f8e4m3 X and W, without bias and gelu and with sums as wide as
+/// the tensor cores' fast ones:
+///   Y[m,n] = alpha * x_scale[m] * w_scale[n] * (X W^T)[m,n] + residual[m,n]
 struct Product {
   int64_t m, n, k;
-  DType dtype;
+  DType dtype;                          ///< of y, bias and residual, and of x and w unless fp8
   const void *x, *w, *bias, *residual;  ///< bias and residual may be null, residual may be y
   void* y;
   int64_t x_stride, residual_stride, y_stride;  ///< elements from row to row
   bool gelu;                                    ///< the tanh form; excludes residual
+  bool fp8 = false;
+  float alpha = 1;                                     ///< a power of two
+  const float *x_scale = nullptr, *w_scale = nullptr;  ///< both or none
 };
 
 /// Belongs to one thread at a time, and to the device that was current when it was made.
@@ -48,6 +53,9 @@ class Blas {
   /// Largest M of each bucket, ascending; whatever is larger counts to the last one.
   static std::span<const int64_t> buckets();
 
+  /// False: run() would say so, as far as is known without trying.
+  Result<bool> offers(const Product& p);
+
   /// Launches the product, with workspace_bytes() of scratch. False: not done, and never will be
   /// for this problem, because there is no algorithm of the kind wanted.
   Result<bool> run(const Product& p, std::span<std::byte> workspace, CUstream_st* stream);
@@ -59,6 +67,7 @@ class Blas {
   /// rows are measured as fit.
   void begin_measuring(std::span<std::byte> scratch);
   void end_measuring();
+  bool measuring() const;
   int64_t measuring_bytes(int64_t max_outputs) const;
 
   /// What was chosen so far, a line a problem.

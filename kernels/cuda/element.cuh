@@ -5,15 +5,20 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdint>
+
 #include "kernels/core/tensor.h"
+#include "kernels/cuda/fp8.cuh"
 
 namespace vlr::cuda {
 
 __device__ inline float widen(float v) { return v; }
 __device__ inline float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
 __device__ inline float widen(__half v) { return __half2float(v); }
+__device__ inline float widen(int8_t v) { return static_cast<float>(v); }
+__device__ inline float widen(E4M3 v) { return from_e4m3_pair(v.bits).x; }
 
-/// Rounds to nearest even.
+/// Rounds to nearest even; codes of 8 bits saturate at 127 and 448.
 template <class T>
 __device__ inline T narrow(float v);
 template <>
@@ -27,6 +32,14 @@ __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float v) {
 template <>
 __device__ inline __half narrow<__half>(float v) {
   return __float2half_rn(v);
+}
+template <>
+__device__ inline int8_t narrow<int8_t>(float v) {
+  return static_cast<int8_t>(min(max(__float2int_rn(v), -127), 127));
+}
+template <>
+__device__ inline E4M3 narrow<E4M3>(float v) {
+  return {static_cast<uint8_t>(to_e4m3_pair(v, 0))};
 }
 
 /// Calls body(T()) with the element type of a floating-point dtype.
@@ -46,6 +59,12 @@ auto with_element(DType dtype, Body&& body) {
 template <class Body>
 auto with_16_bit_element(DType dtype, Body&& body) {
   return dtype == DType::kBF16 ? body(__nv_bfloat16()) : body(__half());
+}
+
+/// The same for codes of 8 bits, kI8 or kF8E4M3.
+template <class Body>
+auto with_code(DType dtype, Body&& body) {
+  return dtype == DType::kI8 ? body(int8_t()) : body(E4M3());
 }
 
 /// Calls body(X(), W()) with the element types of an activation and of its weight, which is of the

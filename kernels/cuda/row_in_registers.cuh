@@ -64,6 +64,14 @@ struct RowPart {
       return row_sum(v, partial);
     }
   }
+  /// The maximum over them likewise. `partial` is row_max's.
+  __device__ static uint32_t max(uint32_t v, uint32_t* partial) {
+    if constexpr (kThreads > 0) {
+      return lane_max<kThreads>(v);
+    } else {
+      return row_max(v, partial);
+    }
+  }
   /// The row's element that vector v begins with.
   __device__ static int first(int v) {
     return (static_cast<int>(threadIdx.x) + v * threads()) * kVec;

@@ -39,6 +39,32 @@ struct Pair<__half> {
   }
 };
 
+/// The same of four codes; get(word, i) is code i.
+template <class T>
+struct Quad;
+template <>
+struct Quad<int8_t> {
+  __device__ static float get(uint32_t word, int i) {
+    return widen(static_cast<int8_t>(word >> 8 * i));
+  }
+  __device__ static uint32_t pack(float a, float b, float c, float d) {
+    const auto pair = [](float low, float high) {
+      return __byte_perm(narrow<int8_t>(low), narrow<int8_t>(high), 0x0040);
+    };
+    return __byte_perm(pair(a, b), pair(c, d), 0x5410);
+  }
+};
+template <>
+struct Quad<E4M3> {
+  __device__ static float get(uint32_t word, int i) {
+    const float2 pair = from_e4m3_pair(word >> 16 * (i / 2));
+    return i % 2 == 0 ? pair.x : pair.y;
+  }
+  __device__ static uint32_t pack(float a, float b, float c, float d) {
+    return to_e4m3_pair(a, b) | to_e4m3_pair(c, d) << 16;
+  }
+};
+
 /// One store of 8 or 16 bytes. As PTX, because the compiler takes a uint4 apart when it suits it.
 /// Source: PTX ISA, "st".
 __device__ inline void store_words(void* p, uint32_t a, uint32_t b) {
@@ -61,6 +87,8 @@ struct Vec {
   __device__ float operator[](int i) const {
     if constexpr (sizeof(T) == 4) {
       return __uint_as_float(word[i]);
+    } else if constexpr (sizeof(T) == 1) {
+      return Quad<T>::get(word[i / 4], i % 4);
     } else {
       return i % 2 == 0 ? Pair<T>::low(word[i / 2]) : Pair<T>::high(word[i / 2]);
     }
@@ -72,6 +100,9 @@ struct Vec {
     for (int w = 0; w < kWords; ++w) {
       if constexpr (sizeof(T) == 4) {
         v.word[w] = __float_as_uint(values[w]);
+      } else if constexpr (sizeof(T) == 1) {
+        v.word[w] =
+            Quad<T>::pack(values[4 * w], values[4 * w + 1], values[4 * w + 2], values[4 * w + 3]);
       } else {
         v.word[w] = Pair<T>::pack(values[2 * w], values[2 * w + 1]);
       }

@@ -1,7 +1,9 @@
-/// Sums over the lanes of a warp, and over warps. Their order, and so their bits, are always the
-/// same.
+/// Sums and maxima over the lanes of a warp, and over warps. The order of sums, and so their bits,
+/// is always the same.
 #ifndef VLR_KERNELS_CUDA_WARP_CUH_
 #define VLR_KERNELS_CUDA_WARP_CUH_
+
+#include <cstdint>
 
 namespace vlr::cuda {
 
@@ -34,6 +36,27 @@ __device__ inline float row_sum(float v, float* partial) {
   float sum = mine[0];
   for (int w = 1; w < warps; ++w) sum += mine[w];
   return sum;
+}
+
+/// The maximum over each aligned group of kLanes lanes, in every lane.
+template <int kLanes>
+__device__ inline uint32_t lane_max(uint32_t v) {
+  static_assert(kLanes <= kWarp && (kLanes & (kLanes - 1)) == 0);
+#pragma unroll
+  for (int distance = kLanes / 2; distance > 0; distance /= 2)
+    v = max(v, __shfl_xor_sync(0xffffffffu, v, distance));
+  return v;
+}
+
+/// The maximum over the threads that row_sum adds up, in each of them and on the same terms.
+__device__ inline uint32_t row_max(uint32_t v, uint32_t* partial) {
+  v = lane_max<kWarp>(v);
+  const int warps = static_cast<int>(blockDim.x) / kWarp, lane = threadIdx.x % kWarp;
+  if (warps == 1) return v;
+  uint32_t* mine = partial + threadIdx.y * warps;
+  if (lane == 0) mine[threadIdx.x / kWarp] = v;
+  __syncthreads();
+  return lane_max<kWarp>(mine[lane < warps ? lane : 0]);
 }
 
 }  // namespace vlr::cuda

@@ -13,6 +13,7 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/linear/impls.h"
+#include "kernels/linear/mma_epilogue.cuh"
 
 namespace vlr::ops {
 namespace {
@@ -33,11 +34,10 @@ using LargeTile = Tile<128, 128, 32, 3>;  // two blocks an SM by registers and b
 using SmallTile = Tile<64, 64, 64, 3>;    // for few tiles: more of them, and longer reads of w
 
 struct Operands {
-  const void *x, *w, *bias, *residual;  // bias and residual may be null
-  void* y;                              // may be residual
-  int64_t x_stride, residual_stride, y_stride;
+  const void *x, *w;
+  int64_t x_stride;
   int m, n, k;
-  bool gelu;
+  Epilogue epilogue;
 };
 
 /// Byte offset of a chunk of a row in a piece [rows, kK]. Eight chunks are a line of 128 bytes;
@@ -91,80 +91,6 @@ struct Source {
     }
   }
 };
-
-/// 0.5 z (1 + tanh(u)) = z / (1 + exp(-2 u)), u = sqrt(2 / pi) (z + 0.044715 z^3). Spelled out so
-/// that no tile's code is contracted in another way.
-__device__ float gelu_tanh(float z) {
-  constexpr float kScale = -2.302208198f;  // -2 sqrt(2 / pi) log2(e)
-  const float u = __fmul_rn(z, __fmaf_rn(kScale * 0.044715f, __fmul_rn(z, z), kScale));
-  return __fdividef(z, __fadd_rn(1.0f, exp2f(u)));
-}
-
-/// Lane t of each four has v[q] for q of 0..3; then lane q has it as v[t].
-__device__ void transpose_quad(uint32_t (&v)[4]) {
-#pragma unroll
-  for (int distance = 1; distance <= 2; distance *= 2) {
-    const bool upper = threadIdx.x & distance;
-#pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      if (q & distance) continue;
-      const uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? v[q] : v[q + distance], distance);
-      (upper ? v[q] : v[q + distance]) = got;
-    }
-  }
-}
-
-template <class T>
-__device__ float2 unpack(uint32_t bits) {
-  T v[2];
-  memcpy(v, &bits, sizeof(bits));
-  return {cuda::widen(v[0]), cuda::widen(v[1])};
-}
-
-/// One row, four neighbouring fragments from column `column` on: this lane's pairs of sums v, with
-/// bias and activation done -> y. Lanes trade so that each handles 16 bytes.
-template <class T>
-__device__ void finish_aligned(const Operands& a, int row, int column, float2 (&v)[4]) {
-  const int own_column = column + kChunk * (threadIdx.x % 4);
-  const bool valid = row < a.m && own_column < a.n;
-  uint32_t bits[4] = {};
-  if (a.residual) {
-    if (valid) {
-      const uint4 chunk = *reinterpret_cast<const uint4*>(static_cast<const T*>(a.residual) +
-                                                          row * a.residual_stride + own_column);
-      bits[0] = chunk.x, bits[1] = chunk.y, bits[2] = chunk.z, bits[3] = chunk.w;
-    }
-    transpose_quad(bits);
-#pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      const float2 r = unpack<T>(bits[q]);
-      v[q].x += r.x;
-      v[q].y += r.y;
-    }
-  }
-#pragma unroll
-  for (int q = 0; q < 4; ++q) bits[q] = cuda::pack<T>(v[q].x, v[q].y);
-  transpose_quad(bits);
-  if (valid) {
-    *reinterpret_cast<uint4*>(static_cast<T*>(a.y) + row * a.y_stride + own_column) =
-        make_uint4(bits[0], bits[1], bits[2], bits[3]);
-  }
-}
-
-/// The same, element by element.
-template <class T>
-__device__ void finish_any(const Operands& a, int row, int column, float2 (&v)[4]) {
-  if (row >= a.m) return;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const int n = column + i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
-    if (n >= a.n) continue;
-    float value = i % 2 ? v[i / 2].y : v[i / 2].x;
-    if (a.residual)
-      value += cuda::widen(static_cast<const T*>(a.residual)[row * a.residual_stride + n]);
-    static_cast<T*>(a.y)[row * a.y_stride + n] = T(value);  // rounds to nearest
-  }
-}
 
 template <class T, class Tile, bool kAligned>
 __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
@@ -240,17 +166,11 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
     }
   }
 
-  const T* bias = static_cast<const T*>(a.bias);
 #pragma unroll
   for (int j = 0; j < kFragsN; j += 4) {
     const int column = n_begin + warp_n + j * 8;
-    float2 b[4] = {};
-#pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      const int n = column + q * 8 + lane % 4 * 2;
-      if (bias && n < a.n) b[q].x = cuda::widen(bias[n]);
-      if (bias && n + 1 < a.n) b[q].y = cuda::widen(bias[n + 1]);
-    }
+    float2 bias[4];
+    load_bias<T>(a.epilogue, column, bias);
 #pragma unroll
     for (int i = 0; i < 2 * kFragsM; ++i) {
       const int row = m_begin + warp_m + i * 8 + lane / 4;
@@ -258,14 +178,9 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
 #pragma unroll
       for (int q = 0; q < 4; ++q) {
         const float* sum = &sums[i / 2][j + q][i % 2 * 2];
-        v[q] = {sum[0] + b[q].x, sum[1] + b[q].y};
-        if (a.gelu) v[q] = {gelu_tanh(v[q].x), gelu_tanh(v[q].y)};
+        v[q] = {sum[0], sum[1]};
       }
-      if constexpr (kAligned) {
-        finish_aligned<T>(a, row, column, v);
-      } else {
-        finish_any<T>(a, row, column, v);
-      }
+      finish<T, kAligned>(a.epilogue, row, column, bias, v);
     }
   }
 }
@@ -287,27 +202,17 @@ void launch(const Operands& a, cudaStream_t stream) {
       <<<static_cast<unsigned>(num_tiles<Tile>(a)), kThreads, 0, stream>>>(a);
 }
 
-bool is_16_byte(const ConstTensor& t) {
-  return !t.defined() ||
-         (reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && t.stride(0) % kChunk == 0);
-}
-
 }  // namespace
 
 Status linear_mma(const Linear::Args& a, Context& ctx) {
   if (a.x.dim(0) == 0) return {};
   const Operands o{.x = a.x.data,
                    .w = a.w.data,
-                   .bias = a.bias.data,
-                   .residual = a.residual.data,
-                   .y = a.y.data,
                    .x_stride = a.x.stride(0),
-                   .residual_stride = a.residual.stride(0),
-                   .y_stride = a.y.stride(0),
                    .m = static_cast<int>(a.x.dim(0)),
                    .n = static_cast<int>(a.w.dim(0)),
                    .k = static_cast<int>(a.x.dim(1)),
-                   .gelu = a.activation == Activation::kGeluTanh};
+                   .epilogue = epilogue_of(a)};
   const bool aligned = a.w.dim(0) % kChunk == 0 && a.x.dim(1) % kChunk == 0 && is_16_byte(a.x) &&
                        is_16_byte(a.w) && is_16_byte(a.residual) && is_16_byte(a.y);
   int device = 0, num_sms = 0;

@@ -1,27 +1,12 @@
 // swiglu/vector: element-wise over rows, 16 bytes at a time where every row allows it, else element
 // by element. Grid, block and what a thread owns: kernels/cuda/map_rows.cuh.
-//   16-bit results take silu from the special function unit (one 2^x, one reciprocal), with an
-//   error below 1e-5 of the result: a fiftieth of what rounding to f16 costs. f32 takes the
-//   accurate library functions.
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/exp2.cuh"
 #include "kernels/cuda/map_rows.cuh"
-#include "kernels/cuda/reciprocal.cuh"
 #include "kernels/swiglu/impls.h"
+#include "kernels/swiglu/swiglu.cuh"
 
 namespace vlr::ops {
 namespace {
-
-/// z / (1 + e^-z), rounded to T.
-template <class T>
-__device__ float silu(float z) {
-  if constexpr (sizeof(T) == 4) {
-    return z / (1 + expf(-z));
-  } else {
-    const float e = cuda::exp2_approx(z * -1.4426950408889634f);
-    return cuda::widen(cuda::narrow<T>(z * cuda::reciprocal_approx(1 + e)));
-  }
-}
 
 template <int kCount, class T>
 __global__ void __launch_bounds__(cuda::kMapThreads)
@@ -30,7 +15,7 @@ __global__ void __launch_bounds__(cuda::kMapThreads)
   const int64_t row = cuda::map_row_index();
   if (row >= rows) return;
   cuda::map_row<kCount>(
-      dim, y[row], [](float g, float u) { return silu<T>(g) * u; }, gate[row], up[row]);
+      dim, y[row], [](float g, float u) { return cuda::silu<T>(g) * u; }, gate[row], up[row]);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kernels/quant/eight_bit.h"
+
 #if VLR_WITH_CUDA
 #include <cuda_runtime_api.h>
 
@@ -11,6 +13,8 @@
 
 namespace vlr::test {
 namespace {
+
+constexpr int8_t kNoInt8 = -128;  // no code that anyone writes: stands for NaN
 
 bool has_gpu() {
 #if VLR_WITH_CUDA
@@ -128,6 +132,12 @@ double Operand::get(int64_t i) const {
       return view_.as<int32_t>()[at];
     case DType::kU8:
       return view_.as<uint8_t>()[at];
+    case DType::kI8: {
+      const int8_t code = view_.as<int8_t>()[at];
+      return code == kNoInt8 ? std::nan("") : code;
+    }
+    case DType::kF8E4M3:
+      return static_cast<double>(e4m3_to_f32(view_.as<uint8_t>()[at]));
     default:
       return static_cast<double>(load_f32(view_, at));
   }
@@ -141,6 +151,12 @@ void Operand::set(int64_t i, double value) {
       break;
     case DType::kU8:
       view_.as<uint8_t>()[at] = static_cast<uint8_t>(std::lround(std::fabs(value)));
+      break;
+    case DType::kI8:
+      view_.as<int8_t>()[at] = std::isnan(value) ? kNoInt8 : to_int8(static_cast<float>(value), 1);
+      break;
+    case DType::kF8E4M3:
+      view_.as<uint8_t>()[at] = f32_to_e4m3(static_cast<float>(value));
       break;
     case DType::kBF16:
       view_.as<uint16_t>()[at] = f32_to_bf16(static_cast<float>(value));

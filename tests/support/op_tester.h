@@ -112,7 +112,8 @@ class OpTester {
   explicit OpTester(const Impl<Op>& impl, bool strided = false, uint64_t seed = 1)
       : impl_(impl), strided_(strided), seed_(seed), rng_(seed) {}
 
-  /// Normal values of the given deviation, rounded to the dtype; their magnitudes for u8.
+  /// Normal values of the given deviation, rounded to the dtype and saturated where it has no
+  /// infinity; their magnitudes for u8.
   Tensor random(std::vector<int64_t> dims, DType dtype = DType::kF32, double deviation = 1) {
     return make(std::move(dims), dtype, strided_, deviation);
   }
@@ -122,6 +123,10 @@ class OpTester {
   /// An output: NaN before every run.
   Tensor output(std::vector<int64_t> dims, DType dtype = DType::kF32) {
     operands_.push_back(std::make_unique<Operand>(std::move(dims), dtype, strided_));
+    return mark_output(std::nan(""));
+  }
+  Tensor output_dense(std::vector<int64_t> dims, DType dtype = DType::kF32) {
+    operands_.push_back(std::make_unique<Operand>(std::move(dims), dtype, false));
     return mark_output(std::nan(""));
   }
   /// Input and output at once: random before every run, the same each time.
@@ -167,16 +172,17 @@ class OpTester {
     for (Output& o : outputs_) o.operand->set_bytes(o.before);
   }
 
-  /// Every element within Op::tolerance of the reference.
-  testing::AssertionResult matches_reference(const Args& args) {
+  /// Every element within Op::tolerance of the reference, or within the tolerance of its output.
+  testing::AssertionResult matches_reference(const Args& args,
+                                             const std::vector<Tolerance>& of_outputs = {}) {
     run(args);
     if (!error_.empty()) return failure() << error_;
     std::vector<std::vector<double>> got;
     for (Output& o : outputs_) got.push_back(values(*o.operand));
     run(args, 1, &implementation<Op>("reference"));
     if (!error_.empty()) return failure() << "reference: " << error_;
-    const Tolerance tolerance = Op::tolerance(args);
     for (size_t n = 0; n < outputs_.size(); ++n) {
+      const Tolerance tolerance = of_outputs.empty() ? Op::tolerance(args) : of_outputs[n];
       const Operand& want = *outputs_[n].operand;
       for (int64_t i = 0; i < want.numel(); ++i) {
         const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);

@@ -1,0 +1,126 @@
+// dequantize/vector: eight values at a time, 4 or 8 bytes of codes and 16 (in f32 32) of values,
+// where every eight lie in one row or block and at addresses that allow it; else one by one.
+//   nf4: rows do not matter, values count from the weight's first one. A warp's accesses are whole
+//   lines: 128 bytes of codes, 512 of values. A thread has kNf4Unroll of them under way, which
+//   makes 4 KB of codes a block: a few blocks on a multiprocessor suffice.
+//     grid values / (256 * kNf4Unroll * 8)   block 256   shared memory: the codebook, each value in
+//     a bank of its own, so that lanes that want different ones do not wait for each other
+//   int8, fp8: element-wise over rows: kernels/cuda/map_rows.cuh
+#include <algorithm>
+#include <bit>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/map_rows.cuh"
+#include "kernels/dequantize/impls.h"
+#include "kernels/quant/nf4.h"
+
+namespace vlr::ops {
+namespace {
+
+constexpr int kNf4Threads = 256, kNf4Unroll = 4;
+constexpr int kNf4BlockBits = std::countr_zero(uint64_t{kNf4Block});
+
+struct Nf4 {
+  const uint8_t *codes, *absmax;
+  const float *nested, *map;
+  int group_bits;  // a group is 2^group_bits blocks
+  float codebook[16];
+};
+
+/// y[i] = value first + i. kCount values of one block at a time: `first`, `count` and a block are
+/// multiples of it.
+template <int kCount, class T>
+__global__ void __launch_bounds__(kNf4Threads)
+    nf4_kernel(const __grid_constant__ Nf4 w, int64_t first, int64_t count, T* __restrict__ y) {
+  __shared__ float codebook[16];
+  if (threadIdx.x < 16) codebook[threadIdx.x] = w.codebook[threadIdx.x];
+  __syncthreads();
+  // Where the thread block begins, in values, and in which block of the weight; all else is near.
+  const int64_t begin = int64_t{blockIdx.x} * (kNf4Unroll * kNf4Threads * kCount);
+  const int64_t block = (first + begin) >> kNf4BlockBits;
+  const auto skipped = static_cast<uint32_t>((first + begin) & (kNf4Block - 1));
+  const uint8_t* block_codes = w.codes + block * (kNf4Block / 2);
+  const uint8_t* block_absmax = w.absmax + block;
+  const auto last = static_cast<uint32_t>(min(count - begin, int64_t{1} << 30)) - kCount;
+  uint32_t index[kNf4Unroll], codes[kNf4Unroll];  // four bits a value, a byte's higher four first
+  float absmax[kNf4Unroll];
+#pragma unroll
+  for (uint32_t u = 0; u < kNf4Unroll; ++u) {
+    // Past the end it is the last values once more: without branches all loads are under way.
+    index[u] = min((threadIdx.x + u * kNf4Threads) * kCount, last);
+    const uint32_t at = skipped + index[u], next = at >> kNf4BlockBits;
+    if constexpr (kCount == 8) {
+      codes[u] = *reinterpret_cast<const uint32_t*>(block_codes + (at >> 1));
+    } else {
+      codes[u] = static_cast<uint32_t>(block_codes[at >> 1]) << 4 * (at & 1);
+    }
+    const float* nested = w.nested + 2 * ((static_cast<uint32_t>(block) + next) >> w.group_bits);
+    absmax[u] = __fadd_rn(__fmul_rn(w.map[block_absmax[next]], nested[0]), nested[1]);
+  }
+#pragma unroll
+  for (int u = 0; u < kNf4Unroll; ++u) {
+    float values[kCount];
+#pragma unroll
+    for (int v = 0; v < kCount; ++v)
+      values[v] = codebook[codes[u] >> (v % 2 == 0 ? 4 * v + 4 : 4 * v - 4) & 15] * absmax[u];
+    cuda::Vec<T, kCount>::of(values).store(y + begin + index[u]);
+  }
+}
+
+template <class T>
+void launch_nf4(const Dequantize::Args& a, Context& ctx) {
+  const QuantizedWeight& w = a.w;
+  const int64_t first = a.first_row * w.cols, count = a.y.numel();
+  Nf4 nf4{.codes = w.codes.as<uint8_t>(),
+          .absmax = w.scales.as<uint8_t>(),
+          .nested = w.nested.as<float>(),
+          .map = w.map.as<float>(),
+          .group_bits = std::min(std::countr_zero(static_cast<uint64_t>(w.group_blocks)), 31),
+          .codebook = {}};
+  std::copy(kNf4Codebook.begin(), kNf4Codebook.end(), nf4.codebook);
+  const bool vectors = first % cuda::kVec == 0 && count % cuda::kVec == 0 &&
+                       reinterpret_cast<uintptr_t>(w.codes.data) % 4 == 0 &&
+                       reinterpret_cast<uintptr_t>(a.y.data) % 16 == 0;
+  cuda::with_width(vectors, [&](auto width) {
+    constexpr int64_t kBlockValues = int64_t{kNf4Threads} * kNf4Unroll * width();
+    const auto blocks = static_cast<unsigned>((count + kBlockValues - 1) / kBlockValues);
+    nf4_kernel<width()><<<blocks, kNf4Threads, 0, ctx.stream>>>(nf4, first, count, a.y.as<T>());
+  });
+}
+
+template <int kCount, class Code, class T>
+__global__ void __launch_bounds__(cuda::kMapThreads)
+    eight_bit_kernel(const Code* codes, const float* scales, T* y, int64_t rows, int64_t dim) {
+  const int64_t row = cuda::map_row_index();
+  if (row >= rows) return;
+  const float scale = scales[row];
+  cuda::map_row<kCount>(
+      dim, y + row * dim, [scale](float code) { return code * scale; }, codes + row * dim);
+}
+
+template <class Code, class T>
+void launch_eight_bit(const Dequantize::Args& a, Context& ctx) {
+  const int64_t rows = a.y.dim(0), dim = a.y.dim(1);
+  const ConstTensor codes = a.w.codes.slice(0, a.first_row, rows);
+  const float* scales = a.w.scales.as<float>() + a.first_row;
+  cuda::with_width(cuda::in_vectors({codes, a.y}), [&](auto width) {
+    const auto [grid, block] = cuda::map_shape(rows, dim, width());
+    eight_bit_kernel<width()>
+        <<<grid, block, 0, ctx.stream>>>(codes.as<Code>(), scales, a.y.as<T>(), rows, dim);
+  });
+}
+
+}  // namespace
+
+Status dequantize_vector(const Dequantize::Args& a, Context& ctx) {
+  if (a.y.numel() == 0) return {};
+  cuda::with_element(a.y.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (a.w.format == WeightFormat::kNf4) return launch_nf4<T>(a, ctx);
+    cuda::with_code(a.w.codes.dtype,
+                    [&](auto code) { launch_eight_bit<decltype(code), T>(a, ctx); });
+  });
+  return cuda::to_status(cudaGetLastError(), "dequantize/vector launch");
+}
+
+}  // namespace vlr::ops

@@ -1,0 +1,124 @@
+#include "kernels/linear_w8a8/linear_w8a8.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/core/activation_dtypes.h"
+#include "kernels/linear_w8a8/impls.h"
+
+namespace vlr::ops {
+namespace {
+
+bool is_f32_without_epilogue(const LinearW8A8::Args& a) {
+  return a.y.dtype == DType::kF32 && !a.residual.defined() && a.activation == Activation::kNone;
+}
+
+#if VLR_WITH_CUDA
+bool is_16_bit(const LinearW8A8::Args& a) { return dtype_bytes(a.y.dtype) == 2; }
+
+bool is_i8_to_16_bit(const LinearW8A8::Args& a) { return a.x.dtype == DType::kI8 && is_16_bit(a); }
+bool is_f8_to_16_bit(const LinearW8A8::Args& a) {
+  return a.x.dtype == DType::kF8E4M3 && is_16_bit(a);
+}
+
+/// What cuBLASLt asks for: rows of x, w, y and residual are multiples of 16 bytes long and apart.
+bool is_f8_in_16_byte_rows(const LinearW8A8::Args& a) {
+  return is_f8_to_16_bit(a) && a.w.dim(0) % 16 == 0 && a.w.dim(1) % 16 == 0 &&
+         a.y.stride(0) % 8 == 0 && (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
+}
+#endif
+
+Status expect_contiguous(std::string_view operand, const ConstTensor& t) {
+  if (t.contiguous()) return {};
+  return invalid(LinearW8A8::kName, std::string(operand) + " must be contiguous");
+}
+
+}  // namespace
+
+Status LinearW8A8::check(const Args& a) {
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "x", a.x, {-1, -1}));
+  const int64_t m = a.x.dim(0), k = a.x.dim(1);
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "w", a.w, {-1, k}));
+  const int64_t n = a.w.dim(0);
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "x_scale", a.x_scale, {m}));
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "w_scale", a.w_scale, {n}));
+  VLR_RETURN_IF_ERROR(expect_shape(kName, "y", a.y, {m, n}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kI8, DType::kF8E4M3}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "w", a.w, {a.x.dtype}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "x_scale", a.x_scale, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_dtype(kName, "w_scale", a.w_scale, {DType::kF32}));
+  VLR_RETURN_IF_ERROR(expect_activation(kName, "y", a.y));
+  VLR_RETURN_IF_ERROR(expect_contiguous("x", a.x));
+  VLR_RETURN_IF_ERROR(expect_contiguous("w", a.w));
+  VLR_RETURN_IF_ERROR(expect_contiguous("x_scale", a.x_scale));
+  VLR_RETURN_IF_ERROR(expect_contiguous("w_scale", a.w_scale));
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  if (a.bias.defined()) {
+    VLR_RETURN_IF_ERROR(expect_shape(kName, "bias", a.bias, {n}));
+    VLR_RETURN_IF_ERROR(expect_weight(kName, "bias", a.bias, a.y));
+    VLR_RETURN_IF_ERROR(expect_contiguous("bias", a.bias));
+  }
+  if (a.residual.defined()) {
+    VLR_RETURN_IF_ERROR(expect_shape(kName, "residual", a.residual, {m, n}));
+    VLR_RETURN_IF_ERROR(expect_dtype(kName, "residual", a.residual, {a.y.dtype}));
+    VLR_RETURN_IF_ERROR(expect_rows(kName, "residual", a.residual));
+    if (a.activation != Activation::kNone)
+      return invalid(kName, "residual and activation exclude each other");
+  }
+  if (n < 1 || k < 1) return invalid(kName, "N and K must be at least 1, got w " + describe(a.w));
+  if (a.x.dtype == DType::kI8 && k >= 1 << 17)
+    return invalid(kName, "K must be below 131072 for i8, got x " + describe(a.x));
+  return {};
+}
+
+Cost LinearW8A8::cost(const Args& a) {
+  const double m = static_cast<double>(a.x.dim(0)), k = static_cast<double>(a.x.dim(1)),
+               n = static_cast<double>(a.w.dim(0));
+  const int64_t scales = a.x_scale.bytes() + a.w_scale.bytes();
+  const int64_t residual = a.residual.defined() ? a.residual.bytes() : 0;
+  return {.bytes = static_cast<double>(a.x.bytes() + a.w.bytes() + scales + a.y.bytes() + residual),
+          .flops = 2 * m * n * k};
+}
+
+Tolerance LinearW8A8::tolerance(const Args& a) {
+  // In tests a code times its scale is of size about 1, or with an activation the product is: sums
+  // times scales are of size sqrt(K), or 1, and at most five times that. A few of their f32
+  // roundings may be left when bias or residual cancel them.
+  const double k = static_cast<double>(a.x.dim(1)), epsilon = dtype_epsilon(a.y.dtype);
+  const bool is_f8 = a.x.dtype == DType::kF8E4M3, is_f32 = a.y.dtype == DType::kF32;
+  const bool has_activation = a.activation != Activation::kNone;
+  const double size = 5 * (has_activation ? 1 : std::sqrt(k));
+  // f32: three roundings a side; 16 bits: one.
+  Tolerance t{.rel = is_f32 ? 6 * epsilon : 2.02 * epsilon, .abs = 4 * size * 0x1p-24};
+  // GELU by the hardware's tanh, as in linear.
+  if (has_activation) t.abs += is_f32 ? 4 * size * 0x1p-24 : 0x1p-9;
+  if (is_f8 && is_f32) t.abs += 4 * k * 0x1p-24;  // a chain of K roundings, as in linear
+  if (is_f8 && !is_f32) {
+    // Tensor cores that sum fast keep 14 bits of a running sum: each of K / 32 steps may cut off
+    // 2^-12 of its typical size, all to the same side.
+    t.abs += size * std::max(1.0, k / 32 / 5) * 0x1p-12;
+    // The product may be rounded once more, before it meets what may leave little of it.
+    t.rel += 1.01 * epsilon;
+    if (a.bias.defined() || a.residual.defined() || has_activation) t.abs += size * epsilon;
+  }
+  return t;
+}
+
+std::span<const Impl<LinearW8A8>> LinearW8A8::impls() {
+  static constexpr Impl<LinearW8A8> kImpls[] = {
+#if VLR_WITH_CUDA
+    {"mma_s8", Device::kCuda, linear_w8a8_mma_s8, is_i8_to_16_bit},
+    {"cublaslt", Device::kCuda, linear_w8a8_cublaslt, is_f8_in_16_byte_rows,
+     linear_w8a8_cublaslt_workspace},
+    {"cublaslt_scalar", Device::kCuda, linear_w8a8_cublaslt_scalar, is_f8_in_16_byte_rows,
+     linear_w8a8_cublaslt_scalar_workspace},
+    {"widen", Device::kCuda, linear_w8a8_widen, is_f8_to_16_bit, linear_w8a8_widen_workspace},
+#endif
+    {"blocked", Device::kCpu, linear_w8a8_blocked, is_f32_without_epilogue,
+     linear_w8a8_blocked_workspace},
+    {"reference", Device::kCpu, linear_w8a8_reference},
+  };
+  return kImpls;
+}
+
+}  // namespace vlr::ops

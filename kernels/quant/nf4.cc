@@ -1,0 +1,127 @@
+#include "kernels/quant/nf4.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/core/widen.h"
+#include "kernels/quant/absmax.h"
+
+namespace vlr {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Of an ascending codebook the thresholds between neighbours: the code of a value is the number of
+/// thresholds below it, so that a tie goes to the lower one.
+template <size_t kSize>
+constexpr std::array<float, kSize - 1> midpoints(std::span<const float, kSize> codebook) {
+  std::array<float, kSize - 1> out{};
+  for (size_t i = 0; i + 1 < kSize; ++i) out[i] = (codebook[i] + codebook[i + 1]) / 2;
+  return out;
+}
+
+constexpr std::array<float, 15> kThresholds = midpoints(std::span(kNf4Codebook));
+
+/// 0, 1, and with either sign 2^e values for each power 10^(e - 6), e in [0, 7): the centres of
+/// equal intervals of [0.1, 1], scaled. bitsandbytes has the intervals' ends from torch.linspace,
+/// which counts from the nearer end and rounds once a step: hence fma.
+std::array<float, 256> make_dynamic_map() {
+  constexpr float kPowers[] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1.0f};
+  std::array<float, 256> map{0, 1};
+  size_t n = 2;
+  for (int e = 0; e < 7; ++e) {
+    const int intervals = 1 << e;
+    const float step = (1.0f - 0.1f) / static_cast<float>(intervals);
+    const auto end = [&](int i) {
+      return 2 * i < intervals ? std::fma(step, static_cast<float>(i), 0.1f)
+                               : std::fma(-step, static_cast<float>(intervals - i), 1.0f);
+    };
+    for (int i = 0; i < intervals; ++i) {
+      const float value = kPowers[e] * ((end(i) + end(i + 1)) / 2);
+      map[n++] = value;
+      map[n++] = -value;
+    }
+  }
+  std::sort(map.begin(), map.end());
+  return map;
+}
+
+/// Values [begin, begin + count) of `values`, at most 64 of them -> their codes. Returns the
+/// absmax.
+float encode_block(const ConstTensor& values, int64_t begin, int64_t count, uint8_t* codes) {
+  float v[kNf4Block] = {};  // an odd block's last byte ends with the code of zero
+  widen(values, begin, count, v);
+  const float most = absmax(v, kNf4Block);
+  const float inverse = 1 / std::max(most, 1e-38f);  // of a block of zeros, every code is that of 0
+  int32_t code[kNf4Block] = {};
+  for (float& x : v) x *= inverse;
+  for (float threshold : kThresholds) {
+    for (int64_t i = 0; i < kNf4Block; ++i) code[i] += v[i] > threshold;
+  }
+  for (int64_t i = 0; i < count; i += 2)
+    codes[i / 2] = static_cast<uint8_t>(code[i] << 4 | code[i + 1]);
+  return most;
+}
+
+}  // namespace
+
+std::span<const float, 256> dynamic_map() {
+  static const std::array<float, 256> map = make_dynamic_map();
+  return map;
+}
+
+Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads) {
+  const int64_t numel = values.numel();
+  const int64_t blocks = ceil_div(numel, kNf4Block), groups = ceil_div(blocks, kNf4NestedBlock);
+  Nf4Tensor out;
+  out.codes.resize(static_cast<size_t>(ceil_div(numel, 2)));
+  out.absmax.resize(static_cast<size_t>(blocks));
+  out.nested_absmax.resize(static_cast<size_t>(groups));
+  if (numel == 0) return out;
+  const auto group_size = [&](int64_t g) {
+    return std::min(kNf4NestedBlock, blocks - g * kNf4NestedBlock);
+  };
+
+  std::vector<float> absmaxes(static_cast<size_t>(blocks));
+  threads.parallel_for(groups, [&](int64_t g, int) {
+    const int64_t first = g * kNf4NestedBlock;
+    for (int64_t b = first; b < first + group_size(g); ++b) {
+      const int64_t begin = b * kNf4Block, count = std::min(kNf4Block, numel - begin);
+      absmaxes[static_cast<size_t>(b)] =
+          encode_block(values, begin, count, out.codes.data() + begin / 2);
+    }
+  });
+
+  // torch sums in f32, in an order that depends on the machine: its mean may be off in the last
+  // bit.
+  double sum = 0;
+  for (float a : absmaxes) sum += a;
+  out.offset = static_cast<float>(sum / static_cast<double>(blocks));
+
+  const std::array<float, 255> thresholds = midpoints(dynamic_map());
+  threads.parallel_for(groups, [&](int64_t g, int) {
+    float* a = absmaxes.data() + g * kNf4NestedBlock;
+    uint8_t* codes = out.absmax.data() + g * kNf4NestedBlock;
+    const int64_t count = group_size(g);
+    for (int64_t b = 0; b < count; ++b) a[b] -= out.offset;
+    const float most = absmax(a, count);
+    out.nested_absmax[static_cast<size_t>(g)] = most;
+    // Equal values make 0 * infinity, which is above no threshold: code 0, as in bitsandbytes. Its
+    // GPUs look for the nearest entry, as here; its CPUs, since 0.50, after rounding to 16 bits.
+    const float inverse = 1 / most;
+    for (int64_t b = 0; b < count; ++b) {
+      codes[b] = static_cast<uint8_t>(
+          std::lower_bound(thresholds.begin(), thresholds.end(), a[b] * inverse) -
+          thresholds.begin());
+    }
+  });
+  return out;
+}
+
+float nf4_absmax(const QuantizedWeight& w, int64_t block) {
+  const float* group = w.nested.row<float>(block / w.group_blocks);
+  const float scaled = w.map.as<float>()[w.scales.as<uint8_t>()[block]] * group[0];
+  return scaled + group[1];
+}
+
+}  // namespace vlr

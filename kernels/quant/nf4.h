@@ -1,0 +1,56 @@
+/// NF4 with double quantisation, value for value as bitsandbytes has it: encoding and decoding on
+/// the host. What the bytes mean is in kernels/quant/quantized_weight.h.
+#ifndef VLR_KERNELS_QUANT_NF4_H_
+#define VLR_KERNELS_QUANT_NF4_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/core/thread_pool.h"
+#include "kernels/quant/quantized_weight.h"
+
+namespace vlr {
+
+constexpr int64_t kNf4NestedBlock = 256;  ///< absmax values that share a nested absmax
+
+/// Code -> value in [-1, 1], as f32.
+inline constexpr std::array<float, 16> kNf4Codebook = {-1.0f,
+                                                       -0.6961928009986877f,
+                                                       -0.5250730514526367f,
+                                                       -0.39491748809814453f,
+                                                       -0.28444138169288635f,
+                                                       -0.18477343022823334f,
+                                                       -0.09105003625154495f,
+                                                       0.0f,
+                                                       0.07958029955625534f,
+                                                       0.16093020141124725f,
+                                                       0.24611230194568634f,
+                                                       0.33791524171829224f,
+                                                       0.44070982933044434f,
+                                                       0.5626170039176941f,
+                                                       0.7229568362236023f,
+                                                       1.0f};
+
+/// The 256 values of the signed dynamic map, ascending, with which bitsandbytes stores absmax.
+std::span<const float, 256> dynamic_map();
+
+/// A tensor of any shape, flattened. Blocks of 64 values and groups of 256 blocks count from its
+/// first value; the last one may be shorter.
+struct Nf4Tensor {
+  std::vector<uint8_t> codes;        ///< ceil(numel / 2)
+  std::vector<uint8_t> absmax;       ///< ceil(numel / 64)
+  std::vector<float> nested_absmax;  ///< ceil(blocks / 256)
+  float offset = 0;                  ///< mean of the blocks' absmax
+};
+
+/// Encodes `values` (f32 | bf16 | f16, contiguous).
+Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads);
+
+/// The absmax of block `block` of a weight.
+float nf4_absmax(const QuantizedWeight& w, int64_t block);
+
+}  // namespace vlr
+
+#endif  // VLR_KERNELS_QUANT_NF4_H_
