@@ -45,10 +45,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    fill_bytes_kernel(uint8_t* out, int64_t count, uint64_t seed) {
+    fill_bytes_kernel(uint8_t* out, int64_t count, uint64_t seed, bool e4m3) {
   const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step)
-    out[i] = static_cast<uint8_t>(hash(seed + static_cast<uint64_t>(i) * 0x9e3779b97f4a7c15) >> 32);
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
+    const uint64_t bits = hash(seed + static_cast<uint64_t>(i) * 0x9e3779b97f4a7c15);
+    const auto byte = static_cast<uint8_t>(bits >> 32);
+    out[i] = e4m3 && (byte & 0x7f) == 0x7f ? 0 : byte;
+  }
 }
 
 }  // namespace
@@ -61,7 +64,10 @@ Status fill_random(const Tensor& t, uint64_t seed, CUstream_st* stream) {
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(wanted, kMaxBlocks));
   switch (t.dtype) {
     case DType::kU8:
-      fill_bytes_kernel<<<blocks, kThreads, 0, stream>>>(t.as<uint8_t>(), count, seed);
+    case DType::kI8:
+    case DType::kF8E4M3:
+      fill_bytes_kernel<<<blocks, kThreads, 0, stream>>>(t.as<uint8_t>(), count, seed,
+                                                         t.dtype == DType::kF8E4M3);
       break;
     case DType::kBF16:
       fill_normal_kernel<<<blocks, kThreads, 0, stream>>>(t.as<__nv_bfloat16>(), count, seed);

@@ -21,6 +21,7 @@
 #include "bench/support/roofline.h"
 #include "kernels/core/load.h"
 #include "kernels/core/op.h"
+#include "kernels/quant/eight_bit.h"
 
 namespace vlr::bench {
 
@@ -73,7 +74,11 @@ void for_each_element(const Tensor& t, Body&& body) {
 
 inline std::vector<float> values(const Tensor& t) {
   std::vector<float> out;
-  for_each_element(t, [&](int64_t at) { out.push_back(load_f32(t, at)); });
+  for_each_element(t, [&](int64_t at) {
+    out.push_back(t.dtype == DType::kI8       ? static_cast<float>(t.as<int8_t>()[at])
+                  : t.dtype == DType::kF8E4M3 ? e4m3_to_f32(t.as<uint8_t>()[at])
+                                              : load_f32(t, at));
+  });
   return out;
 }
 

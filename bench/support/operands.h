@@ -28,7 +28,7 @@ class Operands {
   Device device() const { return device_; }
   int64_t bytes() const { return bytes_; }  ///< of all operands so far
 
-  /// Normal values of deviation 1; for u8 all values alike.
+  /// Normal values of deviation 1; of 8 bits all values alike, but no NaN.
   Tensor random(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
     const Tensor t = uninitialised(dims, dtype);
     fill_random(t);
@@ -83,8 +83,12 @@ class HostOperands : public Operands {
     return static_cast<std::byte*>(memory_.back().get());
   }
   void fill_random(const Tensor& t) override {
-    if (t.dtype == DType::kU8) {
-      for (int64_t i = 0; i < t.numel(); ++i) t.as<uint8_t>()[i] = static_cast<uint8_t>(rng_());
+    if (dtype_bytes(t.dtype) == 1) {
+      for (int64_t i = 0; i < t.numel(); ++i) {
+        const auto byte = static_cast<uint8_t>(rng_());
+        const bool is_nan = t.dtype == DType::kF8E4M3 && (byte & 0x7f) == 0x7f;
+        t.as<uint8_t>()[i] = is_nan ? 0 : byte;
+      }
       return;
     }
     // Values repeat with a period that no shape shares: making them must not take longer than
