@@ -8,13 +8,18 @@
 #include "kernels/gather_rows/gather_rows.h"
 #include "kernels/layernorm/layernorm.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear_w8a8/linear_w8a8.h"
+#include "kernels/linear_weight_only/linear_weight_only.h"
 #include "kernels/patch_embed/patch_embed.h"
 #include "kernels/qk_norm_rope/qk_norm_rope.h"
+#include "kernels/quantize_rows/quantize_rows.h"
 #include "kernels/rmsnorm/rmsnorm.h"
+#include "kernels/rmsnorm_quantize/rmsnorm_quantize.h"
 #include "kernels/rope/rope.h"
 #include "kernels/rope_table/rope_table.h"
 #include "kernels/score_head/score_head.h"
 #include "kernels/swiglu/swiglu.h"
+#include "kernels/swiglu_quantize/swiglu_quantize.h"
 #include "kernels/vision_pos_embed/vision_pos_embed.h"
 
 namespace vlr {
@@ -38,34 +43,180 @@ Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row
                                    });
 }
 
-Value GraphBuilder::linear(std::string_view name, Value x, Value w, Value bias,
-                           int64_t out_features, Value to) {
-  const Value y = to.defined() ? to : like(name, x, out_features);
-  return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
-    return ops::Linear::Args{.x = b[x], .w = b[w], .bias = b[bias], .y = b[y]};
-  });
+LinearWeight GraphBuilder::linear_weight(std::string_view name) {
+  const std::string full = weight_scope + std::string(name);
+  LinearWeight w;
+  w.w = graph.weight(full);
+  const auto it = options.quant.find(full);
+  if (it == options.quant.end()) return w;
+  w.mode = it->second;
+  const auto beside = [&](std::string_view suffix) {
+    return graph.weight(full + std::string(suffix));
+  };
+  if (w.mode != QuantMode::kNf4) {
+    w.scales = beside(quantized::kScale);
+    return w;
+  }
+  w.scales = beside(quantized::kAbsmax);
+  w.nested = beside(quantized::kNested);
+  w.map = beside(quantized::kMap);
+  return w;
 }
 
-Value GraphBuilder::linear_gelu(std::string_view name, Value x, Value w, Value bias,
-                                int64_t out_features) {
-  const Value y = like(name, x, out_features);
-  return graph.add<ops::Linear>(scoped(name), {x, w, bias}, y, [=](const Bindings& b) {
-    return ops::Linear::Args{
-        .x = b[x], .w = b[w], .bias = b[bias], .y = b[y], .activation = ops::Activation::kGeluTanh};
-  });
+LinearWeight GraphBuilder::rows(LinearWeight w, int64_t begin, int64_t count) {
+  if (w.mode == QuantMode::kNf4 || w.mode == QuantMode::kInt8Weight) {
+    w.first_row += begin;  // how many rows, the output says
+    return w;
+  }
+  w.w = graph.rows(w.w, begin, count);
+  if (w.scales.defined()) w.scales = graph.rows(w.scales, begin, count);
+  return w;
 }
 
-Value GraphBuilder::linear_add_in_place(std::string_view name, std::string_view sum_name, Value x,
-                                        Value w, Value bias, Value residual) {
+Value GraphBuilder::linear(std::string_view name, const LinearInput& in, const LinearWeight& w,
+                           Value bias, int64_t out_features, Value to) {
+  Value y = to;
+  if (!y.defined()) {
+    std::vector<Dim> dims = graph.info(in.x.defined() ? in.x : in.q).dims;
+    dims.back() = out_features;
+    y = graph.activation(scoped(name), options.dtype, std::move(dims));
+  }
+  return product(name, in, w, {.bias = bias}, y);
+}
+
+Value GraphBuilder::linear_gelu(std::string_view name, const LinearInput& in, const LinearWeight& w,
+                                Value bias, int64_t out_features) {
+  if (sets_outliers_apart(w.mode)) {  // two products, and the activation is of their sum
+    const Value sum = linear(name, in, w, bias, out_features);
+    return gelu_in_place(std::string(name) + ".act", sum, ops::GeluKind::kTanh);
+  }
+  const Value y = like(name, in.x, out_features);
+  return product(name, in, w, {.bias = bias, .activation = ops::Activation::kGeluTanh}, y);
+}
+
+Value GraphBuilder::linear_add_in_place(std::string_view name, std::string_view sum_name,
+                                        const LinearInput& in, const LinearWeight& w, Value bias,
+                                        Value residual) {
   if (!options.fuse_residual) {
-    const Value product = linear(name, x, w, bias, graph.info(residual).dims.back().mul);
-    return add_in_place(sum_name, residual, product);
+    const Value y = linear(name, in, w, bias, graph.info(residual).dims.back().mul);
+    return add_in_place(sum_name, residual, y);
   }
   const Value y = graph.in_place(scoped(sum_name), residual);
-  return graph.add<ops::Linear>(scoped(name), {x, w, bias, residual}, y, [=](const Bindings& b) {
-    return ops::Linear::Args{
-        .x = b[x], .w = b[w], .bias = b[bias], .residual = b[residual], .y = b[y]};
-  });
+  return product(name, in, w, {.bias = bias, .residual = residual}, y);
+}
+
+Value GraphBuilder::product(std::string_view name, const LinearInput& in, const LinearWeight& w,
+                            const Epilogue& after, Value y) {
+  if (w.mode == QuantMode::kNone) {
+    return graph.add<ops::Linear>(scoped(name), {in.x, w.w, after.bias, after.residual}, y,
+                                  [=, x = in.x](const Bindings& b) {
+                                    return ops::Linear::Args{.x = b[x],
+                                                             .w = b[w.w],
+                                                             .bias = b[after.bias],
+                                                             .residual = b[after.residual],
+                                                             .y = b[y],
+                                                             .activation = after.activation};
+                                  });
+  }
+  if (!is_w8a8(w.mode)) return weight_only_product(name, in.x, w, after, y);
+  const Codes codes = in.q.defined() ? Codes{.q = in.q, .scale = in.scale, .outliers = {}}
+                                     : quantize_rows(name, in.x, w);
+  graph.add<ops::LinearW8A8>(scoped(name),
+                             {codes.q, codes.scale, w.w, w.scales, after.bias, after.residual}, y,
+                             [=](const Bindings& b) {
+                               return ops::LinearW8A8::Args{.x = b[codes.q],
+                                                            .x_scale = b[codes.scale],
+                                                            .w = b[w.w],
+                                                            .w_scale = b[w.scales],
+                                                            .bias = b[after.bias],
+                                                            .residual = b[after.residual],
+                                                            .y = b[y],
+                                                            .activation = after.activation};
+                             });
+  if (!codes.outliers.defined()) return y;
+  const std::string outliers = std::string(name) + ".outliers";
+  if (!options.fuse_residual) {
+    const Value more = like(outliers, codes.outliers, graph.info(y).dims.back().mul);
+    return add_in_place(std::string(name) + ".sum", y,
+                        weight_only_product(outliers, codes.outliers, w, {}, more));
+  }
+  const Value sum = graph.in_place(graph.info(y).name + ".with_outliers", y);
+  return weight_only_product(outliers, codes.outliers, w, {.residual = y}, sum);
+}
+
+Value GraphBuilder::weight_only_product(std::string_view name, Value x, const LinearWeight& w,
+                                        const Epilogue& after, Value y) {
+  return graph.add<ops::LinearWeightOnly>(
+      scoped(name), {x, w.w, w.scales, w.nested, w.map, after.bias, after.residual}, y,
+      [=](const Bindings& b) {
+        return ops::LinearWeightOnly::Args{
+            .x = b[x],
+            .w = quantized_weight(b[w.w], b[w.scales], b[w.nested], b[w.map]),
+            .first_row = w.first_row,
+            .bias = b[after.bias],
+            .residual = b[after.residual],
+            .y = b[y],
+            .activation = after.activation};
+      });
+}
+
+GraphBuilder::Codes GraphBuilder::new_codes(std::string_view name, Value x, const LinearWeight& w) {
+  const std::vector<Dim> dims = graph.info(x).dims;
+  Codes c;
+  c.q = graph.activation(scoped(name) + ".codes",
+                         w.mode == QuantMode::kFp8 ? DType::kF8E4M3 : DType::kI8, dims);
+  c.scale = graph.activation(scoped(name) + ".code_scale", DType::kF32, {dims[0]});
+  if (sets_outliers_apart(w.mode))
+    c.outliers = graph.activation(scoped(name) + ".outliers", graph.info(x).dtype, dims);
+  return c;
+}
+
+GraphBuilder::Codes GraphBuilder::quantize_rows(std::string_view name, Value x,
+                                                const LinearWeight& w) {
+  const Codes c = new_codes(name, x, w);
+  const bool apart = sets_outliers_apart(w.mode);
+  graph.add<ops::QuantizeRows>(
+      scoped(name) + ".quantize", {x}, c.q,
+      [=, by_column = w.mode == QuantMode::kLlmInt8Batch](const Bindings& b) {
+        return ops::QuantizeRows::Args{.x = b[x],
+                                       .q = b[c.q],
+                                       .scale = b[c.scale],
+                                       .outliers = b[c.outliers],
+                                       .threshold = apart ? kOutlierThreshold : 0,
+                                       .by_column = by_column};
+      },
+      {c.scale, c.outliers});
+  return c;
+}
+
+LinearInput GraphBuilder::rmsnorm_for(const LinearWeight& next, std::string_view name, Value x,
+                                      Value w, float eps) {
+  if (!options.fuse_quantize || !is_w8a8(next.mode) || sets_outliers_apart(next.mode))
+    return rmsnorm(name, x, w, eps);
+  const Codes c = new_codes(name, x, next);
+  graph.add<ops::RmsNormQuantize>(
+      scoped(name), {x, w}, c.q,
+      [=](const Bindings& b) {
+        return ops::RmsNormQuantize::Args{
+            .x = b[x], .weight = b[w], .q = b[c.q], .scale = b[c.scale], .eps = eps};
+      },
+      {c.scale});
+  return {c.q, c.scale};
+}
+
+LinearInput GraphBuilder::swiglu_for(const LinearWeight& next, std::string_view name, Value gate,
+                                     Value up) {
+  if (!options.fuse_quantize || !is_w8a8(next.mode) || sets_outliers_apart(next.mode))
+    return swiglu_in_place(name, gate, up);
+  const Codes c = new_codes(name, gate, next);
+  graph.add<ops::SwiGluQuantize>(
+      scoped(name), {gate, up}, c.q,
+      [=](const Bindings& b) {
+        return ops::SwiGluQuantize::Args{
+            .gate = b[gate], .up = b[up], .q = b[c.q], .scale = b[c.scale]};
+      },
+      {c.scale});
+  return {c.q, c.scale};
 }
 
 Value GraphBuilder::rmsnorm(std::string_view name, Value x, Value w, float eps) {

@@ -38,9 +38,10 @@ class Layer {
   }
 
   Value run(Value x, const Inputs& in) {
-    const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
-    const Value qkv = g_.linear("self_attn.qkv_proj", h, g_.weight(weights::kQkvProj), {},
-                                q_width_ + 2 * kv_width_);
+    const LinearWeight qkv_proj = g_.linear_weight(weights::kQkvProj);
+    const LinearInput h =
+        g_.rmsnorm_for(qkv_proj, "input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
+    const Value qkv = g_.linear("self_attn.qkv_proj", h, qkv_proj, {}, q_width_ + 2 * kv_width_);
     const auto [q, k] = rotate(g_.graph.columns(qkv, 0, q_width_ + kv_width_), in.rope_table);
     const Value v =
         g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
@@ -58,7 +59,7 @@ class Layer {
   Value run_last(Value x, const Inputs& in) {
     const KeysValues kv = keys_and_values(x, in);
     const Value hq = g_.gather_rows("self_attn.last", kv.h, in.last_rows);
-    const Value q_proj = g_.graph.rows(g_.weight(weights::kQkvProj), 0, q_width_);
+    const LinearWeight q_proj = g_.rows(g_.linear_weight(weights::kQkvProj), 0, q_width_);
     const Value q = rotate_one("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_),
                                in.last_rope_table);
     const Value last = g_.gather_rows("last", x, in.last_rows);
@@ -74,7 +75,8 @@ class Layer {
 
   KeysValues keys_and_values(Value x, const Inputs& in) {
     const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
-    const Value kv_proj = g_.graph.rows(g_.weight(weights::kQkvProj), q_width_, 2 * kv_width_);
+    const LinearWeight kv_proj =
+        g_.rows(g_.linear_weight(weights::kQkvProj), q_width_, 2 * kv_width_);
     const Value kv = g_.linear("self_attn.kv_proj", h, kv_proj, {}, 2 * kv_width_);
     const Value k = rotate_one("k", g_.graph.columns(kv, 0, kv_width_), in.rope_table);
     const Value v = g_.graph.heads(g_.graph.columns(kv, kv_width_, kv_width_), c_.head_dim);
@@ -130,19 +132,20 @@ class Layer {
     }
     const Value a = g_.graph.flat(g_.attention("self_attn.attention", q, k, v, options));
     return g_.linear_add_in_place("self_attn.o_proj", "self_attn.residual", a,
-                                  g_.weight("self_attn.o_proj.weight"), {}, residual);
+                                  g_.linear_weight("self_attn.o_proj.weight"), {}, residual);
   }
 
   Value mlp(Value x) {
     const int64_t width = c_.intermediate_size;
-    const Value h = g_.rmsnorm("post_attention_layernorm", x,
-                               g_.weight("post_attention_layernorm.weight"), eps_);
-    const Value gate_up =
-        g_.linear("mlp.gate_up_proj", h, g_.weight(weights::kGateUpProj), {}, 2 * width);
-    const Value s = g_.swiglu_in_place("mlp.swiglu", g_.graph.columns(gate_up, 0, width),
-                                       g_.graph.columns(gate_up, width, width));
-    return g_.linear_add_in_place("mlp.down_proj", "mlp.residual", s,
-                                  g_.weight("mlp.down_proj.weight"), {}, x);
+    const LinearWeight gate_up_proj = g_.linear_weight(weights::kGateUpProj),
+                       down_proj = g_.linear_weight("mlp.down_proj.weight");
+    const LinearInput h = g_.rmsnorm_for(gate_up_proj, "post_attention_layernorm", x,
+                                         g_.weight("post_attention_layernorm.weight"), eps_);
+    const Value gate_up = g_.linear("mlp.gate_up_proj", h, gate_up_proj, {}, 2 * width);
+    const LinearInput s =
+        g_.swiglu_for(down_proj, "mlp.swiglu", g_.graph.columns(gate_up, 0, width),
+                      g_.graph.columns(gate_up, width, width));
+    return g_.linear_add_in_place("mlp.down_proj", "mlp.residual", s, down_proj, {}, x);
   }
 
   GraphBuilder& g_;

@@ -20,8 +20,8 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
   const int64_t width = c.hidden_size, head_dim = c.head_dim();
   Value h =
       g.layernorm("norm1", x, g.weight("norm1.weight"), g.weight("norm1.bias"), kLayerNormEps);
-  const Value qkv =
-      g.linear("attn.qkv", h, g.weight("attn.qkv.weight"), g.weight("attn.qkv.bias"), 3 * width);
+  const Value qkv = g.linear("attn.qkv", h, g.linear_weight("attn.qkv.weight"),
+                             g.weight("attn.qkv.bias"), 3 * width);
   // Queries and keys stand side by side and turn alike.
   const Value qk = g.rope_in_place(
       "attn.qk_rope", g.graph.heads(g.graph.columns(qkv, 0, 2 * width), head_dim), rope_table);
@@ -35,9 +35,10 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
                                .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
                                .causal = false});
   x = g.linear_add_in_place("attn.proj", "attn.residual", g.graph.flat(a),
-                            g.weight("attn.proj.weight"), g.weight("attn.proj.bias"), x);
+                            g.linear_weight("attn.proj.weight"), g.weight("attn.proj.bias"), x);
   h = g.layernorm("norm2", x, g.weight("norm2.weight"), g.weight("norm2.bias"), kLayerNormEps);
-  const Value w1 = g.weight("mlp.linear_fc1.weight"), b1 = g.weight("mlp.linear_fc1.bias");
+  const LinearWeight w1 = g.linear_weight("mlp.linear_fc1.weight");
+  const Value b1 = g.weight("mlp.linear_fc1.bias");
   if (g.options.fuse_gelu) {
     h = g.linear_gelu("mlp.linear_fc1", h, w1, b1, c.intermediate_size);
   } else {
@@ -45,8 +46,8 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
     h = g.gelu_in_place("mlp.act", h, ops::GeluKind::kTanh);
   }
   return g.linear_add_in_place("mlp.linear_fc2", "mlp.residual", h,
-                               g.weight("mlp.linear_fc2.weight"), g.weight("mlp.linear_fc2.bias"),
-                               x);
+                               g.linear_weight("mlp.linear_fc2.weight"),
+                               g.weight("mlp.linear_fc2.bias"), x);
 }
 
 /// Qwen3VLVisionPatchMerger: four patches side by side become one token. The DeepStack mergers
@@ -61,10 +62,10 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
   };
   Value h =
       norm_after_merge ? norm(g.graph.merge_rows(x, factor)) : g.graph.merge_rows(norm(x), factor);
-  h = g.linear("linear_fc1", h, g.weight("linear_fc1.weight"), g.weight("linear_fc1.bias"),
+  h = g.linear("linear_fc1", h, g.linear_weight("linear_fc1.weight"), g.weight("linear_fc1.bias"),
                c.merged_size());
   h = g.gelu_in_place("act", h, ops::GeluKind::kErf);
-  g.linear("linear_fc2", h, g.weight("linear_fc2.weight"), g.weight("linear_fc2.bias"),
+  g.linear("linear_fc2", h, g.linear_weight("linear_fc2.weight"), g.weight("linear_fc2.bias"),
            c.out_hidden_size, to);
 }
 

@@ -8,6 +8,8 @@
 #include <map>
 #include <utility>
 
+#include "engine/runtime/quantized_tensors.h"
+
 namespace vlr {
 namespace {
 
@@ -121,11 +123,15 @@ std::vector<NamedShape> needed_tensors(const ModelConfig& config, const NameMap&
   tied.tie_word_embeddings = true;
   std::vector<NamedShape> needed = checkpoint_tensors(tied);
   const TextConfig& t = config.text_config;
+  NamedShape head;  // g++ 12 takes a temporary here for uninitialised
   if (map.contains(kScore)) {
-    needed.push_back({{DType::kBF16, {1, t.hidden_size}}, std::string(kScore)});
+    head.name = kScore;
+    head.shape = {1, t.hidden_size};
+    needed.push_back(std::move(head));
   } else if (map.contains(weights::kLmHead) || !config.tie_word_embeddings) {
-    needed.push_back(
-        {{DType::kBF16, {t.vocab_size, t.hidden_size}}, std::string(weights::kLmHead)});
+    head.name = weights::kLmHead;
+    head.shape = {t.vocab_size, t.hidden_size};
+    needed.push_back(std::move(head));
   }
   return needed;
 }
@@ -133,6 +139,7 @@ std::vector<NamedShape> needed_tensors(const ModelConfig& config, const NameMap&
 NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameMap& map) {
   NameReport report;
   map = canonical_to_stored(stored, report.ambiguous);
+  std::erase_if(map, [&](const auto& entry) { return belongs_to_quantized(stored, entry.second); });
   NameMap unused = map;
   for (const NamedShape& want : needed_tensors(config, map)) {
     unused.erase(want.name);
@@ -142,7 +149,12 @@ NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameM
       continue;
     }
     const StoredTensor& got = stored.find(it->second)->second;
-    if (got.shape == want.shape) continue;
+    const auto weight = stored_weight(stored, it->second);
+    if (!weight) {
+      report.wrong_shape.push_back(weight.error().message());
+      continue;
+    }
+    if (weight->shape == want.shape) continue;
     std::string line = fmt::format("{}: expected {}, got {}", it->second,
                                    describe_shape(want.shape), describe(got));
     if (want.name == kPatchEmbed && got.shape.size() == 5 && got.shape.back() == want.shape[1]) {
@@ -223,10 +235,11 @@ Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTenso
 
   const auto part = [&](std::string_view canonical, int64_t first_row, int64_t num_rows) {
     const std::string& source = map.find(canonical)->second;
-    return WeightPart{source, stored.find(source)->second.shape, first_row, num_rows};
+    const auto weight = stored_weight(stored, source);  // compare() has seen that it is one
+    return WeightPart{source, weight->shape, first_row, num_rows, weight->format};
   };
   const auto whole = [&](std::string_view canonical) {
-    return part(canonical, 0, stored.find(map.find(canonical)->second)->second.shape[0]);
+    return part(canonical, 0, stored_weight(stored, map.find(canonical)->second)->shape[0]);
   };
 
   ModelConfig without_head = config;

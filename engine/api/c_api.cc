@@ -75,6 +75,7 @@ vlr::Options options_of(const vlr_options* o) {
   if (o->dtype) out.dtype = o->dtype;
   out.exact = o->exact != 0;
   out.gpu_memory = o->gpu_memory;
+  if (o->quant) out.quant = o->quant;
   return out;
 }
 
@@ -135,7 +136,8 @@ vlr_options vlr_default_options(void) {
           .share_prefix = o.share_prefix,
           .dtype = "auto",
           .exact = o.exact,
-          .gpu_memory = o.gpu_memory};
+          .gpu_memory = o.gpu_memory,
+          .quant = nullptr};
 }
 
 vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,

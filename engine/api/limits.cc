@@ -54,7 +54,8 @@ Result<DType> activation_dtype(const Options& options, const DeviceSpec& device,
                       gpu ? "bf16 or f16" : "f32", options.dtype)};
 }
 
-GraphOptions graph_options(const Options& options, const OpenDevice& device, DType dtype) {
+GraphOptions graph_options(const Options& options, const OpenDevice& device, DType dtype,
+                           QuantModes quant) {
   const auto wanted = [&](std::string_view fusion) {
     return device.kind() == Device::kCuda &&
            std::find(options.no_fuse.begin(), options.no_fuse.end(), fusion) ==
@@ -63,7 +64,9 @@ GraphOptions graph_options(const Options& options, const OpenDevice& device, DTy
   return {.dtype = dtype,
           .fuse_residual = wanted("residual"),
           .fuse_qk = wanted("qk"),
-          .fuse_gelu = wanted("gelu")};
+          .fuse_gelu = wanted("gelu"),
+          .fuse_quantize = wanted("quantize"),
+          .quant = std::move(quant)};
 }
 
 Status set_cap(OpenDevice& device, int64_t gpu_memory) {

@@ -30,7 +30,8 @@ struct BatchLimits {
 Result<DType> activation_dtype(const Options& options, const DeviceSpec& device,
                                const ModelConfig& config);
 
-GraphOptions graph_options(const Options& options, const OpenDevice& device, DType dtype);
+GraphOptions graph_options(const Options& options, const OpenDevice& device, DType dtype,
+                           QuantModes quant);
 
 /// Caps a GPU's memory as Options::gpu_memory says.
 Status set_cap(OpenDevice& device, int64_t gpu_memory);

@@ -576,7 +576,7 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
     run.args.segments.assign(static_cast<size_t>(executor.graph().num_segment_slots()),
                              AttentionInput(std::span<const ops::AttentionSegment>()));
     run.args.only = [](const Node& node) {
-      return node.op == "linear" || node.op == "patch_embed";
+      return node.op.starts_with("linear") || node.op == "patch_embed";
     };
     VLR_ASSIGN_OR_RETURN(run.plan, executor.plan(run.args, ctx));
     arena_bytes = std::max(arena_bytes, run.plan.total());

@@ -156,7 +156,7 @@ std::string response_json(const Response& response, const Usage* usage, const Re
   ordered out = {{"model", reranker.model_name()},
                  {"device", reranker.device()},
                  {"dtype", reranker.dtype()},
-                 {"quant", "none"}};
+                 {"quant", reranker.quant()}};
   ordered& results = out["results"] = ordered::array();
   for (size_t i = 0; i < response.results.size(); ++i) {
     const DocumentResult& r = response.results[i];

@@ -17,9 +17,12 @@
 #include <utility>
 
 #include "engine/api/limits.h"
+#include "engine/api/loaded_model.h"
 #include "engine/api/model_runner.h"
 #include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
+#include "engine/api/self_check.h"
+#include "engine/runtime/json.h"
 #include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
 #include "model/weight_names.h"
@@ -30,6 +33,7 @@ namespace {
 constexpr int64_t kChunkDocuments =
     64;  // prepared at a time, so that a wave does not overshoot by much
 constexpr int64_t kChunkMedia = 16;
+constexpr int64_t kConfigBytes = int64_t{64} << 20;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -44,8 +48,8 @@ Status check_options(const Options& o) {
   if (o.gpu_memory < 0 || o.prefix_cache_bytes < 0)
     return wrong("gpu_memory and prefix_cache_bytes must be 0 or more");
   for (const std::string& fusion : o.no_fuse) {
-    if (fusion != "residual" && fusion != "qk" && fusion != "gelu")
-      return wrong(fmt::format("no_fuse knows residual, qk and gelu, got '{}'", fusion));
+    if (fusion != "residual" && fusion != "qk" && fusion != "gelu" && fusion != "quantize")
+      return wrong(fmt::format("no_fuse knows residual, qk, gelu and quantize, got '{}'", fusion));
   }
   if (o.num_threads < 0)
     return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
@@ -56,6 +60,7 @@ Status check_options(const Options& o) {
   if (o.frame_factor != 32 && o.frame_factor != 64) {
     return wrong(fmt::format("frame_factor must be 32 or 64, got {}", o.frame_factor));
   }
+  if (const auto rules = quant_rules(o); !rules) return wrong(rules.error().message());
   return {};
 }
 
@@ -118,7 +123,7 @@ class Reranker::Impl {
   Result<std::vector<Explanation>> explain(const Request& request);
 
   std::atomic<bool> cancelled{false};
-  std::string name, device_name, dtype_name;
+  std::string name, device_name, dtype_name, quant_name;
   Usage usage;
   std::unique_ptr<OpenDevice> device;
 
@@ -127,7 +132,7 @@ class Reranker::Impl {
       : options(o), config(std::move(c)), tokenizer(std::move(t)), threads(o.num_threads) {
     choices.insert(o.impls.begin(), o.impls.end());
   }
-  Status load(Checkpoint checkpoint, const WeightPlan& plan, DType dtype);
+  Status check_relevance();
 
   /// Moves `next` forward over all documents until the wave is full.
   std::shared_ptr<Wave> prepare_wave(std::span<const Request> requests, PairRef& next);
@@ -159,9 +164,8 @@ class Reranker::Impl {
   Tokenizer tokenizer;
   ThreadPool threads;
   ImplChoices choices;
-  WeightStore weights;
-  DeviceWeights device_weights;
-  std::unique_ptr<ModelRunner> runner;
+  std::unique_ptr<LoadedModel> model;
+  ModelRunner* runner = nullptr;  // the model's
   std::unique_ptr<Preprocessor> preprocessor;
   BatchLimits limits;
   double load_seconds = 0;
@@ -210,42 +214,50 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
     }
   }
 
+  WeightSource source{.plan = plan};
+  VLR_ASSIGN_OR_RETURN(const std::string config_text,
+                       read_text_file((folder / "config.json").string(), kConfigBytes));
+  VLR_ASSIGN_OR_RETURN(source.stored, parse_stored_quantization(config_text));
+  source.checkpoint = std::move(checkpoint);
+
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
   VLR_ASSIGN_OR_RETURN(impl->device,
                        OpenDevice::open(spec, options.exact, impl->threads, impl->choices));
-  VLR_RETURN_IF_ERROR(impl->load(std::move(checkpoint), plan, dtype));
+  VLR_ASSIGN_OR_RETURN(
+      impl->model,
+      LoadedModel::load(impl->options, impl->config, dtype, std::move(source), *impl->device,
+                        {options.on_value, options.wants_value, options.on_node}));
+  impl->runner = impl->model->runner.get();
+  impl->limits = impl->model->limits;
+  impl->prefix_cache.reset(impl->limits.prefix_rows);
   impl->preprocessor =
       std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
   impl->name = std::filesystem::weakly_canonical(folder).filename().string();
   impl->device_name = impl->device->name();
   impl->dtype_name = vlr::dtype_name(dtype);
+  impl->quant_name = vlr::quant_name(impl->model->modes);
+  VLR_RETURN_IF_ERROR(impl->check_relevance());
   impl->load_seconds = now() - start;
   return impl;
 }
 
-/// Weights to where they are read, the graphs, and the sizes of batches.
-Status Reranker::Impl::load(Checkpoint checkpoint, const WeightPlan& plan, DType dtype) {
-  const bool gpu = device->is_gpu();
-  WeightLookup lookup;
-  if (gpu) {
-    VLR_RETURN_IF_ERROR(set_cap(*device, options.gpu_memory));
-    VLR_ASSIGN_OR_RETURN(device_weights, DeviceWeights::load(checkpoint, plan, dtype, *device));
-    lookup = [this](std::string_view weight) { return device_weights.get(weight); };
-  } else {
-    VLR_ASSIGN_OR_RETURN(weights, WeightStore::load(std::move(checkpoint), plan));
-    lookup = [this](std::string_view weight) { return weights.get(weight); };
+/// Scores the built-in probe where that says something: a quantised checkpoint. What is quantised
+/// here was whole before.
+Status Reranker::Impl::check_relevance() {
+  const bool stored_quantized =
+      !model->modes.empty() && model->stored_quantized && options.self_check;
+  if (!stored_quantized) return {};
+  runner->set_observers({});
+  VLR_ASSIGN_OR_RETURN(const std::vector<Response> scored, score(probe_requests(), nullptr));
+  runner->set_observers({options.on_value, options.wants_value, options.on_node});
+  std::vector<float> log_odds;
+  for (const Response& response : scored) {
+    for (const DocumentResult& r : response.results) {
+      if (!r.scored()) return {Code::kDataLoss, "relevance probe: " + r.message};
+      log_odds.push_back(r.log_odds);
+    }
   }
-  VLR_ASSIGN_OR_RETURN(
-      runner, ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype),
-                                  {options.on_value, options.wants_value, options.on_node}));
-  VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
-  if (!options.record_small_batches) runner->recordings.max_tokens = 0;
-  VLR_ASSIGN_OR_RETURN(limits, choose_limits(options, *runner));
-  VLR_RETURN_IF_ERROR(runner->reserve_prefixes(limits.prefix_rows));
-  prefix_cache.reset(limits.prefix_rows);
-  if (gpu && options.measure_kernels)
-    VLR_RETURN_IF_ERROR(runner->measure(limits.tokens, limits.patches));
-  return device->synchronize();
+  return check_probe(log_odds, model->stored.probe, model->modes);
 }
 
 Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> requests,
@@ -653,8 +665,7 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
     s.dtype = t.dtype;
     s.shape = t.shape;
   }
-  VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
-                       make_weight_plan(config, stored, {.yes = 0, .no = 1}));
+  VLR_ASSIGN_OR_RETURN(WeightPlan plan, make_weight_plan(config, stored, {.yes = 0, .no = 1}));
   ThreadPool threads(options.num_threads);
   const ImplChoices choices(options.impls.begin(), options.impls.end());
   VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse_for_planning(options.device));
@@ -662,27 +673,44 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
                        OpenDevice::for_planning(spec, threads, choices));
   VLR_ASSIGN_OR_RETURN(const DType dtype, activation_dtype(options, spec, config));
   const DType weight_dtype = device->is_gpu() ? dtype : config.dtype.value_or(DType::kBF16);
+  VLR_ASSIGN_OR_RETURN(
+      const std::string config_text,
+      read_text_file((std::filesystem::path(path) / "config.json").string(), kConfigBytes));
+  VLR_ASSIGN_OR_RETURN(const StoredQuantization stored_quant,
+                       parse_stored_quantization(config_text));
+  Options planned = options;
+  if (planned.quant.empty() && planned.quant_rules.empty()) {  // as the checkpoint was quantised
+    for (const QuantRule& rule : stored_quant.rules) {
+      planned.quant_rules.push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode)));
+    }
+  }
+  VLR_ASSIGN_OR_RETURN(const QuantModes modes, prepare_plan(plan, planned, spec, stored_quant));
   std::map<std::string, ConstTensor, std::less<>> shapes;
   int64_t copied = 0, mapped = 0;
   for (const WeightSpec& weight : plan) {
-    const ConstTensor& t = shapes[weight.name] = shape_of(weight, weight_dtype, spec.kind);
-    const bool whole =
-        weight.parts.size() == 1 && weight.parts[0].num_rows == weight.parts[0].shape[0];
-    (whole ? mapped : copied) += t.bytes();
+    const bool whole = weight.format == WeightFormat::kDense && weight.parts.size() == 1 &&
+                       weight.parts[0].num_rows == weight.parts[0].shape[0];
+    for (const WeightTensor& t : tensors_of(weight, weight_dtype, spec.kind)) {
+      shapes[t.name] = t.shape;
+      (whole ? mapped : copied) += t.shape.bytes();
+    }
   }
+  const DeviceWeightBytes weight_bytes = device_weight_bytes(plan, dtype);
   const WeightLookup lookup = [&](std::string_view name) -> Result<ConstTensor> {
     const auto it = shapes.find(name);
     if (it == shapes.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
     return it->second;
   };
-  VLR_ASSIGN_OR_RETURN(
-      const std::unique_ptr<ModelRunner> runner,
-      ModelRunner::create(config, lookup, *device, graph_options(options, *device, dtype), {}));
+  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
+                       ModelRunner::create(config, lookup, *device,
+                                           graph_options(options, *device, dtype, modes), {}));
   VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
+  const int64_t place_bytes = ring_place_bytes(plan, modes, dtype);
   if (device->is_gpu()) {
     constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
     VLR_RETURN_IF_ERROR(set_cap(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
-    VLR_RETURN_IF_ERROR(device->budget().take("weights", device_weight_bytes(plan, dtype)));
+    VLR_RETURN_IF_ERROR(device->budget().take("weights", weight_bytes.device));
+    VLR_RETURN_IF_ERROR(device->reserve_ring(place_bytes));
   }
   VLR_ASSIGN_OR_RETURN(const BatchLimits limits, choose_limits(options, *runner));
 
@@ -713,7 +741,8 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   const RunPlan& larger = text.total() > vision.total() ? text : vision;
   MemoryPlan out;
   if (device->is_gpu()) {
-    out.parts = {{"weights", device_weight_bytes(plan, dtype)},
+    out.parts = {{"weights", weight_bytes.device},
+                 {"decoded weights", 2 * place_bytes},
                  {"activations", larger.activation_bytes},
                  {"workspace", larger.workspace_bytes},
                  {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
@@ -721,9 +750,10 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
                  {"inputs", 4 * runner->text_input_bytes(sizes) +
                                 2 * (patches > 0 ? runner->vision_input_bytes(patches) : 0)},
                  {"CUDA context, about", context_estimate()}};
+    if (weight_bytes.host > 0) out.host_parts = {{"embeddings, pinned", weight_bytes.host}};
   } else {
     out.parts = {{"weights, mapped from the checkpoint", mapped},
-                 {"weights, fused copies", copied},
+                 {"weights, fused or quantised copies", copied},
                  {"activations", larger.activation_bytes},
                  {"workspace", larger.workspace_bytes},
                  {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
@@ -761,6 +791,7 @@ const Usage& Reranker::usage() const { return impl_->usage; }
 std::string_view Reranker::model_name() const { return impl_->name; }
 std::string_view Reranker::device() const { return impl_->device_name; }
 std::string_view Reranker::dtype() const { return impl_->dtype_name; }
+std::string_view Reranker::quant() const { return impl_->quant_name; }
 MemoryPlan Reranker::memory() const {
   MemoryPlan out;
   for (const auto& [name, bytes] : impl_->device->budget().parts())

@@ -16,6 +16,7 @@
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/memory.h"
+#include "kernels/cuda/weight_ring.h"
 #endif
 
 namespace vlr {
@@ -174,6 +175,10 @@ struct OpenDevice::Gpu {
   cuda::Stream stream;
   std::unique_ptr<cuda::Blas> blas;
 };
+struct OpenDevice::Ring {
+  Buffer memory;
+  std::unique_ptr<cuda::WeightRing> ring;
+};
 struct OpenDevice::Mark::State {
   cuda::Event event;
   std::chrono::steady_clock::time_point time;
@@ -183,6 +188,7 @@ struct OpenDevice::Recording::State {
 };
 #else
 struct OpenDevice::Gpu {};
+struct OpenDevice::Ring {};
 struct OpenDevice::Mark::State {
   std::chrono::steady_clock::time_point time;
 };
@@ -253,6 +259,24 @@ Buffer OpenDevice::staging() {
 }
 
 #if VLR_WITH_CUDA
+
+Status OpenDevice::reserve_ring(int64_t place_bytes) {
+  if (!is_gpu() || place_bytes == 0) return {};
+  constexpr std::string_view kPurpose = "decoded weights";
+  place_bytes = round_up(place_bytes);
+  ring_ = std::make_unique<Ring>();
+  if (!gpu_) {
+    ring_->ring = cuda::WeightRing::for_planning(place_bytes);
+    VLR_RETURN_IF_ERROR(budget_.take(kPurpose, 2 * place_bytes));
+  } else {
+    VLR_ASSIGN_OR_RETURN(ring_->ring, cuda::WeightRing::create());
+    ring_->memory = memory(std::string(kPurpose));
+    VLR_RETURN_IF_ERROR(ring_->memory.reserve(2 * place_bytes));
+    ring_->ring->place(ring_->memory.bytes());
+  }
+  context_.ring = ring_->ring.get();
+  return {};
+}
 
 Status OpenDevice::activate() {
   if (!is_gpu()) return {};
@@ -329,8 +353,8 @@ Result<OpenDevice::Recording> OpenDevice::end_recording(const Status& status) {
 }
 
 Status OpenDevice::launch(const Recording& recording) {
-  return cuda::to_status(cudaGraphLaunch(recording.state_->exec.get(), context_.stream),
-                         "cudaGraphLaunch");
+  VLR_CUDA_TRY(cudaGraphLaunch(recording.state_->exec.get(), context_.stream));
+  return context_.ring ? context_.ring->launched(context_.stream) : Status();
 }
 
 Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
@@ -342,6 +366,7 @@ Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
 
 #else
 
+Status OpenDevice::reserve_ring(int64_t) { return {}; }
 Status OpenDevice::activate() { return {}; }
 Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));

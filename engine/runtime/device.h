@@ -89,6 +89,7 @@ class OpenDevice {
                                                           const ImplChoices& choices);
   ~OpenDevice();
 
+  const DeviceSpec& spec() const { return spec_; }
   Device kind() const { return spec_.kind; }
   bool is_gpu() const { return spec_.kind == Device::kCuda; }
   std::string name() const;  ///< "cpu", "cuda:0 (NVIDIA H200)"
@@ -99,6 +100,9 @@ class OpenDevice {
   Buffer memory(std::string purpose);
   /// Host memory that copies to and from the device read and write: pinned for a GPU.
   Buffer staging();
+
+  /// On a GPU: two places of `place_bytes` each in which weights are decoded, from now on.
+  Status reserve_ring(int64_t place_bytes);
 
   /// Makes the device the calling thread's. Every entry from another thread starts with it.
   Status activate();
@@ -163,7 +167,9 @@ class OpenDevice {
   MemoryBudget budget_;
   Context context_;
   struct Gpu;
-  std::unique_ptr<Gpu> gpu_;
+  std::unique_ptr<Gpu> gpu_;  ///< null on the CPU, and for planning
+  struct Ring;
+  std::unique_ptr<Ring> ring_;
 };
 
 }  // namespace vlr

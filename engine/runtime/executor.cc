@@ -96,6 +96,7 @@ Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weight
     };
     for (Value v : node.inputs) touch(v);
     touch(node.output);
+    for (Value v : node.more_outputs) touch(v);
     ++step;
   }
   return e;
@@ -197,6 +198,9 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     }
     if (args.on_value) {
       VLR_RETURN_IF_ERROR(args.on_value(graph_->info(node.output).name, bindings[node.output]));
+      for (Value v : node.more_outputs) {
+        if (v.defined()) VLR_RETURN_IF_ERROR(args.on_value(graph_->info(v).name, bindings[v]));
+      }
     }
   }
   if (marks.empty()) return {};

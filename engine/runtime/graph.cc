@@ -171,6 +171,9 @@ Status Graph::validate() const {
     if (info(node.output).kind == ValueKind::kView)
       overwritten[index(info(node.output).base)] = true;
     written[index(node.output)] = written[index(root(node.output))] = true;
+    for (Value out : node.more_outputs) {
+      if (out.defined()) written[index(out)] = true;
+    }
   }
   return {};
 }
@@ -239,6 +242,9 @@ std::string Graph::to_dot() const {
       }
     }
     writer[static_cast<size_t>(root(node.output).id)] = static_cast<int64_t>(i);
+    for (Value v : node.more_outputs) {
+      if (v.defined()) writer[static_cast<size_t>(v.id)] = static_cast<int64_t>(i);
+    }
   }
   return out + "}\n";
 }

@@ -105,6 +105,7 @@ struct Node {
   std::string_view op;  ///< "linear"
   std::vector<Value> inputs;
   Value output;
+  std::vector<Value> more_outputs;  ///< activations that it writes beside `output`
   std::function<Status(const Bindings&, Context&)> run;
   std::function<Result<int64_t>(const Bindings&, const Context&)> workspace;
   std::function<Cost(const Bindings&)> cost;
@@ -141,12 +142,14 @@ class Graph {
 
   /// Adds a node for an op: `args` makes the op's arguments from the run's tensors.
   template <class Op, class ArgsOf>
-  Value add(std::string name, std::vector<Value> inputs, Value output, ArgsOf args) {
+  Value add(std::string name, std::vector<Value> inputs, Value output, ArgsOf args,
+            std::vector<Value> more_outputs = {}) {
     nodes_.push_back({
         .name = std::move(name),
         .op = Op::kName,
         .inputs = std::move(inputs),
         .output = output,
+        .more_outputs = std::move(more_outputs),
         .run = [args](const Bindings& b, Context& ctx) { return ops::run<Op>(args(b), ctx); },
         .workspace = [args](const Bindings& b,
                             const Context& ctx) { return ops::workspace_bytes<Op>(args(b), ctx); },

@@ -50,6 +50,15 @@ Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint)
     const StoredTensor* stored = checkpoint.find(part.source);
     if (!stored)
       return {Code::kNotFound, fmt::format("{}: the checkpoint has no {}", spec.name, part.source)};
+    if (part.stored != WeightFormat::kDense) {
+      if (part.stored != spec.format || part.num_rows != part.shape[0]) {
+        return {Code::kInternal,
+                fmt::format("{}: {} is stored as {} and wanted as {}", spec.name, part.source,
+                            weight_format_name(part.stored), weight_format_name(spec.format))};
+      }
+      numel += StoredShape{DType::kU8, part.shape}.numel();
+      continue;
+    }
     if (stored->shape != part.shape || part.shape.empty()) {
       return {Code::kInvalidArgument,
               fmt::format("{}: {} must be {}, got {}", spec.name, part.source,
@@ -75,12 +84,12 @@ Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint)
     dtype = stored->dtype;
     numel += stored->numel() / part.shape[0] * part.num_rows;
   }
-  const int64_t expected = StoredShape{*dtype, spec.shape}.numel();
+  const int64_t expected = StoredShape{DType::kU8, spec.shape}.numel();
   if (numel != expected) {
     return {Code::kInternal, fmt::format("{}: {} has {} elements, its parts have {}", spec.name,
                                          describe_shape(spec.shape), expected, numel)};
   }
-  return *dtype;
+  return dtype.value_or(DType::kBF16);
 }
 
 Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out) {
@@ -101,10 +110,52 @@ Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::sp
   return {};
 }
 
-ConstTensor shape_of(const WeightSpec& spec, DType dtype, Device device) {
-  ConstTensor t = view(nullptr, dtype, spec.shape);
-  t.device = device;
-  return t;
+std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device device) {
+  std::vector<WeightTensor> out;
+  const auto add = [&](std::string_view suffix, DType type, const std::vector<int64_t>& shape) {
+    ConstTensor t = view(nullptr, type, shape);
+    t.device = device;
+    out.push_back({spec.name + std::string(suffix), t});
+  };
+  if (spec.format == WeightFormat::kDense) {
+    add("", dtype, spec.shape);
+    return out;
+  }
+  const int64_t n = spec.shape[0], k = spec.shape[1];
+  if (spec.format != WeightFormat::kNf4) {
+    add("", spec.format == WeightFormat::kInt8 ? DType::kI8 : DType::kF8E4M3, {n, k});
+    add(quantized::kScale, DType::kF32, {n});
+    return out;
+  }
+  std::vector<int64_t> values;
+  for (const WeightPart& part : spec.parts) values.push_back(part.num_rows * k);
+  const int64_t blocks = (n * k + kNf4Block - 1) / kNf4Block, group = nf4_group_blocks(values);
+  add("", DType::kU8, {n, k / 2});
+  add(quantized::kAbsmax, DType::kU8, {blocks});
+  add(quantized::kNested, DType::kF32, {(blocks + group - 1) / group, 2});
+  add(quantized::kMap, DType::kF32, {256});
+  return out;
+}
+
+QuantizedWeight quantized_weight(const ConstTensor& codes, const ConstTensor& scales,
+                                 const ConstTensor& nested, const ConstTensor& map) {
+  QuantizedWeight w{.format = codes.dtype == DType::kI8       ? WeightFormat::kInt8
+                              : codes.dtype == DType::kF8E4M3 ? WeightFormat::kFp8
+                                                              : WeightFormat::kNf4,
+                    .rows = codes.dim(0),
+                    .cols = codes.dim(1),
+                    .codes = codes,
+                    .scales = scales,
+                    .nested = nested,
+                    .map = map};
+  if (w.format != WeightFormat::kNf4) return w;
+  w.cols *= 2;
+  w.codes = ConstTensor(codes.data, DType::kU8, {codes.numel()}, codes.device);
+  // The power of two that makes as many groups as there are; with one group, any that is not less.
+  const int64_t blocks = scales.dim(0), groups = nested.dim(0);
+  w.group_blocks = 1;
+  while ((blocks + w.group_blocks - 1) / w.group_blocks > groups) w.group_blocks *= 2;
+  return w;
 }
 
 namespace {
@@ -175,26 +226,144 @@ class Uploader {
 
 }  // namespace
 
-int64_t device_weight_bytes(const WeightPlan& plan, DType dtype) {
-  int64_t bytes = 0;
-  for (const WeightSpec& spec : plan) bytes += aligned(view(nullptr, dtype, spec.shape).bytes());
+DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
+  DeviceWeightBytes bytes;
+  for (const WeightSpec& spec : plan) {
+    for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
+      (spec.in_host_memory ? bytes.host : bytes.device) += aligned(t.shape.bytes());
+  }
   return bytes;
 }
+
+namespace {
+
+/// A quantised weight from its parts, those that are dense quantised now.
+Result<JoinedWeight> load_quantized(const WeightSpec& spec, const Checkpoint& checkpoint,
+                                    ThreadPool& threads) {
+  VLR_ASSIGN_OR_RETURN(const DType dtype, check_weight(spec, checkpoint));
+  std::vector<QuantizedTensor> parts;
+  for (const WeightPart& part : spec.parts) {
+    if (part.stored != WeightFormat::kDense) {
+      VLR_ASSIGN_OR_RETURN(QuantizedTensor t,
+                           read_quantized(checkpoint.tensors(), part.source, threads));
+      parts.push_back(std::move(t));
+      continue;
+    }
+    const StoredTensor& stored = *checkpoint.find(part.source);
+    const auto bytes = part_bytes(part, stored);
+    std::vector<std::byte> copy;
+    if (!stored.aligned()) copy.assign(bytes.begin(), bytes.end());
+    const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), dtype,
+                            {part.num_rows, spec.shape[1]});
+    parts.push_back(quantize_weight(dense, spec.format, threads));
+  }
+  auto joined = join(std::move(parts));
+  if (!joined) return joined.error().with_context(spec.name);
+  return joined;
+}
+
+void keep_fingerprint(const WeightSpec& spec, JoinedWeight& w, Fingerprints& to) {
+  if (w.fingerprint.empty()) return;
+  Fingerprint f{.values = std::move(w.fingerprint), .parts = {}};
+  for (const WeightPart& part : spec.parts) f.parts.emplace_back(part.source, part.num_rows);
+  to.emplace(spec.name, std::move(f));
+}
+
+/// The bytes of each of tensors_of().
+std::vector<std::span<const std::byte>> bytes_of(const JoinedWeight& w) {
+  std::vector<std::span<const std::byte>> out = {w.codes, w.scales};
+  if (w.format == WeightFormat::kNf4) {
+    out.push_back(std::as_bytes(std::span(w.nested)));
+    out.push_back(std::as_bytes(std::span(w.map)));
+  }
+  return out;
+}
+
+}  // namespace
+
+/// Gives every tensor its place, in the order of the plan.
+class DeviceWeights::Placer {
+ public:
+  Placer(DeviceWeights& weights, DType dtype, OpenDevice& device)
+      : weights_(weights), dtype_(dtype), device_(device) {}
+
+  Status reserve(const WeightPlan& plan) {
+    weights_.memory_ = device_.memory("weights");
+    weights_.host_memory_ = device_.staging();
+    const DeviceWeightBytes bytes = device_weight_bytes(plan, dtype_);
+    VLR_RETURN_IF_ERROR(weights_.memory_.reserve(bytes.device));
+    return weights_.host_memory_.reserve(bytes.host);
+  }
+
+  /// Where the tensors of the next weight are to stand.
+  Result<std::vector<Tensor>> next(const WeightSpec& spec) {
+    std::vector<Tensor> out;
+    int64_t& offset = spec.in_host_memory ? host_offset_ : offset_;
+    const Buffer& memory = spec.in_host_memory ? weights_.host_memory_ : weights_.memory_;
+    for (WeightTensor& t : tensors_of(spec, dtype_, device_.kind())) {
+      std::byte* const data = memory.data() + offset;
+      offset += aligned(t.shape.bytes());
+      t.shape.data = data;
+      out.emplace_back(data, t.shape.dtype, std::initializer_list<int64_t>{t.shape.numel()},
+                       device_.kind());
+      if (!weights_.tensors_.emplace(std::move(t.name), t.shape).second)
+        return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
+    }
+    return out;
+  }
+
+  Status put(const WeightSpec& spec, JoinedWeight w, Uploader& uploader) {
+    VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> places, next(spec));
+    const auto bytes = bytes_of(w);
+    for (size_t i = 0; i < places.size(); ++i) {
+      if (std::ssize(bytes[i]) != places[i].bytes())
+        return {Code::kInternal, fmt::format("{}: {} bytes for {}", spec.name, bytes[i].size(),
+                                             describe(places[i]))};
+      VLR_RETURN_IF_ERROR(
+          uploader.upload(bytes[i], DType::kU8, places[i].as<std::byte>(), DType::kU8));
+    }
+    keep_fingerprint(spec, w, weights_.fingerprints_);
+    return {};
+  }
+
+ private:
+  DeviceWeights& weights_;
+  DType dtype_;
+  OpenDevice& device_;
+  int64_t offset_ = 0, host_offset_ = 0;
+};
 
 Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, OpenDevice& device,
                                           const Fill& fill) {
   DeviceWeights w;
-  w.memory_ = device.memory("weights");
-  VLR_RETURN_IF_ERROR(w.memory_.reserve(device_weight_bytes(plan, dtype)));
-  int64_t offset = 0;
+  Placer placer(w, dtype, device);
+  VLR_RETURN_IF_ERROR(placer.reserve(plan));
+  Uploader uploader(device);
+  Buffer dense = device.memory("weights to quantise"), host = device.staging();
   for (const WeightSpec& spec : plan) {
-    ConstTensor t = shape_of(spec, dtype, device.kind());
-    Tensor writable(w.memory_.data() + offset, dtype, {t.numel()}, device.kind());
-    VLR_RETURN_IF_ERROR(fill(spec, writable).with_context(spec.name));
-    t.data = writable.data;
-    offset += aligned(t.bytes());
-    if (!w.tensors_.emplace(spec.name, t).second)
-      return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
+    if (spec.format == WeightFormat::kDense) {
+      VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> places, placer.next(spec));
+      VLR_RETURN_IF_ERROR(fill(spec, places[0]).with_context(spec.name));
+      continue;
+    }
+    const int64_t cols = spec.shape[1], bytes = view(nullptr, dtype, spec.shape).bytes();
+    VLR_RETURN_IF_ERROR(dense.reserve(bytes));
+    VLR_RETURN_IF_ERROR(host.reserve(bytes));
+    const Tensor all(dense.data(), dtype, {spec.shape[0] * cols}, device.kind());
+    VLR_RETURN_IF_ERROR(fill(spec, all).with_context(spec.name));
+    VLR_RETURN_IF_ERROR(device.copy(host.data(), dense.data(), bytes));
+    VLR_RETURN_IF_ERROR(device.synchronize());
+    std::vector<QuantizedTensor> parts;
+    int64_t row = 0;
+    for (const WeightPart& part : spec.parts) {
+      const ConstTensor values(host.data() + row * cols * dtype_bytes(dtype), dtype,
+                               {part.num_rows, cols});
+      parts.push_back(quantize_weight(values, spec.format, *device.context().threads));
+      row += part.num_rows;
+    }
+    auto joined = join(std::move(parts));
+    if (!joined) return joined.error().with_context(spec.name);
+    VLR_RETURN_IF_ERROR(placer.put(spec, *std::move(joined), uploader));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   return w;
@@ -202,17 +371,28 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
 
 Result<DeviceWeights> DeviceWeights::load(const Checkpoint& checkpoint, const WeightPlan& plan,
                                           DType dtype, OpenDevice& device) {
+  DeviceWeights w;
+  Placer placer(w, dtype, device);
+  VLR_RETURN_IF_ERROR(placer.reserve(plan));
   Uploader uploader(device);
-  return make(plan, dtype, device, [&](const WeightSpec& spec, const Tensor& weight) -> Status {
+  for (const WeightSpec& spec : plan) {
+    if (spec.format != WeightFormat::kDense) {
+      auto joined = load_quantized(spec, checkpoint, *device.context().threads);
+      if (!joined) return joined.error();
+      VLR_RETURN_IF_ERROR(placer.put(spec, *std::move(joined), uploader).with_context(spec.name));
+      continue;
+    }
     VLR_ASSIGN_OR_RETURN(const DType stored, check_weight(spec, checkpoint));
-    auto* to = weight.as<std::byte>();
+    VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> places, placer.next(spec));
+    auto* to = places[0].as<std::byte>();
     for (const WeightPart& part : spec.parts) {
       const auto bytes = part_bytes(part, *checkpoint.find(part.source));
-      VLR_RETURN_IF_ERROR(uploader.upload(bytes, stored, to, dtype));
+      VLR_RETURN_IF_ERROR(uploader.upload(bytes, stored, to, dtype).with_context(spec.name));
       to += std::ssize(bytes) / dtype_bytes(stored) * dtype_bytes(dtype);
     }
-    return {};
-  });
+  }
+  VLR_RETURN_IF_ERROR(device.synchronize());
+  return w;
 }
 
 Result<ConstTensor> DeviceWeights::get(std::string_view name) const {
@@ -225,9 +405,35 @@ Result<ConstTensor> DeviceWeights::get(std::string_view name) const {
 
 void WeightStore::FreeAligned::operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
 
-Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& plan) {
+Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& plan,
+                                      ThreadPool* threads) {
   WeightStore store;
+  const auto allocate = [&](const WeightSpec& spec, int64_t bytes) -> Result<std::byte*> {
+    const auto size = static_cast<size_t>(bytes);
+    Buffer buffer(static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow)));
+    if (!buffer)
+      return {Code::kOutOfMemory, fmt::format("{}: {} bytes of host memory", spec.name, bytes)};
+    store.buffers_.push_back(std::move(buffer));
+    store.bytes_owned_ += bytes;
+    return store.buffers_.back().get();
+  };
   for (const WeightSpec& spec : plan) {
+    if (spec.format != WeightFormat::kDense) {
+      if (!threads) return {Code::kInternal, spec.name + ": nobody to quantise it"};
+      auto joined = load_quantized(spec, checkpoint, *threads);
+      if (!joined) return joined.error();
+      const auto bytes = bytes_of(*joined);
+      size_t i = 0;
+      for (WeightTensor& t : tensors_of(spec, DType::kF32, Device::kCpu)) {
+        VLR_ASSIGN_OR_RETURN(std::byte* const data, allocate(spec, t.shape.bytes()));
+        std::memcpy(data, bytes[i].data(), bytes[i].size());
+        t.shape.data = data;
+        store.tensors_.emplace(std::move(t.name), t.shape);
+        ++i;
+      }
+      keep_fingerprint(spec, *joined, store.fingerprints_);
+      continue;
+    }
     VLR_ASSIGN_OR_RETURN(const DType dtype, check_weight(spec, checkpoint));
     if (store.contains(spec.name)) {
       return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
@@ -240,14 +446,9 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
       store.bytes_mapped_ += bytes;
       continue;
     }
-    const auto size = static_cast<size_t>(bytes);
-    Buffer buffer(static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow)));
-    if (!buffer)
-      return {Code::kOutOfMemory, fmt::format("{}: {} bytes of host memory", spec.name, bytes)};
-    VLR_RETURN_IF_ERROR(copy_weight(spec, checkpoint, {buffer.get(), size}));
-    store.tensors_.emplace(spec.name, view(buffer.get(), dtype, spec.shape));
-    store.buffers_.push_back(std::move(buffer));
-    store.bytes_owned_ += bytes;
+    VLR_ASSIGN_OR_RETURN(std::byte* const data, allocate(spec, bytes));
+    VLR_RETURN_IF_ERROR(copy_weight(spec, checkpoint, {data, static_cast<size_t>(bytes)}));
+    store.tensors_.emplace(spec.name, view(data, dtype, spec.shape));
   }
   store.checkpoint_ = std::move(checkpoint);
   return store;

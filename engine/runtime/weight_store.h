@@ -1,5 +1,5 @@
 /// Weights by name: views into a mapped checkpoint, and tensors put together from several of its
-/// rows.
+/// rows, perhaps quantised on the way.
 ///
 /// The store knows no model. A WeightPlan says which tensors there are and where their rows come
 /// from; model/weight_names.h makes it from a ModelConfig and the names in the files.
@@ -17,8 +17,10 @@
 #include <vector>
 
 #include "engine/runtime/device.h"
+#include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
 #include "kernels/core/tensor.h"
+#include "kernels/quant/quantized_weight.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -30,6 +32,7 @@ struct WeightPart {
   std::vector<int64_t> shape;  ///< the shape that it has to have there, of rank 1 or more
   int64_t first_row = 0;
   int64_t num_rows = 0;
+  WeightFormat stored = WeightFormat::kDense;  ///< otherwise all rows are taken
 };
 
 /// A weight as the model wants it: the parts' rows, one part after the other.
@@ -37,22 +40,51 @@ struct WeightSpec {
   std::string name;
   std::vector<int64_t> shape;  ///< rank <= kMaxRank, with as many elements as the parts together
   std::vector<WeightPart> parts;
+  /// Not dense: parts that are stored dense are quantised, others have this format already.
+  WeightFormat format = WeightFormat::kDense;
+  bool in_host_memory = false;  ///< of a GPU's weights: pinned, read over the bus
 };
 
 using WeightPlan = std::vector<WeightSpec>;
 
-/// The dtype that `spec` will have: bf16, f16 or f32, the same for all of its parts. Fails if a
-/// part is missing (kNotFound) or is not what the spec expects (kInvalidArgument).
+/// Suffixes of the tensors beside the codes, which have the weight's name.
+namespace quantized {
+inline constexpr std::string_view kScale = ".scale";    ///< int8, fp8: f32 [N]
+inline constexpr std::string_view kAbsmax = ".absmax";  ///< nf4: u8 [blocks]
+inline constexpr std::string_view kNested = ".nested";  ///< nf4: f32 [groups, 2]
+inline constexpr std::string_view kMap = ".map";        ///< nf4: f32 [256]
+}  // namespace quantized
+
+/// A tensor that a weight becomes in memory, without data.
+struct WeightTensor {
+  std::string name;
+  ConstTensor shape;
+};
+/// The weight itself; or its codes, nf4 as u8 [N, K / 2], and what stands beside them.
+std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device device);
+
+/// A quantised weight from the tensors that tensors_of() names; the last two are nf4's.
+QuantizedWeight quantized_weight(const ConstTensor& codes, const ConstTensor& scales,
+                                 const ConstTensor& nested = {}, const ConstTensor& map = {});
+
+/// What a weight was before it was quantised, times probe_sign(), and which of its rows come from
+/// which stored tensor.
+struct Fingerprint {
+  std::vector<float> values;  ///< [N]
+  std::vector<std::pair<std::string, int64_t>> parts;
+};
+using Fingerprints = std::map<std::string, Fingerprint, std::less<>>;  ///< by name of the weight
+
+/// The dtype that `spec` is stored in: bf16, f16 or f32, the same for all of its parts that are
+/// dense (bf16 if none is). Fails if a part is missing (kNotFound) or is not what the spec expects
+/// (kInvalidArgument).
 Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint);
 
 /// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that
 /// need no second copy in host memory. The spec has passed check_weight().
 Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out);
 
-/// The tensor a weight will be, without data.
-ConstTensor shape_of(const WeightSpec& spec, DType dtype, Device device);
-
-/// Weights in one block of a device's memory, all in one dtype. Immutable once made.
+/// Weights in one block of a device's memory, the dense ones all in one dtype. Immutable once made.
 class DeviceWeights {
  public:
   /// Copies the plan's weights from a checkpoint, converting them on the way where they are stored
@@ -60,35 +92,45 @@ class DeviceWeights {
   static Result<DeviceWeights> load(const Checkpoint& checkpoint, const WeightPlan& plan,
                                     DType dtype, OpenDevice& device);
 
-  /// Writes a weight where it is to stand, in stream order.
+  /// Writes a weight, dense, where it is to stand, in stream order. One that is to be quantised is
+  /// written to memory that is given back, and quantised on the host.
   using Fill = std::function<Status(const WeightSpec& spec, const Tensor& weight)>;
   static Result<DeviceWeights> make(const WeightPlan& plan, DType dtype, OpenDevice& device,
                                     const Fill& fill);
 
   Result<ConstTensor> get(std::string_view name) const;
   int64_t bytes() const { return memory_.size(); }
+  const Fingerprints& fingerprints() const { return fingerprints_; }
 
  private:
-  Buffer memory_;
+  class Placer;
+  Buffer memory_, host_memory_;
   std::map<std::string, ConstTensor, std::less<>> tensors_;
+  Fingerprints fingerprints_;
 };
 
-/// Bytes of DeviceWeights.
-int64_t device_weight_bytes(const WeightPlan& plan, DType dtype);
+/// Bytes of DeviceWeights: on the device, and in pinned memory of the host.
+struct DeviceWeightBytes {
+  int64_t device = 0, host = 0;
+};
+DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype);
 
 /// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and
 /// several engines can share one; views live as long as the store, moved or not.
 class WeightStore {
  public:
   /// A weight that is one aligned range of a file becomes a view, whose pages are read when they
-  /// are first touched. Any other one (of several parts, or unaligned) is copied here, as stored.
-  static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan);
+  /// are first touched. Any other one (of several parts, unaligned, or quantised) is copied here.
+  /// `threads` quantise; null is fine where nothing is quantised.
+  static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan,
+                                  ThreadPool* threads = nullptr);
 
   /// The weight on the CPU; kNotFound if the plan had none of that name.
   Result<ConstTensor> get(std::string_view name) const;
   bool contains(std::string_view name) const { return tensors_.contains(name); }
   const std::map<std::string, ConstTensor, std::less<>>& tensors() const { return tensors_; }
 
+  const Fingerprints& fingerprints() const { return fingerprints_; }
   int64_t bytes_owned() const { return bytes_owned_; }    ///< copies, in memory for good
   int64_t bytes_mapped() const { return bytes_mapped_; }  ///< views; the page cache's, reclaimable
 
@@ -101,6 +143,7 @@ class WeightStore {
   Checkpoint checkpoint_;
   std::vector<Buffer> buffers_;
   std::map<std::string, ConstTensor, std::less<>> tensors_;
+  Fingerprints fingerprints_;
   int64_t bytes_owned_ = 0;
   int64_t bytes_mapped_ = 0;
 };

@@ -134,6 +134,16 @@ struct Options {
   /// Of activations and, on a GPU, of weights: auto | f32 | bf16 | f16. The CPU computes in f32, a
   /// GPU in the checkpoint's bf16 or f16.
   std::string dtype = "auto";
+  /// The text decoder's linear layers: none | nf4 | int8 | int8-weight | llm-int8 | fp8, quantised
+  /// when the model is opened (docs/quantisation.md). Empty: as the checkpoint has them.
+  std::string quant = {};
+  /// More of that for single layers, "PATTERN=MODE", the last match counting: "vision=nf4",
+  /// "layers.0.=none", "mlp.down_proj=int8-weight".
+  std::vector<std::string> quant_rules = {};
+  /// Whether quantised weights are held against what they were before, a broken model refused.
+  bool self_check = true;
+  /// On a GPU: the embedding table stays in pinned memory of the host, read row by row.
+  bool host_embeddings = false;
   /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
   bool exact = true;
   /// Most bytes of GPU memory to take, the CUDA context included; 0: nine tenths of what is free.
@@ -142,7 +152,7 @@ struct Options {
   int64_t prefix_cache_bytes = int64_t{256} << 20;
   bool record_small_batches = true;  ///< on a GPU: replay small batches as CUDA graphs
   bool measure_kernels = true;       ///< on a GPU: choose library algorithms by measurement at open
-  /// Fusions to leave out, to see what they bring: residual, qk, gelu.
+  /// Fusions to leave out, to see what they bring: residual, qk, gelu, quantize.
   std::vector<std::string> no_fuse = {};
   int num_threads = 0;          ///< 0: one per core
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
@@ -169,6 +179,7 @@ struct MemoryPlan {
     int64_t bytes = 0;
   };
   std::vector<Part> parts;
+  std::vector<Part> host_parts = {};  ///< of a GPU's model: pinned memory of the host
   int64_t total() const {
     int64_t sum = 0;
     for (const Part& p : parts) sum += p.bytes;
@@ -221,6 +232,7 @@ class VLR_API Reranker {
   std::string_view model_name() const;  ///< last part of the path
   std::string_view device() const;      ///< "cpu", "cuda:0 (NVIDIA H200)"
   std::string_view dtype() const;       ///< of activations: "f32", "bf16", "f16"
+  std::string_view quant() const;       ///< of linear layers: "none", "nf4", ..., "mixed"
   /// Bytes taken on the device by purpose, now, and the most that were ever taken together.
   MemoryPlan memory() const;
   int64_t peak_memory() const;

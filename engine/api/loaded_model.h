@@ -1,0 +1,59 @@
+/// A model that is ready to run: weights where they are read, graphs, sizes of batches.
+#ifndef VLR_ENGINE_API_LOADED_MODEL_H_
+#define VLR_ENGINE_API_LOADED_MODEL_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/api/limits.h"
+#include "engine/api/model_runner.h"
+#include "engine/runtime/device.h"
+#include "engine/runtime/safetensors.h"
+#include "engine/runtime/weight_store.h"
+#include "model/quantization.h"
+#include "vlr/reranker.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// What the options say of quantisation, as rules.
+Result<std::vector<QuantRule>> quant_rules(const Options& options);
+/// One name for all modes: "none", "nf4", ..., or "mixed".
+std::string_view quant_name(const QuantModes& modes);
+
+/// Modes and formats of a plan's weights, and whose place is the host.
+Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options, const DeviceSpec& device,
+                                const StoredQuantization& stored);
+/// Bytes of a place in which weights are decoded for the model's largest product; 0: none is.
+int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType dtype);
+
+/// Where weights come from.
+struct WeightSource {
+  WeightPlan plan;
+  StoredQuantization stored = {};
+  std::optional<Checkpoint> checkpoint = {};
+  DeviceWeights::Fill fill = {};  ///< without a checkpoint, on a GPU
+};
+
+struct LoadedModel {
+  /// config, device and the device's choices must outlive the model. `observers` are the runner's.
+  static Result<std::unique_ptr<LoadedModel>> load(const Options& options,
+                                                   const ModelConfig& config, DType dtype,
+                                                   WeightSource source, OpenDevice& device,
+                                                   ModelRunner::Observers observers);
+
+  QuantModes modes;
+  StoredQuantization stored;
+  bool stored_quantized = false;  ///< some weight was quantised before
+  WeightStore weights;
+  DeviceWeights device_weights;
+  std::unique_ptr<ModelRunner> runner;
+  BatchLimits limits;
+  double measure_seconds = 0, check_seconds = 0;
+};
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_API_LOADED_MODEL_H_

@@ -1,0 +1,38 @@
+/// A quantised model against what it was made from: after it was loaded, with the kernels that will
+/// run it, where it will run. What each check catches: docs/quantisation.md.
+#ifndef VLR_ENGINE_API_SELF_CHECK_H_
+#define VLR_ENGINE_API_SELF_CHECK_H_
+
+#include <span>
+#include <vector>
+
+#include "engine/runtime/device.h"
+#include "engine/runtime/executor.h"
+#include "engine/runtime/weight_store.h"
+#include "model/quantization.h"
+#include "vlr/reranker.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// Multiplies every quantised weight that has a fingerprint with the probe vector. kDataLoss names
+/// the stored tensor whose result is further from its fingerprint than its format explains.
+Status check_fingerprints(const QuantModes& modes, const WeightLookup& weights,
+                          const Fingerprints& fingerprints, OpenDevice& device, DType dtype);
+
+/// On a GPU: whether the fused nf4 product gives the bits of the other one, for this model's
+/// shapes; only then it runs in exact mode.
+Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
+                             OpenDevice& device, DType dtype, bool exact);
+
+/// The relevance probe: queries with a document that answers and one that does not, in this order.
+std::vector<Request> probe_requests();
+
+/// `log_odds` of all documents of probe_requests(), and what the model gave before it was
+/// quantised; without that, answers have to be clearly ahead. kDataLoss otherwise.
+Status check_probe(std::span<const float> log_odds, std::span<const float> before,
+                   const QuantModes& modes);
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_API_SELF_CHECK_H_

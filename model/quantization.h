@@ -1,0 +1,75 @@
+/// Which linear layers of a model are quantised, and how they compute: from rules, and from what a
+/// checkpoint says of itself.
+#ifndef VLR_MODEL_QUANTIZATION_H_
+#define VLR_MODEL_QUANTIZATION_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/runtime/weight_store.h"
+#include "kernels/quant/quantized_weight.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// How a quantised linear layer is stored and computed.
+enum class QuantMode : uint8_t {
+  kNone,
+  kNf4,           ///< nf4 weights, 16-bit products
+  kInt8,          ///< int8 weights and activations (W8A8), a scale a token
+  kInt8Weight,    ///< int8 weights, 16-bit products
+  kLlmInt8,       ///< kInt8, with a token's outlying activations in 16 bits beside it
+  kLlmInt8Batch,  ///< the same with outliers found over the whole batch, as bitsandbytes does
+  kFp8,           ///< e4m3 weights and activations (W8A8), a scale a token
+};
+std::string_view quant_mode_name(QuantMode m);  ///< "none", "nf4", "int8", ... as options say it
+Result<QuantMode> parse_quant_mode(std::string_view name);
+WeightFormat stored_format(QuantMode m);
+/// Whether activations are quantised too.
+constexpr bool is_w8a8(QuantMode m) {
+  return m != QuantMode::kNone && m != QuantMode::kNf4 && m != QuantMode::kInt8Weight;
+}
+constexpr bool sets_outliers_apart(QuantMode m) {
+  return m == QuantMode::kLlmInt8 || m == QuantMode::kLlmInt8Batch;
+}
+/// The size from which LLM.int8() takes an activation for an outlier.
+constexpr float kOutlierThreshold = 6.0f;
+
+/// "PATTERN=MODE". A pattern is "text" (the decoder's linear layers), "vision" (the tower's), or a
+/// part of a weight's name, as "layers.0." or "mlp.down_proj".
+struct QuantRule {
+  std::string pattern;
+  QuantMode mode = QuantMode::kNone;
+};
+Result<QuantRule> parse_quant_rule(std::string_view text);
+
+/// Whether a weight, by its canonical name, is one of a linear layer that may be quantised.
+bool is_linear_weight(std::string_view canonical);
+/// The mode that the last matching rule gives; kNone for weights of other layers.
+QuantMode mode_of(std::string_view canonical, std::span<const QuantRule> rules);
+
+/// By the name that the graphs look up; weights that are not there are dense.
+using QuantModes = std::map<std::string, QuantMode, std::less<>>;
+
+/// What a checkpoint's config.json says in `quantization_config`.
+struct StoredQuantization {
+  QuantMode int8_mode = QuantMode::kLlmInt8;  ///< how its int8 weights want to be computed
+  std::vector<QuantRule> rules;               ///< that vlr quantised by
+  std::vector<float> probe;  ///< log-odds of the built-in probe before; empty: unknown
+};
+Result<StoredQuantization> parse_stored_quantization(std::string_view config_json);
+
+/// Decides every linear weight's mode and sets its spec's format. What is stored quantised stays as
+/// it is stored: rules may choose how int8 computes, and nothing else. Parts of one weight (q|k|v,
+/// gate|up) need one mode.
+Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRule> rules,
+                                      const StoredQuantization& stored);
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_QUANTIZATION_H_
