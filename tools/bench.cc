@@ -10,7 +10,9 @@
 #include <sstream>
 
 #include "engine/api/limits.h"
+#include "engine/api/loaded_model.h"
 #include "engine/api/model_runner.h"
+#include "engine/runtime/json.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/runtime/weight_store.h"
 #include "model/synthetic.h"
@@ -43,18 +45,18 @@ double now() {
 
 /// A model and where it runs. What stands below uses what stands above it.
 struct OpenModel {
-  explicit OpenModel(const Options& options)
-      : threads(options.num_threads), choices(options.impls.begin(), options.impls.end()) {}
+  explicit OpenModel(const Options& o)
+      : options(o), threads(o.num_threads), choices(o.impls.begin(), o.impls.end()) {}
 
+  Options options;
   std::string name;  ///< "8b" for a model of that size, else its folder's
   ThreadPool threads;
   ImplChoices choices;
   ModelConfig config;
   DType dtype = DType::kF32;
   std::unique_ptr<OpenDevice> device;
-  WeightStore weights;
-  DeviceWeights device_weights;
-  std::unique_ptr<ModelRunner> runner;
+  std::unique_ptr<LoadedModel> model;
+  ModelRunner* runner = nullptr;  // the model's
   BatchLimits limits;
   double load_seconds = 0, measure_seconds = 0;
 
@@ -79,33 +81,34 @@ HeadTokens head_tokens(const ModelConfig& config) {
   return {.yes = 0, .no = 1};
 }
 
-#if VLR_WITH_CUDA
-Result<DeviceWeights> make_weights(const ModelConfig& config, DType dtype, OpenDevice& device) {
+/// A checkpoint of that configuration, as its files would name it.
+StoredTensors checkpoint_without_data(const ModelConfig& config) {
   StoredTensors stored;
   for (const NamedShape& t : checkpoint_tensors(config)) {
     StoredTensor& s = stored[t.name];
     s.dtype = t.dtype;
     s.shape = t.shape;
   }
-  VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
-                       make_weight_plan(config, stored, head_tokens(config)));
-  const auto fill = [&](const WeightSpec& spec, const Tensor& weight) -> Status {
-    auto* to = weight.as<uint16_t>();
-    for (const WeightPart& part : spec.parts) {
-      int64_t row = 1;
-      for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
-      const SyntheticTensor t = synthetic_tensor(part.source, part.shape, dtype);
-      VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
-                                               t.base + static_cast<uint64_t>(part.first_row * row),
-                                               t.shift, t.table(), device.context().stream));
-      to += part.num_rows * row;
-    }
-    return {};
-  };
-  return DeviceWeights::make(plan, dtype, device, fill);
+  return stored;
+}
+
+#if VLR_WITH_CUDA
+/// Writes a synthetic weight on the device, in one of 16 bits.
+Status fill_weight(const WeightSpec& spec, const Tensor& weight, CUstream_st* stream) {
+  auto* to = weight.as<uint16_t>();
+  for (const WeightPart& part : spec.parts) {
+    int64_t row = 1;
+    for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
+    const SyntheticTensor t = synthetic_tensor(part.source, part.shape, weight.dtype);
+    VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
+                                             t.base + static_cast<uint64_t>(part.first_row * row),
+                                             t.shift, t.table(), stream));
+    to += part.num_rows * row;
+  }
+  return {};
 }
 #else
-Result<DeviceWeights> make_weights(const ModelConfig&, DType, OpenDevice&) {
+Status fill_weight(const WeightSpec&, const Tensor&, CUstream_st*) {
   return {Code::kUnimplemented, "--synthetic: this build has no CUDA backend"};
 }
 #endif
@@ -113,48 +116,39 @@ Result<DeviceWeights> make_weights(const ModelConfig&, DType, OpenDevice&) {
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
                                                    const std::string& preset,
                                                    const Options& options) {
-  double start = now();
+  const double start = now();
   VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
-  const bool synthetic = !preset.empty(), gpu = spec.kind == Device::kCuda;
+  const bool synthetic = !preset.empty();
   auto out = std::make_unique<OpenModel>(options);
   OpenModel& m = *out;
-  auto config = synthetic ? synthetic_config(preset)
-                          : read_config((fs::path(folder) / "config.json").string());
+  const std::string config_path = (fs::path(folder) / "config.json").string();
+  auto config = synthetic ? synthetic_config(preset) : read_config(config_path);
   if (!config) return config.error();
   m.config = *std::move(config);
   m.name = synthetic ? preset : size_of_model(m.config, folder);
   VLR_ASSIGN_OR_RETURN(m.dtype, activation_dtype(options, spec, m.config));
   VLR_ASSIGN_OR_RETURN(m.device, OpenDevice::open(spec, options.exact, m.threads, m.choices));
-  if (gpu) VLR_RETURN_IF_ERROR(set_cap(*m.device, options.gpu_memory));
+  WeightSource source;
+  const HeadTokens head = head_tokens(m.config);
   if (synthetic) {
-    VLR_ASSIGN_OR_RETURN(m.device_weights, make_weights(m.config, m.dtype, *m.device));
+    VLR_ASSIGN_OR_RETURN(source.plan,
+                         make_weight_plan(m.config, checkpoint_without_data(m.config), head));
+    source.fill = [&m](const WeightSpec& weight, const Tensor& to) {
+      return fill_weight(weight, to, m.device->context().stream);
+    };
   } else {
     VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));
-    VLR_ASSIGN_OR_RETURN(const WeightPlan plan,
-                         make_weight_plan(m.config, checkpoint.tensors(), head_tokens(m.config)));
-    if (gpu) {
-      VLR_ASSIGN_OR_RETURN(m.device_weights,
-                           DeviceWeights::load(checkpoint, plan, m.dtype, *m.device));
-    } else {
-      VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(std::move(checkpoint), plan));
-    }
+    VLR_ASSIGN_OR_RETURN(source.plan, make_weight_plan(m.config, checkpoint.tensors(), head));
+    VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(config_path, int64_t{64} << 20));
+    VLR_ASSIGN_OR_RETURN(source.stored, parse_stored_quantization(text));
+    source.checkpoint = std::move(checkpoint);
   }
-  const WeightLookup lookup = [&m, gpu](std::string_view weight) {
-    return gpu ? m.device_weights.get(weight) : m.weights.get(weight);
-  };
-  VLR_ASSIGN_OR_RETURN(m.runner,
-                       ModelRunner::create(m.config, lookup, *m.device,
-                                           graph_options(options, *m.device, m.dtype), {}));
-  VLR_RETURN_IF_ERROR(check_impls(m.choices, *m.runner));
-  if (!options.record_small_batches) m.runner->recordings.max_tokens = 0;
-  VLR_ASSIGN_OR_RETURN(m.limits, choose_limits(options, *m.runner));
-  VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(m.limits.prefix_rows));
-  VLR_RETURN_IF_ERROR(m.device->synchronize());
-  m.load_seconds = now() - start;
-  start = now();
-  if (options.measure_kernels)
-    VLR_RETURN_IF_ERROR(m.runner->measure(m.limits.tokens, m.limits.patches));
-  m.measure_seconds = now() - start;
+  VLR_ASSIGN_OR_RETURN(
+      m.model, LoadedModel::load(m.options, m.config, m.dtype, std::move(source), *m.device, {}));
+  m.runner = m.model->runner.get();
+  m.limits = m.model->limits;
+  m.measure_seconds = m.model->measure_seconds;
+  m.load_seconds = now() - start - m.measure_seconds;
   return out;
 }
 
@@ -178,8 +172,9 @@ struct BenchCommand {
 
 /// "workload/vlr/bf16/8b/text100", as bench/reference_gpu.py has it.
 std::string BenchCommand::row_name(const OpenModel& m, std::string_view workload) const {
+  const std::string_view quant = quant_name(m.model->modes);
   return fmt::format("workload/{}/{}/{}/{}", model.options.exact ? "vlr" : "vlr_fast",
-                     dtype_name(m.dtype), m.name, workload);
+                     quant == "none" ? dtype_name(m.dtype) : quant, m.name, workload);
 }
 
 /// Runs a workload until its time is known, then once more with every node timed.
@@ -325,6 +320,10 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["model"] = m.name;
   c["weights"] = synthetic.empty() ? model.model : "synthetic";
   c["dtype"] = dtype_name(m.dtype);
+  c["quant"] = quant_name(m.model->modes);
+  c["quant_rules"] = o.quant_rules;
+  c["host_embeddings"] = o.host_embeddings;
+  c["check_seconds"] = m.model->check_seconds;
   c["mode"] = o.exact ? "exact" : "fast";
   c["graphs"] = o.record_small_batches;
   c["measured"] = o.measure_kernels;

@@ -42,6 +42,15 @@ void ModelOptions::add_execution_to(CLI::App& app) {
   app.add_option("--dtype", options.dtype, "auto | f32 (the CPU) | bf16 | f16 (a GPU)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
+  app.add_option("--quant", options.quant,
+                 "Linear layers of the decoder: none | nf4 | int8 | int8-weight | llm-int8 | "
+                 "llm-int8-batch | fp8; as stored by default");
+  add_repeatable(app, "--quant-rule", options.quant_rules,
+                 "PATTERN=MODE for some layers, as in vision=nf4; the last match counts");
+  app.add_flag("--host-embeddings", options.host_embeddings,
+               "GPU: keep the embedding table in pinned memory of the host");
+  switch_off("--no-self-check", options.self_check,
+             "Do not hold quantised weights against what they were before");
   app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
       ->capture_default_str();
   app.add_option("--batch-tokens", options.batch_tokens,
@@ -59,9 +68,9 @@ void ModelOptions::add_execution_to(CLI::App& app) {
   switch_off("--no-measure", options.measure_kernels,
              "GPU: take library algorithms unmeasured, which opens sooner");
   app.add_option("--no-fuse", options.no_fuse,
-                 "GPU: leave a fusion out: residual | qk | gelu (repeatable)")
+                 "GPU: leave a fusion out: residual | qk | gelu | quantize (repeatable)")
       ->allow_extra_args(false)
-      ->check(CLI::IsMember({"residual", "qk", "gelu"}));
+      ->check(CLI::IsMember({"residual", "qk", "gelu", "quantize"}));
   add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
 }
 

@@ -72,6 +72,7 @@ void add_eval(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_profile(CLI::App& app, Run& run);
+void add_quantize(CLI::App& app, Run& run);
 void add_rank(CLI::App& app, Run& run);
 void add_score(CLI::App& app, Run& run);
 

@@ -115,6 +115,7 @@ int EvalCommand::run() {
   out["model"] = reranker->model_name();
   out["device"] = reranker->device();
   out["dtype"] = reranker->dtype();
+  out["quant"] = reranker->quant();
   Metrics total;
   fmt::print("{:<20} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8}\n",
              "file", "requests", "pairs", "failed", "top-1", "MRR", "nDCG", "max dist", "mean dist",

@@ -31,6 +31,7 @@ void add_plan(CLI::App& app, Run& run) {
       };
       for (const MemoryPlan::Part& part : plan->parts) line(part.name, part.bytes);
       line("total", plan->total());
+      for (const MemoryPlan::Part& part : plan->host_parts) line("host: " + part.name, part.bytes);
       return kServed;
     };
   });

@@ -206,6 +206,7 @@ int ProfileCommand::run() {
   about["model"] = model.model;
   about["device"] = reranker->device();
   about["dtype"] = reranker->dtype();
+  about["quant"] = reranker->quant();
   about["seconds"] = {{"total", s.total}, {"vision", s.vision}, {"text", s.text}};
   std::ofstream out(trace_to);
   out << trace.dump() << "\n";
