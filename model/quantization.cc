@@ -30,6 +30,26 @@ bool matches(std::string_view pattern, std::string_view canonical) {
   return canonical.find(pattern) != canonical.npos;
 }
 
+/// What bitsandbytes' own configuration says: all linear layers, but for the modules to skip.
+std::vector<QuantRule> bitsandbytes_rules(const nlohmann::json& q) {
+  const auto flag = [&](std::string_view key) {
+    return q.contains(key) && q[key].is_boolean() && q[key].get<bool>();
+  };
+  std::vector<QuantRule> rules;
+  if (!flag("load_in_4bit") && !flag("load_in_8bit")) return rules;
+  const QuantMode mode = flag("load_in_4bit") ? QuantMode::kNf4 : QuantMode::kLlmInt8;
+  rules = {{"text", mode}, {"vision", mode}};
+  const auto skip = q.find("llm_int8_skip_modules");
+  if (skip == q.end() || !skip->is_array()) return rules;
+  for (const nlohmann::json& module : *skip) {
+    if (!module.is_string()) continue;
+    const std::string name = module.get<std::string>();
+    const bool tower = name == "visual" || name.ends_with(".visual");
+    rules.push_back({tower ? "vision" : name, QuantMode::kNone});
+  }
+  return rules;
+}
+
 }  // namespace
 
 std::string_view quant_mode_name(QuantMode m) {
@@ -80,8 +100,8 @@ bool is_linear_weight(std::string_view name) {
          name.find(".linear_fc") != name.npos;
 }
 
-QuantMode mode_of(std::string_view canonical, std::span<const QuantRule> rules) {
-  QuantMode mode = QuantMode::kNone;
+std::optional<QuantMode> mode_of(std::string_view canonical, std::span<const QuantRule> rules) {
+  std::optional<QuantMode> mode;
   if (!is_linear_weight(canonical)) return mode;
   for (const QuantRule& rule : rules) {
     if (matches(rule.pattern, canonical)) mode = rule.mode;
@@ -94,7 +114,11 @@ Result<StoredQuantization> parse_stored_quantization(std::string_view config_jso
   VLR_ASSIGN_OR_RETURN(const nlohmann::json config, parse_json(config_json));
   if (!config.is_object() || !config.contains("quantization_config")) return out;
   const nlohmann::json& q = config["quantization_config"];
-  if (!q.is_object() || !q.contains("vlr") || !q["vlr"].is_object()) return out;
+  if (!q.is_object()) return out;
+  if (!q.contains("vlr") || !q["vlr"].is_object()) {
+    out.rules = bitsandbytes_rules(q);
+    return out;
+  }
   const nlohmann::json& vlr = q["vlr"];
   const auto wrong = [](std::string_view key, std::string_view expected) {
     return Status(Code::kInvalidArgument,
@@ -128,15 +152,16 @@ Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRul
     for (const WeightPart& part : spec.parts) {
       const std::string name = canonical_name(part.source);
       // A checkpoint's own rules say how what it stores wants to be computed, then the caller's.
-      QuantMode wanted = mode_of(name, rules);
+      const std::optional<QuantMode> asked = mode_of(name, rules);
+      QuantMode wanted = asked.value_or(QuantMode::kNone);
       if (part.stored != WeightFormat::kDense) {
         QuantMode own = part.stored == WeightFormat::kNf4   ? QuantMode::kNf4
                         : part.stored == WeightFormat::kFp8 ? QuantMode::kFp8
                                                             : stored.int8_mode;
-        if (const QuantMode ruled = mode_of(name, stored.rules);
-            stored_format(ruled) == part.stored)
-          own = ruled;
-        if (wanted == QuantMode::kNone) wanted = own;
+        if (const auto ruled = mode_of(name, stored.rules);
+            ruled && stored_format(*ruled) == part.stored)
+          own = *ruled;
+        wanted = asked.value_or(own);
         if (stored_format(wanted) != part.stored) {
           return {Code::kInvalidArgument,
                   fmt::format("{} is stored in {} and cannot be opened as {}", part.source,

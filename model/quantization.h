@@ -50,8 +50,8 @@ Result<QuantRule> parse_quant_rule(std::string_view text);
 
 /// Whether a weight, by its canonical name, is one of a linear layer that may be quantised.
 bool is_linear_weight(std::string_view canonical);
-/// The mode that the last matching rule gives; kNone for weights of other layers.
-QuantMode mode_of(std::string_view canonical, std::span<const QuantRule> rules);
+/// The mode that the last matching rule gives; none matches weights of other layers.
+std::optional<QuantMode> mode_of(std::string_view canonical, std::span<const QuantRule> rules);
 
 /// By the name that the graphs look up; weights that are not there are dense.
 using QuantModes = std::map<std::string, QuantMode, std::less<>>;
@@ -59,7 +59,7 @@ using QuantModes = std::map<std::string, QuantMode, std::less<>>;
 /// What a checkpoint's config.json says in `quantization_config`.
 struct StoredQuantization {
   QuantMode int8_mode = QuantMode::kLlmInt8;  ///< how its int8 weights want to be computed
-  std::vector<QuantRule> rules;               ///< that vlr quantised by
+  std::vector<QuantRule> rules;               ///< by which its layers were chosen
   std::vector<float> probe;  ///< log-odds of the built-in probe before; empty: unknown
 };
 Result<StoredQuantization> parse_stored_quantization(std::string_view config_json);

@@ -154,7 +154,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
 
 struct BenchCommand {
   ModelOptions model;
-  std::string synthetic, json_to, scores_to, commit;
+  std::string synthetic, json_to, scores_to, layers_to, commit;
   std::vector<std::string> workloads;
   int repeat = 0;
   bool peaks = true;
@@ -166,6 +166,8 @@ struct BenchCommand {
   Result<ordered_json> measure(Work& work, OpenModel& m, const Machine& machine);
   std::string row_name(const OpenModel& m, std::string_view workload) const;
   ordered_json context(const OpenModel& m, const Machine& machine) const;
+
+  Status write_layers(Work& work, OpenModel& m) const;
 
   std::vector<ordered_json> cases;  // for --scores
 };
@@ -311,6 +313,42 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
   return row;
 }
 
+/// The residual stream behind every layer of one run, f32, one after the other.
+Status BenchCommand::write_layers(Work& work, OpenModel& m) const {
+  std::ofstream file(layers_to, std::ios::binary);
+  m.runner->set_observers(
+      {.on_value =
+           [&](std::string_view, std::span<const int64_t> shape, const float* data) {
+             int64_t count = 1;
+             for (const int64_t dim : shape) count *= dim;
+             file.write(reinterpret_cast<const char*>(data), count * int64_t{sizeof(float)});
+           },
+       .wants_value = [](std::string_view name) { return name.ends_with(".mlp.residual"); },
+       .on_node = {}});
+  const auto run = work.run();
+  m.runner->set_observers({});
+  if (!run) return run.error();
+  file.close();
+  return file ? Status() : Status(Code::kInvalidArgument, layers_to + ": cannot write");
+}
+
+/// Mean distance of each layer's quantised weights, by the layer's name.
+ordered_json distances_json(const std::vector<WeightDistance>& distances) {
+  std::map<std::string, std::pair<double, int>> layers;
+  for (const WeightDistance& d : distances) {
+    const std::string name = canonical_name(d.source);
+    size_t end = 0;  // up to the layer's number
+    while (end < name.size() && (name[end] < '0' || name[end] > '9')) ++end;
+    while (end < name.size() && name[end] >= '0' && name[end] <= '9') ++end;
+    auto& [sum, count] = layers[name.substr(0, end)];
+    sum += d.distance;
+    ++count;
+  }
+  ordered_json out = ordered_json::object();
+  for (const auto& [name, mean] : layers) out[name] = mean.first / mean.second;
+  return out;
+}
+
 ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) const {
   ordered_json c = machine.context;
   const Options& o = model.options;
@@ -324,6 +362,7 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["quant_rules"] = o.quant_rules;
   c["host_embeddings"] = o.host_embeddings;
   c["check_seconds"] = m.model->check_seconds;
+  if (!m.model->distances.empty()) c["weight_distances"] = distances_json(m.model->distances);
   c["mode"] = o.exact ? "exact" : "fast";
   c["graphs"] = o.record_small_batches;
   c["measured"] = o.measure_kernels;
@@ -382,6 +421,9 @@ int BenchCommand::run() {
       }
       auto work = Work::create(spec, m.config, *m.runner, m.limits);
       auto row = work ? measure(*work, m, *machine) : Result<ordered_json>(work.error());
+      if (row && !layers_to.empty()) {
+        if (const Status s = write_layers(*work, m); !s.ok()) return fail(s);
+      }
       std::fflush(stdout);
       if (row) {
         rows.push_back(*std::move(row));
@@ -457,6 +499,9 @@ void add_bench(CLI::App& app, Run& run) {
   app.add_option(
       "--scores", command->scores_to,
       "Write token ids and log-odds of every pair as JSON, for bench/reference_scores.py");
+  app.add_option("--layers", command->layers_to,
+                 "Write the residual stream behind every layer of the last workload, f32, for "
+                 "bench/layer_distances.py");
   app.add_option("--commit", command->commit, "For the JSON's context");
   app.add_flag_callback(
       "--no-peaks", [command] { command->peaks = false; },

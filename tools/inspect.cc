@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
 #include "model/config.h"
 #include "model/text_decoder.h"
@@ -13,6 +15,37 @@
 
 namespace vlr::tools {
 namespace {
+
+/// Tensors that are weights themselves, and bytes with what stands beside them.
+struct FormatTotals {
+  int64_t weights = 0, parameters = 0, bytes = 0;
+};
+
+/// What the tensor is as a weight; as it is stored where it makes no sense as one.
+StoredWeight as_weight(const StoredTensors& tensors, std::string_view name) {
+  auto weight = stored_weight(tensors, name);
+  return weight ? *std::move(weight)
+                : StoredWeight{WeightFormat::kDense, tensors.find(name)->second.shape};
+}
+
+std::map<WeightFormat, FormatTotals> totals_of(const StoredTensors& tensors) {
+  std::map<WeightFormat, FormatTotals> out;
+  for (const auto& [name, tensor] : tensors) {
+    if (belongs_to_quantized(tensors, name)) continue;
+    const StoredWeight weight = as_weight(tensors, name);
+    FormatTotals& totals = out[weight.format];
+    totals.weights += 1;
+    totals.parameters += StoredShape{tensor.dtype, weight.shape}.numel();
+    totals.bytes += tensor.bytes();
+    if (weight.format == WeightFormat::kDense) continue;
+    const std::string module = name.substr(0, name.rfind('.') + 1);
+    for (auto it = tensors.lower_bound(module); it != tensors.end(); ++it) {
+      if (!it->first.starts_with(module)) break;
+      if (belongs_to_quantized(tensors, it->first)) totals.bytes += it->second.bytes();
+    }
+  }
+  return out;
+}
 
 struct InspectCommand {
   std::string model, graph, pass = "score";
@@ -39,25 +72,31 @@ int InspectCommand::run() const {
   if (!checkpoint) return fail(checkpoint.error());
   const NameReport report = compare_names(*config, checkpoint->tensors());
   const TextConfig& t = config->text_config;
+  const auto formats = totals_of(checkpoint->tensors());
   int64_t parameters = 0, bytes = 0;
-  for (const auto& [name, tensor] : checkpoint->tensors()) {
-    parameters += tensor.numel();
-    bytes += tensor.bytes();
-  }
+  for (const auto& [format, totals] : formats) parameters += totals.parameters;
+  for (const auto& [name, tensor] : checkpoint->tensors()) bytes += tensor.bytes();
   if (json) {
     nlohmann::ordered_json out = {{"model", model},
                                   {"parameters", parameters},
                                   {"bytes", bytes},
                                   {"files", checkpoint->files().size()}};
+    for (const auto& [format, totals] : formats) {
+      out["formats"][weight_format_name(format)] = {
+          {"weights", totals.weights}, {"parameters", totals.parameters}, {"bytes", totals.bytes}};
+    }
     for (const auto& [name, tensor] : checkpoint->tensors()) {
-      out["tensors"].push_back(
-          {{"name", name},
-           {"canonical", canonical_name(name)},
-           {"dtype", dtype_name(tensor.dtype)},
-           {"shape", tensor.shape},
-           {"file", checkpoint->files()[static_cast<size_t>(tensor.file_idx)].path()},
-           {"offset", tensor.file_offset},
-           {"bytes", tensor.bytes()}});
+      const StoredWeight weight = as_weight(checkpoint->tensors(), name);
+      nlohmann::ordered_json& entry = out["tensors"].emplace_back();
+      entry = {{"name", name},
+               {"canonical", canonical_name(name)},
+               {"dtype", dtype_name(tensor.dtype)},
+               {"shape", weight.shape},
+               {"file", checkpoint->files()[static_cast<size_t>(tensor.file_idx)].path()},
+               {"offset", tensor.file_offset},
+               {"bytes", tensor.bytes()}};
+      if (!belongs_to_quantized(checkpoint->tensors(), name))
+        entry["format"] = weight_format_name(weight.format);
     }
     out["missing"] = report.missing;
     out["wrong_shape"] = report.wrong_shape;
@@ -79,9 +118,22 @@ int InspectCommand::run() const {
   fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n",
              checkpoint->files().size(), checkpoint->tensors().size(),
              static_cast<double>(parameters) / 1e6, static_cast<double>(bytes) / 1e6);
+  const bool quantised = formats.size() > 1 || !formats.contains(WeightFormat::kDense);
+  if (quantised) {
+    for (const auto& [format, totals] : formats) {
+      fmt::print("{:<7} {} weights, {:.2f} M parameters, {:.1f} MB\n", weight_format_name(format),
+                 totals.weights, static_cast<double>(totals.parameters) / 1e6,
+                 static_cast<double>(totals.bytes) / 1e6);
+    }
+  }
   if (tensors) {
     for (const auto& [name, tensor] : checkpoint->tensors()) {
-      fmt::print("  {:<72} {}\n", name, describe(static_cast<const StoredShape&>(tensor)));
+      const StoredWeight weight = as_weight(checkpoint->tensors(), name);
+      fmt::print("  {:<72} {}", name, describe(static_cast<const StoredShape&>(tensor)));
+      if (weight.format != WeightFormat::kDense) {
+        fmt::print(": {}{}", weight_format_name(weight.format), describe_shape(weight.shape));
+      }
+      fmt::print("\n");
     }
   }
   const auto list = [](std::string_view what, const std::vector<std::string>& lines) {

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <utility>
 
-#include "engine/api/self_check.h"
 #include "kernels/cuda/weight_ring.h"
 #include "model/weight_names.h"
 
@@ -103,7 +102,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   if (options.self_check) {
     const Fingerprints& fingerprints =
         gpu ? m.device_weights.fingerprints() : m.weights.fingerprints();
-    VLR_RETURN_IF_ERROR(check_fingerprints(m.modes, lookup, fingerprints, device, dtype));
+    VLR_ASSIGN_OR_RETURN(m.distances,
+                         check_fingerprints(m.modes, lookup, fingerprints, device, dtype));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   m.check_seconds = now() - start;

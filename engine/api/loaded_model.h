@@ -9,6 +9,7 @@
 
 #include "engine/api/limits.h"
 #include "engine/api/model_runner.h"
+#include "engine/api/self_check.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/runtime/weight_store.h"
@@ -51,6 +52,7 @@ struct LoadedModel {
   DeviceWeights device_weights;
   std::unique_ptr<ModelRunner> runner;
   BatchLimits limits;
+  std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
   double measure_seconds = 0, check_seconds = 0;
 };
 

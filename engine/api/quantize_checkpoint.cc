@@ -13,6 +13,7 @@
 #include "engine/runtime/json.h"
 #include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
+#include "model/config.h"
 #include "model/weight_names.h"
 
 namespace vlr {
@@ -103,7 +104,7 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
                                                   name, weight_format_name(stored.format))};
     }
     const std::string canonical = canonical_name(name);
-    const QuantMode mode = mode_of(canonical, rules);
+    const QuantMode mode = mode_of(canonical, rules).value_or(QuantMode::kNone);
     if (mode != QuantMode::kNone) {
       formats.insert(stored_format(mode));
       if (stored.shape.size() != 2 || (mode == QuantMode::kNf4 && stored.shape[1] % 2 != 0)) {
@@ -126,6 +127,12 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
   }
   if (formats.empty())
     return {Code::kInvalidArgument, "the rules choose no linear layer of this checkpoint"};
+
+  // What could not be opened is not written.
+  VLR_ASSIGN_OR_RETURN(const ModelConfig model, read_config(config_path));
+  VLR_ASSIGN_OR_RETURN(WeightPlan plan,
+                       make_weight_plan(model, checkpoint.tensors(), {.yes = 0, .no = 1}));
+  VLR_RETURN_IF_ERROR(apply_quantization(plan, rules, {}).error());
 
   // Whoever reads the folder before all is there finds no config.
   fs::remove(fs::path(to) / "config.json", error);

@@ -678,12 +678,15 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
       read_text_file((std::filesystem::path(path) / "config.json").string(), kConfigBytes));
   VLR_ASSIGN_OR_RETURN(const StoredQuantization stored_quant,
                        parse_stored_quantization(config_text));
+  // As the checkpoint was quantised, then as the options say.
   Options planned = options;
-  if (planned.quant.empty() && planned.quant_rules.empty()) {  // as the checkpoint was quantised
-    for (const QuantRule& rule : stored_quant.rules) {
-      planned.quant_rules.push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode)));
-    }
-  }
+  planned.quant.clear();
+  planned.quant_rules.clear();
+  for (const QuantRule& rule : stored_quant.rules)
+    planned.quant_rules.push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode)));
+  if (!options.quant.empty()) planned.quant_rules.push_back("text=" + options.quant);
+  planned.quant_rules.insert(planned.quant_rules.end(), options.quant_rules.begin(),
+                             options.quant_rules.end());
   VLR_ASSIGN_OR_RETURN(const QuantModes modes, prepare_plan(plan, planned, spec, stored_quant));
   std::map<std::string, ConstTensor, std::less<>> shapes;
   int64_t copied = 0, mapped = 0;

@@ -85,7 +85,8 @@ struct Bench {
   Buffer host, memory, workspace;
 };
 
-Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode) {
+Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode,
+               std::vector<WeightDistance>& distances) {
   const double limit = largest_distance(mode);
   int64_t row = 0;
   for (const auto& [source, rows] : f.parts) {
@@ -104,6 +105,7 @@ Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode) {
     const double rms = std::sqrt(squares / static_cast<double>(rows));
     const double distance =
         error == 0 ? 0 : std::sqrt(error / squares);  // NaN where one of them is
+    distances.push_back({source, distance});
     if (!(distance <= limit)) {
       return {Code::kDataLoss,
               fmt::format("{}: its product with the probe vector is {:.3g} from what it was before "
@@ -122,8 +124,10 @@ Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode) {
 
 }  // namespace
 
-Status check_fingerprints(const QuantModes& modes, const WeightLookup& weights,
-                          const Fingerprints& fingerprints, OpenDevice& device, DType dtype) {
+Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
+                                                       const WeightLookup& weights,
+                                                       const Fingerprints& fingerprints,
+                                                       OpenDevice& device, DType dtype) {
   struct Checked {
     const Fingerprint* fingerprint;
     QuantMode mode;
@@ -141,7 +145,8 @@ Status check_fingerprints(const QuantModes& modes, const WeightLookup& weights,
     cols = std::max(cols, w.cols);
     results += round_up(w.rows * size);
   }
-  if (all.empty()) return {};
+  std::vector<WeightDistance> distances;
+  if (all.empty()) return distances;
   Bench bench(device);
   // The probe vector, its codes, their scale, all results.
   const int64_t codes_at = round_up(cols * size), scale_at = codes_at + round_up(cols),
@@ -170,9 +175,9 @@ Status check_fingerprints(const QuantModes& modes, const WeightLookup& weights,
   VLR_RETURN_IF_ERROR(device.synchronize());
   for (const Checked& c : all) {
     const ConstTensor got(bench.host.data() + c.at, dtype, {c.w.rows});
-    VLR_RETURN_IF_ERROR(compare(*c.fingerprint, got, c.mode));
+    VLR_RETURN_IF_ERROR(compare(*c.fingerprint, got, c.mode, distances));
   }
-  return {};
+  return distances;
 }
 
 #if VLR_WITH_CUDA

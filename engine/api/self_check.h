@@ -4,6 +4,7 @@
 #define VLR_ENGINE_API_SELF_CHECK_H_
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/runtime/device.h"
@@ -15,10 +16,19 @@
 
 namespace vlr {
 
+/// How far a quantised weight's product with the probe vector is from that of the weight before, as
+/// relative L2.
+struct WeightDistance {
+  std::string source;  ///< the stored tensor
+  double distance = 0;
+};
+
 /// Multiplies every quantised weight that has a fingerprint with the probe vector. kDataLoss names
 /// the stored tensor whose result is further from its fingerprint than its format explains.
-Status check_fingerprints(const QuantModes& modes, const WeightLookup& weights,
-                          const Fingerprints& fingerprints, OpenDevice& device, DType dtype);
+Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
+                                                       const WeightLookup& weights,
+                                                       const Fingerprints& fingerprints,
+                                                       OpenDevice& device, DType dtype);
 
 /// On a GPU: whether the fused nf4 product gives the bits of the other one, for this model's
 /// shapes; only then it runs in exact mode.

@@ -184,15 +184,10 @@ __device__ inline void for_each_row(int64_t rows, int dim, RowAt row_at, Use use
 }
 
 /// Calls launch(RowPart<T, ...>()) with the type for a shape that row_shape() gives.
-template <class T, class Launch>
-void with_row_part(const RowShape& shape, bool aligned, Launch&& launch) {
+template <class T, bool kAligned, class Launch>
+void with_row_part(const RowShape& shape, Launch&& launch) {
   const auto with_vectors = [&](auto threads, auto vectors) {
-    if (shape.vectors != vectors()) return;
-    if (aligned) {
-      launch(RowPart<T, threads(), vectors(), true>());
-    } else {
-      launch(RowPart<T, threads(), vectors(), false>());
-    }
+    if (shape.vectors == vectors()) launch(RowPart<T, threads(), vectors(), kAligned>());
   };
   const auto with_threads = [&]<int kFirst, int... kOffsets>(
       auto threads, std::integral_constant<int, kFirst>, std::integer_sequence<int, kOffsets...>) {
@@ -209,6 +204,11 @@ void with_row_part(const RowShape& shape, bool aligned, Launch&& launch) {
     with_threads(std::integral_constant<int, 0>(), std::integral_constant<int, 3>(),
                  std::make_integer_sequence<int, 3>());
   }
+}
+
+template <class T, class Launch>
+void with_row_part(const RowShape& shape, bool aligned, Launch&& launch) {
+  aligned ? with_row_part<T, true>(shape, launch) : with_row_part<T, false>(shape, launch);
 }
 
 inline cudaError_t count_multiprocessors(int* count) {

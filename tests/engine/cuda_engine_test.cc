@@ -158,12 +158,26 @@ std::vector<uint32_t> bits(Reranker& reranker, const Request& request) {
   return out;
 }
 
-class CudaBits : public Cuda, public ::testing::WithParamInterface<std::string> {};
+/// "bf16", or with a quantisation "bf16_nf4".
+class CudaBits : public Cuda, public ::testing::WithParamInterface<std::string> {
+ protected:
+  static Options base_options(Options options = {}) {
+    const std::string param = GetParam();
+    const size_t bar = param.find('_');
+    options.dtype = param.substr(0, bar);
+    if (bar != param.npos) {
+      options.quant = param.substr(bar + 1);
+      std::replace(options.quant.begin(), options.quant.end(), '_', '-');
+      options.quant_rules = {"vision=" + options.quant};
+    }
+    return cuda_options(options);
+  }
+};
 
 TEST_P(CudaBits, DoNotDependOnTheBatch) {
   constexpr int kPairs = 200;
   const std::vector<Content> docs = documents(kPairs, 1);
-  const Options base = cuda_options({.dtype = GetParam()});
+  const Options base = base_options();
 
   // The truth: every pair alone, whole, op by op.
   Options options = base;
@@ -204,7 +218,7 @@ TEST_P(CudaBits, DoNotDependOnTheBatch) {
 }
 
 TEST_P(CudaBits, SmallBatchesReplayed) {
-  const Options base = cuda_options({.dtype = GetParam()});
+  const Options base = base_options();
   Options plain = base;
   plain.record_small_batches = false;
   Reranker recorded = open_or_die(demo_model(), base), launched = open_or_die(demo_model(), plain);
@@ -229,7 +243,7 @@ TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
   for (const char* query : {"a shining star", "a game for two", "Wie heißt das?"})
     requests.push_back(request_of(query, docs));
   requests[1].query.images = {{.path = (kSource / "demo/documents/star.png").string()}};
-  Options options = cuda_options({.dtype = GetParam(), .share_prefix = false});
+  Options options = base_options({.share_prefix = false});
   Reranker whole = open_or_die(demo_model(), options);
   options.share_prefix = true;
   options.batch_tokens = 900;
@@ -245,8 +259,51 @@ TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CudaBits, ::testing::Values("bf16", "f16"),
+INSTANTIATE_TEST_SUITE_P(All, CudaBits,
+                         ::testing::Values("bf16", "f16", "bf16_nf4", "f16_nf4", "bf16_int8",
+                                           "f16_int8", "bf16_int8_weight", "bf16_llm_int8",
+                                           "bf16_fp8", "f16_fp8"),
                          [](const auto& test) { return test.param; });
+
+const char* const kQuantModes[] = {"nf4", "int8", "int8-weight", "llm-int8", "fp8"};
+
+/// Which implementations run a quantised product must not show in its scores where the arithmetic
+/// is the same; and its errors are those of the format.
+TEST_F(Cuda, QuantisedProductsByOtherImplementations) {
+  const Request request = request_of("a shining star", documents(40, 8));
+  const auto scores = [&](Options options, std::map<std::string, std::string> impls) {
+    options.impls = std::move(impls);
+    Reranker reranker = open_or_die(demo_model(), cuda_options(options));
+    return bits(reranker, request);
+  };
+  const std::vector<uint32_t> nf4 = scores({.quant = "nf4"}, {});
+  EXPECT_EQ(scores({.quant = "nf4"}, {{"linear_weight_only", "dequantize"}}), nf4);
+  EXPECT_EQ(scores({.quant = "nf4", .host_embeddings = true}, {}), nf4);
+  EXPECT_EQ(scores({.quant = "int8", .no_fuse = {"quantize"}}, {}), scores({.quant = "int8"}, {}));
+  EXPECT_EQ(scores({.quant = "fp8", .no_fuse = {"quantize"}}, {}), scores({.quant = "fp8"}, {}));
+}
+
+TEST_F(Cuda, QuantisedScoresAreNearTheOriginals) {
+  const Request request = request_of("a shining star", documents(60, 9));
+  Reranker whole = open_or_die(demo_model(), cuda_options({.dtype = "bf16"}));
+  const auto truth = whole.score(request);
+  ASSERT_TRUE(truth);
+  for (const char* mode : kQuantModes) {
+    Reranker reranker = open_or_die(demo_model(), cuda_options({.dtype = "bf16", .quant = mode}));
+    EXPECT_EQ(reranker.quant(), mode);
+    const auto response = reranker.score(request);
+    ASSERT_TRUE(response);
+    double sum = 0;
+    for (size_t i = 0; i < response->results.size(); ++i) {
+      ASSERT_TRUE(response->results[i].scored()) << mode << ": " << response->results[i].message;
+      sum += std::fabs(static_cast<double>(response->results[i].log_odds) -
+                       static_cast<double>(truth->results[i].log_odds));
+    }
+    const double mean = sum / static_cast<double>(response->results.size());
+    std::printf("%s: mean distance %.4f\n", mode, mean);
+    EXPECT_LT(mean, std::string_view(mode) == "nf4" ? 0.6 : 0.25) << mode;
+  }
+}
 
 TEST_F(Cuda, OneBadDocumentCostsItself) {
   std::vector<Content> docs = documents(6, 4);

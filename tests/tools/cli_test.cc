@@ -79,6 +79,7 @@ using CliEval = Cli;
 using CliInspect = Cli;
 using CliPlan = Cli;
 using CliCheckpoint = Cli;
+using CliQuantize = Cli;
 using CliBench = Cli;
 using CliProfile = Cli;
 
@@ -98,6 +99,7 @@ TEST_F(Cli, UsageErrorsEndWithTwo) {
                                                        {"eval", "-m", kModel},
                                                        {"inspect", "-m", kModel, "--graph", "png"},
                                                        {"checkpoint"},
+                                                       {"quantize", "-m", kModel},
                                                        {"bench"},
                                                        {"bench", "-m", kModel, "--synthetic", "2b"},
                                                        {"profile", "-m", kModel}}) {
@@ -110,7 +112,7 @@ TEST_F(Cli, UsageErrorsEndWithTwo) {
 
 TEST_F(Cli, HelpAndVersion) {
   for (const char* name :
-       {"rank", "score", "eval", "plan", "bench", "profile", "inspect", "checkpoint"}) {
+       {"rank", "score", "eval", "plan", "bench", "profile", "inspect", "checkpoint", "quantize"}) {
     EXPECT_THAT(run({"--help"}).out, HasSubstr(name));
     const Ran ran = run({name, "--help"});
     EXPECT_EQ(ran.code, 0);
@@ -575,6 +577,138 @@ TEST_F(CliCheckpoint, MadeAndUsed) {
 
   std::filesystem::remove(folder_ / "a/model.safetensors.index.json");
   expect_unusable(run({"score", "-m", "a"}, kOneText), "safetensors");
+}
+
+TEST_F(CliQuantize, WritesAFolderThatOpensAsItWasQuantised) {
+  const Ran ran = scoring("quantize", {"--out", "q", "--quant", "nf4"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
+  const std::vector<std::string> lines = lines_of(ran.out);
+  ASSERT_EQ(lines.size(), 2u + 8);  // four queries, two documents each
+  EXPECT_THAT(lines[0], StartsWith("q: written in "));
+  EXPECT_THAT(lines[1], StartsWith("its checks pass"));
+  for (size_t i = 2; i < lines.size(); ++i) {
+    std::istringstream in(lines[i]);
+    double before = 0, after = 0;
+    in >> before >> after;
+    EXPECT_NEAR(before, after, 2) << lines[i];
+  }
+  for (const char* name : {"tokenizer.json", "preprocessor_config.json", "model.safetensors"})
+    EXPECT_TRUE(std::filesystem::exists(folder_ / ("q/" + std::string(name)))) << name;
+  const json q = json::parse(read_file(folder_ / "q/config.json"))["quantization_config"];
+  EXPECT_EQ(q["quant_method"], "bitsandbytes");
+  EXPECT_EQ(q["bnb_4bit_quant_type"], "nf4");
+  EXPECT_EQ(q["vlr"]["rules"], json({"text=nf4"}));
+  EXPECT_EQ(q["vlr"]["probe"].size(), 8u);
+
+  const json ahead = json::parse(run({"score", "-m", "q", "--threads", "2"}, kOneText).out),
+             on_load = json::parse(scoring("score", {"--quant", "nf4"}, kOneText).out);
+  EXPECT_EQ(ahead["quant"], "nf4");
+  EXPECT_EQ(ahead["results"], on_load["results"]);
+  EXPECT_EQ(
+      json::parse(run({"score", "-m", "q", "--quant-rule", "vision=int8"}, kOneText).out)["quant"],
+      "mixed");
+
+  expect_unusable(run({"score", "-m", "q", "--quant", "int8"}, kOneText),
+                  "is stored in nf4 and cannot be opened as int8");
+  expect_unusable(run({"quantize", "-m", "q", "--out", "r", "--quant", "int8"}),
+                  "is in nf4 already; quantise the original");
+}
+
+TEST_F(CliQuantize, RulesAndWhatIsLeftOut) {
+  const Ran unprobed =
+      scoring("quantize", {"--out", "q", "--quant", "int8", "--quant-rule", "layers.0.=none",
+                           "--quant-rule", "vision=fp8", "--no-probe"});
+  ASSERT_EQ(unprobed.code, 0) << unprobed.err;
+  EXPECT_THAT(unprobed.out, HasSubstr("opened as mixed: its checks pass"));
+  const json q = json::parse(read_file(folder_ / "q/config.json"))["quantization_config"];
+  EXPECT_EQ(q["vlr"]["rules"], json({"text=int8", "layers.0.=none", "vision=fp8"}));
+  EXPECT_FALSE(q["vlr"].contains("probe"));
+  const Ran unverified =
+      scoring("quantize", {"--out", "q", "--quant", "fp8", "--no-probe", "--no-verify"});
+  ASSERT_EQ(unverified.code, 0) << unverified.err;
+  EXPECT_EQ(lines_of(unverified.out).size(), 1u);
+  EXPECT_EQ(json::parse(run({"score", "-m", "q"}, kOneText).out)["quant"], "fp8");
+}
+
+TEST_F(CliQuantize, SaysWhatIsWrong) {
+  expect_unusable(scoring("quantize", {"--out", "q"}), "the rules choose no linear layer");
+  expect_unusable(scoring("quantize", {"--out", "q", "--quant", "fp4"}), "got 'fp4'");
+  expect_unusable(scoring("quantize", {"--out", kModel, "--quant", "nf4"}),
+                  "must be another folder");
+  expect_unusable(run({"quantize", "-m", folder_.path(), "--out", "q", "--quant", "nf4"}),
+                  "config.json");
+  // Nothing but opening the folder shows this.
+  const Ran split =
+      scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "q_proj=none"});
+  EXPECT_EQ(split.code, 1);
+  EXPECT_THAT(split.err, HasSubstr("parts of one weight need one quantisation"));
+}
+
+TEST_F(CliInspect, FormatsOfAQuantisedCheckpoint) {
+  const json dense = json::parse(run({"inspect", "-m", kModel, "--json"}).out);
+  ASSERT_EQ(scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "down_proj=int8",
+                                 "--no-probe", "--no-verify"})
+                .code,
+            0);
+  const Ran brief = run({"inspect", "-m", "q", "--tensors"});
+  ASSERT_EQ(brief.code, 0) << brief.err;
+  EXPECT_THAT(brief.out,
+              AllOf(HasSubstr("\nnf4     36 weights, "), HasSubstr("\nint8    6 weights, "),
+                    HasSubstr("\ndense   "), HasSubstr("u8[65536, 1]: nf4[512, 256]\n"),
+                    Not(HasSubstr("unexpected")), Not(HasSubstr("wrong shape"))));
+  const json out = json::parse(run({"inspect", "-m", "q", "--json"}).out);
+  EXPECT_EQ(out["parameters"], dense["parameters"]);
+  EXPECT_EQ(dense["formats"]["dense"]["bytes"], dense["bytes"]);
+  for (const char* list : {"missing", "wrong_shape", "ambiguous", "unexpected"})
+    EXPECT_THAT(out[list], IsEmpty());
+  int64_t weights = 0, parameters = 0, bytes = 0;
+  for (const json& format : out["formats"]) {
+    weights += format["weights"].get<int64_t>();
+    parameters += format["parameters"].get<int64_t>();
+    bytes += format["bytes"].get<int64_t>();
+  }
+  EXPECT_EQ(weights, std::ssize(dense["tensors"]));
+  EXPECT_EQ(parameters, out["parameters"]);
+  EXPECT_EQ(bytes, out["bytes"]);
+  std::map<std::string, json> shapes;
+  for (const json& t : dense["tensors"]) shapes[t["name"]] = t["shape"];
+  for (const json& t : out["tensors"]) {
+    const std::string name = t["name"];
+    EXPECT_EQ(t.contains("format"), shapes.contains(name)) << name;
+    if (!t.contains("format")) continue;
+    EXPECT_EQ(t["shape"], shapes[name]) << name;
+    const bool linear = name.find("_proj.weight") != name.npos;
+    EXPECT_EQ(t["format"], !linear                               ? "dense"
+                           : name.find("down_proj") == name.npos ? "nf4"
+                                                                 : "int8")
+        << name;
+  }
+}
+
+TEST_F(CliPlan, QuantisedWeightsAreSmaller) {
+  const auto weights = [&](const Arguments& arguments) {
+    Arguments all = {"plan", "--device", "cpu"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const Ran ran = run(all);
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    double megabytes = 0;
+    for (const std::string& line : lines_of(ran.out)) {
+      if (line.starts_with("weights")) megabytes += std::stod(line.substr(line.size() - 16));
+    }
+    return megabytes;
+  };
+  const double plain = weights({"-m", kModel}), int8 = weights({"-m", kModel, "--quant", "int8"}),
+               nf4 = weights({"-m", kModel, "--quant", "nf4"});
+  // 5.9 M parameters: 2 bytes each, 1, and a little more than half a byte; printed to 0.1 MB.
+  EXPECT_NEAR(plain - int8, 5.9, 0.15);
+  EXPECT_NEAR(int8 - nf4, 5.9 / 2, 0.25);
+  ASSERT_EQ(scoring("quantize", {"--out", "q", "--quant", "nf4", "--no-probe", "--no-verify"}).code,
+            0);
+  EXPECT_EQ(weights({"-m", "q"}), nf4);
+  EXPECT_EQ(weights({"-m", "q", "--quant-rule", "vision=nf4"}),
+            weights({"-m", kModel, "--quant", "nf4", "--quant-rule", "vision=nf4"}));
+  expect_unusable(run({"plan", "-m", kModel, "--quant", "nf5"}), "got 'nf5'");
 }
 
 }  // namespace
