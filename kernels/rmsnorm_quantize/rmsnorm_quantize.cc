@@ -1,6 +1,6 @@
 #include "kernels/rmsnorm_quantize/rmsnorm_quantize.h"
 
-#include "kernels/quantize_rows/quantize_rows.h"
+#include "kernels/quantize_rows/quantized_result.h"
 #include "kernels/rmsnorm/rmsnorm.h"
 #include "kernels/rmsnorm_quantize/impls.h"
 
@@ -33,12 +33,7 @@ Cost RmsNormQuantize::cost(const Args& a) {
 }
 
 Tolerance RmsNormQuantize::tolerance(const Args& a) {
-  // A quotient is as far off as the norm's value and the row's absmax together. Then both sides
-  // round it to a code: to an integer, each by up to a half; to e4m3, each by up to 2^-4 of it, or
-  // half a step of 2^-9 around zero. Scales are as far off as absmax, which tests hold them to.
-  const double norm = RmsNorm::tolerance(rmsnorm_part(a)).rel;
-  if (a.q.dtype == DType::kI8) return {.rel = 2 * norm, .abs = 1 + norm};
-  return {.rel = 1.1 * (0x1p-3 + 2 * norm), .abs = 0x1p-9};
+  return quantized_tolerance(RmsNorm::tolerance(rmsnorm_part(a)).rel, a.q.dtype);
 }
 
 std::span<const Impl<RmsNormQuantize>> RmsNormQuantize::impls() {

@@ -1,6 +1,6 @@
 #include "kernels/swiglu_quantize/swiglu_quantize.h"
 
-#include "kernels/quantize_rows/quantize_rows.h"
+#include "kernels/quantize_rows/quantized_result.h"
 #include "kernels/swiglu/swiglu.h"
 #include "kernels/swiglu_quantize/impls.h"
 
@@ -31,12 +31,7 @@ Cost SwiGluQuantize::cost(const Args& a) {
 }
 
 Tolerance SwiGluQuantize::tolerance(const Args& a) {
-  // A quotient is as far off as the gate's value and the row's absmax together. Then both sides
-  // round it to a code: to an integer, each by up to a half; to e4m3, each by up to 2^-4 of it, or
-  // half a step of 2^-9 around zero. Scales are as far off as absmax, which tests hold them to.
-  const double gate = SwiGlu::tolerance(swiglu_part(a)).rel;
-  if (a.q.dtype == DType::kI8) return {.rel = 2 * gate, .abs = 1 + gate};
-  return {.rel = 1.1 * (0x1p-3 + 2 * gate), .abs = 0x1p-9};
+  return quantized_tolerance(SwiGlu::tolerance(swiglu_part(a)).rel, a.q.dtype);
 }
 
 std::span<const Impl<SwiGluQuantize>> SwiGluQuantize::impls() {

@@ -2,11 +2,19 @@
 #ifndef VLR_TESTS_KERNELS_QUANTIZED_ROWS_H_
 #define VLR_TESTS_KERNELS_QUANTIZED_ROWS_H_
 
+#include "kernels/quant/eight_bit.h"
 #include "tests/kernels/row_ops.h"
 
 namespace vlr::test {
 
 constexpr DType kCodes[] = {DType::kI8, DType::kF8E4M3};
+
+/// Of a row's scale, where the values that are quantised have a tolerance themselves: it is as far
+/// off as the largest of them, and rounded.
+inline Tolerance scale_tolerance(const Tolerance& values, DType codes) {
+  return {.rel = values.rel + 0x1p-22,
+          .abs = values.abs / static_cast<double>(largest_code(codes))};
+}
 
 /// The bytes of rows [begin, begin + count) of each output, one after the other.
 inline std::vector<std::byte> rows_of(const std::vector<Tensor>& outputs, int64_t begin,

@@ -1,6 +1,5 @@
 #include "kernels/rmsnorm_quantize/rmsnorm_quantize.h"
 
-#include "kernels/quant/eight_bit.h"
 #include "kernels/rmsnorm/rmsnorm.h"
 #include "tests/kernels/quantized_rows.h"
 
@@ -82,12 +81,11 @@ RmsNormQuantize::Args slice(RmsNormQuantize::Args some, int64_t begin, int64_t c
   return some;
 }
 
-/// A scale is as far off as the largest value of the norm, and rounded.
+/// Of codes and of scales.
 std::vector<Tolerance> tolerances(const RmsNormQuantize::Args& a) {
   const Tolerance norm =
       RmsNorm::tolerance({.x = a.x, .weight = a.weight, .y = Tensor(nullptr, a.x.dtype, {1})});
-  const auto largest = static_cast<double>(largest_code(a.q.dtype));
-  return {RmsNormQuantize::tolerance(a), {.rel = norm.rel + 0x1p-22, .abs = norm.abs / largest}};
+  return {RmsNormQuantize::tolerance(a), test::scale_tolerance(norm, a.q.dtype)};
 }
 
 using Param = std::tuple<const Impl<RmsNormQuantize>*, Case>;

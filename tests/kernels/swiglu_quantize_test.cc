@@ -1,6 +1,5 @@
 #include "kernels/swiglu_quantize/swiglu_quantize.h"
 
-#include "kernels/quant/eight_bit.h"
 #include "kernels/swiglu/swiglu.h"
 #include "tests/kernels/quantized_rows.h"
 
@@ -72,12 +71,11 @@ SwiGluQuantize::Args slice(SwiGluQuantize::Args some, int64_t begin, int64_t cou
   return some;
 }
 
-/// A scale is as far off as the largest value of the gate, and rounded.
+/// Of codes and of scales.
 std::vector<Tolerance> tolerances(const SwiGluQuantize::Args& a) {
   const Tolerance gate =
       SwiGlu::tolerance({.gate = a.gate, .up = a.up, .y = Tensor(nullptr, a.gate.dtype, {1})});
-  const auto largest = static_cast<double>(largest_code(a.q.dtype));
-  return {SwiGluQuantize::tolerance(a), {.rel = gate.rel + 0x1p-22, .abs = gate.abs / largest}};
+  return {SwiGluQuantize::tolerance(a), test::scale_tolerance(gate, a.q.dtype)};
 }
 
 using Param = std::tuple<const Impl<SwiGluQuantize>*, Case>;
