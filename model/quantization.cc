@@ -22,6 +22,7 @@ constexpr std::array<std::pair<QuantMode, std::string_view>, 7> kModes = {
      {QuantMode::kLlmInt8Batch, "llm-int8-batch"},
      {QuantMode::kFp8, "fp8"}}};
 
+constexpr int64_t kConfigBytes = int64_t{4} << 20;
 constexpr std::string_view kVisual = "model.visual.";
 
 bool matches(std::string_view pattern, std::string_view canonical) {
@@ -42,12 +43,47 @@ std::vector<QuantRule> bitsandbytes_rules(const nlohmann::json& q) {
   const auto skip = q.find("llm_int8_skip_modules");
   if (skip == q.end() || !skip->is_array()) return rules;
   for (const nlohmann::json& module : *skip) {
-    if (!module.is_string()) continue;
-    const std::string name = module.get<std::string>();
+    const std::string name = module.is_string() ? module.get<std::string>() : "";
+    if (name.empty()) continue;
     const bool tower = name == "visual" || name.ends_with(".visual");
     rules.push_back({tower ? "vision" : name, QuantMode::kNone});
   }
   return rules;
+}
+
+/// A rule that matches nothing is a mistyped one.
+Status check_rules(const WeightPlan& plan, std::span<const QuantRule> rules) {
+  for (const QuantRule& rule : rules) {
+    const auto has_effect = [&](const WeightPart& part) {
+      return mode_of(canonical_name(part.source), {&rule, 1}).has_value();
+    };
+    const bool matched = std::ranges::any_of(
+        plan, [&](const WeightSpec& spec) { return std::ranges::any_of(spec.parts, has_effect); });
+    if (!matched) {
+      return {Code::kInvalidArgument,
+              fmt::format("quantisation rule '{}={}': no linear layer of this model matches",
+                          rule.pattern, quant_mode_name(rule.mode))};
+    }
+  }
+  return {};
+}
+
+/// Codes are pairs of a row's values, and parts end where blocks do.
+Status check_nf4(const WeightSpec& spec) {
+  const int64_t cols = spec.shape[1];
+  if (cols % 2 != 0) {
+    return {Code::kUnimplemented,
+            fmt::format("{}: nf4 wants an even number of columns, got {}", spec.name, cols)};
+  }
+  for (size_t i = 0; i + 1 < spec.parts.size(); ++i) {
+    const int64_t values = spec.parts[i].num_rows * cols;
+    if (values % kNf4Block == 0) continue;
+    return {Code::kUnimplemented,
+            fmt::format("{}: in nf4 {} values of {} are no whole blocks of {}, and other rows "
+                        "follow",
+                        spec.name, values, spec.parts[i].source, kNf4Block)};
+  }
+  return {};
 }
 
 }  // namespace
@@ -122,15 +158,16 @@ Result<StoredQuantization> parse_stored_quantization(std::string_view config_jso
   const nlohmann::json& vlr = q["vlr"];
   const auto wrong = [](std::string_view key, std::string_view expected) {
     return Status(Code::kInvalidArgument,
-                  fmt::format("config.json: quantization_config.vlr.{} must be {}", key, expected));
+                  fmt::format("quantization_config.vlr.{} must be {}", key, expected));
   };
   if (vlr.contains("rules")) {
     if (!vlr["rules"].is_array()) return wrong("rules", "a list of texts");
     for (const nlohmann::json& rule : vlr["rules"]) {
       if (!rule.is_string()) return wrong("rules", "a list of texts");
-      VLR_ASSIGN_OR_RETURN(QuantRule parsed, parse_quant_rule(rule.get<std::string>()));
-      if (stored_format(parsed.mode) == WeightFormat::kInt8) out.int8_mode = parsed.mode;
-      out.rules.push_back(std::move(parsed));
+      auto parsed = parse_quant_rule(rule.get<std::string>());
+      if (!parsed) return parsed.error().with_context("quantization_config.vlr.rules");
+      if (stored_format(parsed->mode) == WeightFormat::kInt8) out.int8_mode = parsed->mode;
+      out.rules.push_back(*std::move(parsed));
     }
   }
   if (vlr.contains("probe")) {
@@ -144,8 +181,24 @@ Result<StoredQuantization> parse_stored_quantization(std::string_view config_jso
   return out;
 }
 
+Result<StoredQuantization> read_stored_quantization(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kConfigBytes));
+  auto stored = parse_stored_quantization(text);
+  if (!stored) return stored.error().with_context(path);
+  return stored;
+}
+
+std::string_view quant_name(const QuantModes& modes) {
+  if (modes.empty()) return quant_mode_name(QuantMode::kNone);
+  const QuantMode first = modes.begin()->second;
+  const bool same =
+      std::ranges::all_of(modes, [&](const auto& entry) { return entry.second == first; });
+  return same ? quant_mode_name(first) : "mixed";
+}
+
 Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRule> rules,
                                       const StoredQuantization& stored) {
+  VLR_RETURN_IF_ERROR(check_rules(plan, rules));
   QuantModes modes;
   for (WeightSpec& spec : plan) {
     std::optional<QuantMode> mode;
@@ -183,10 +236,7 @@ Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRul
     }
     if (!mode || *mode == QuantMode::kNone) continue;
     spec.format = stored_format(*mode);
-    if (spec.format == WeightFormat::kNf4 && spec.shape[1] % 2 != 0) {
-      return {Code::kUnimplemented, fmt::format("{}: nf4 wants an even number of columns, got {}",
-                                                spec.name, spec.shape[1])};
-    }
+    if (spec.format == WeightFormat::kNf4) VLR_RETURN_IF_ERROR(check_nf4(spec));
     modes.emplace(spec.name, *mode);
   }
   return modes;

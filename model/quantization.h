@@ -55,6 +55,8 @@ std::optional<QuantMode> mode_of(std::string_view canonical, std::span<const Qua
 
 /// By the name that the graphs look up; weights that are not there are dense.
 using QuantModes = std::map<std::string, QuantMode, std::less<>>;
+/// One name for all modes: "none", "nf4", ..., or "mixed".
+std::string_view quant_name(const QuantModes& modes);
 
 /// What a checkpoint's config.json says in `quantization_config`.
 struct StoredQuantization {
@@ -63,10 +65,12 @@ struct StoredQuantization {
   std::vector<float> probe;  ///< log-odds of the built-in probe before; empty: unknown
 };
 Result<StoredQuantization> parse_stored_quantization(std::string_view config_json);
+/// The same of a file, named in errors.
+Result<StoredQuantization> read_stored_quantization(const std::string& path);
 
 /// Decides every linear weight's mode and sets its spec's format. What is stored quantised stays as
 /// it is stored: rules may choose how int8 computes, and nothing else. Parts of one weight (q|k|v,
-/// gate|up) need one mode.
+/// gate|up) need one mode. kInvalidArgument also names a rule that matches no linear layer.
 Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRule> rules,
                                       const StoredQuantization& stored);
 

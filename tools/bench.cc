@@ -12,7 +12,6 @@
 #include "engine/api/limits.h"
 #include "engine/api/loaded_model.h"
 #include "engine/api/model_runner.h"
-#include "engine/runtime/json.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/runtime/weight_store.h"
 #include "model/synthetic.h"
@@ -139,8 +138,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
   } else {
     VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));
     VLR_ASSIGN_OR_RETURN(source.plan, make_weight_plan(m.config, checkpoint.tensors(), head));
-    VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(config_path, int64_t{64} << 20));
-    VLR_ASSIGN_OR_RETURN(source.stored, parse_stored_quantization(text));
+    VLR_ASSIGN_OR_RETURN(source.stored, read_stored_quantization(config_path));
     source.checkpoint = std::move(checkpoint);
   }
   VLR_ASSIGN_OR_RETURN(

@@ -42,13 +42,14 @@ int QuantizeCommand::run() {
   const auto rules = quant_rules(model.options);
   if (!rules) return fail(rules.error());
   std::vector<float> before;
-  if (probe) {
-    auto scores = run_probe(model.model, plain);
-    if (!scores) return fail(scores.error().with_context("the model as it is"));
-    before = *std::move(scores);
-  }
   QuantizeOptions options;
-  options.probe = before;
+  if (probe) {
+    options.probe = [&]() -> Result<std::vector<float>> {
+      auto scores = run_probe(model.model, plain);
+      if (!scores) return scores.error().with_context("the model as it is");
+      return before = *std::move(scores);
+    };
+  }
   const bool terminal = isatty(STDERR_FILENO) != 0;
   int64_t shown = -1;
   options.progress = [&](int64_t done, int64_t total) {
@@ -67,6 +68,7 @@ int QuantizeCommand::run() {
   fmt::print("{}: written in {:.1f} s\n", out, seconds);
   if (!verify) return kServed;
   // Opening it runs every check that any later opening will.
+  plain.self_check = true;
   if (!probe) {
     const auto reranker = Reranker::open(out, plain);
     if (!reranker) return fail(reranker.error());

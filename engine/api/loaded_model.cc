@@ -29,14 +29,6 @@ Result<std::vector<QuantRule>> quant_rules(const Options& options) {
   return rules;
 }
 
-std::string_view quant_name(const QuantModes& modes) {
-  if (modes.empty()) return quant_mode_name(QuantMode::kNone);
-  const QuantMode first = modes.begin()->second;
-  const bool same = std::all_of(modes.begin(), modes.end(),
-                                [&](const auto& entry) { return entry.second == first; });
-  return same ? quant_mode_name(first) : "mixed";
-}
-
 Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options, const DeviceSpec& device,
                                 const StoredQuantization& stored) {
   VLR_ASSIGN_OR_RETURN(const std::vector<QuantRule> rules, quant_rules(options));
@@ -98,12 +90,18 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     VLR_RETURN_IF_ERROR(m.runner->measure(m.limits.tokens, m.limits.patches));
   m.measure_seconds = now() - start;
   start = now();
-  VLR_RETURN_IF_ERROR(choose_fused_products(m.modes, lookup, device, dtype, options.exact));
-  if (options.self_check) {
-    const Fingerprints& fingerprints =
-        gpu ? m.device_weights.fingerprints() : m.weights.fingerprints();
-    VLR_ASSIGN_OR_RETURN(m.distances,
-                         check_fingerprints(m.modes, lookup, fingerprints, device, dtype));
+  if (!m.modes.empty()) {
+    // The checks work where passes will, so that no plan has to count them.
+    const int64_t arena_bytes = m.runner->arena_bytes();
+    VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
+    VLR_RETURN_IF_ERROR(choose_fused_products(m.modes, lookup, device, dtype, options.exact));
+    if (options.self_check) {
+      const Fingerprints& fingerprints =
+          gpu ? m.device_weights.fingerprints() : m.weights.fingerprints();
+      VLR_ASSIGN_OR_RETURN(m.distances,
+                           check_fingerprints(m.modes, lookup, fingerprints, device, dtype));
+    }
+    VLR_RETURN_IF_ERROR(m.runner->resize_arena(arena_bytes));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   m.check_seconds = now() - start;

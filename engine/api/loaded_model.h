@@ -21,8 +21,6 @@ namespace vlr {
 
 /// What the options say of quantisation, as rules.
 Result<std::vector<QuantRule>> quant_rules(const Options& options);
-/// One name for all modes: "none", "nf4", ..., or "mixed".
-std::string_view quant_name(const QuantModes& modes);
 
 /// Modes and formats of a plan's weights, and whose place is the host.
 Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options, const DeviceSpec& device,

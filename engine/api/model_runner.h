@@ -81,6 +81,13 @@ class ModelRunner {
   /// tokens and `max_patches` patches. Nothing on the CPU.
   Status measure(int64_t max_tokens, int64_t max_patches);
 
+  /// The memory that passes work in: how much of it there is, and another size while none runs.
+  int64_t arena_bytes() const { return arena_.size(); }
+  Status resize_arena(int64_t bytes) {
+    arena_.release();
+    return arena_.reserve(bytes);
+  }
+
   /// Runs the tower over all inputs, in batches of about `batch_patches`. `features` gets new rows.
   Status run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
                     VisionFeatures& features);

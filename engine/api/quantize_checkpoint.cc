@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr int64_t kConfigBytes = int64_t{64} << 20;
+constexpr int64_t kConfigBytes = int64_t{4} << 20;
 
 /// What transformers needs to load the checkpoint through bitsandbytes, and vlr's own rules. fp8 is
 /// in compressed-tensors' layout, which declares itself otherwise; only vlr's part is written for
@@ -63,7 +63,28 @@ Status write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   file << text;
   file.close();
-  if (!file) return {Code::kInvalidArgument, path + ": cannot write"};
+  if (file) return {};
+  std::error_code error;
+  fs::remove(path, error);  // no half of it
+  return {Code::kInvalidArgument, path + ": cannot write"};
+}
+
+/// Tokenizer, templates and whatever else is there: all files but weights and what names them.
+Status copy_other_files(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    std::error_code at_file;
+    if (name == "config.json" || name.ends_with(".safetensors") ||
+        name.ends_with(".safetensors.index.json") || !fs::is_regular_file(it->path(), at_file))
+      continue;
+    fs::copy_file(it->path(), to / name, fs::copy_options::overwrite_existing, at_file);
+    if (at_file) {
+      return {Code::kInvalidArgument,
+              fmt::format("{}: {}", (to / name).string(), at_file.message())};
+    }
+  }
+  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", from.string(), error.message())};
   return {};
 }
 
@@ -78,8 +99,6 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
                            std::span<const QuantRule> rules, const QuantizeOptions& options,
                            ThreadPool& threads) {
   std::error_code error;
-  fs::create_directories(to, error);
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", to, error.message())};
   if (fs::equivalent(from, to, error))
     return {Code::kInvalidArgument, to + ": must be another folder than the model's"};
   VLR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(from));
@@ -115,7 +134,7 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
     } else if (is_linear_weight(canonical)) {
       dense_modules.push_back(name.substr(0, name.size() - std::string_view(".weight").size()));
     }
-    // Never more than the tensor itself; codes of int8 are half of it.
+    // No less than what is written: at most a byte a value, and a little beside them.
     const int64_t bytes = mode == QuantMode::kNone ? tensor.bytes() : tensor.numel() * 5 / 4;
     if (!shards.back().empty() && shard_bytes + bytes > options.max_shard_bytes) {
       shards.emplace_back();
@@ -134,6 +153,12 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
                        make_weight_plan(model, checkpoint.tensors(), {.yes = 0, .no = 1}));
   VLR_RETURN_IF_ERROR(apply_quantization(plan, rules, {}).error());
 
+  std::vector<float> probe;
+  if (options.probe) {
+    VLR_ASSIGN_OR_RETURN(probe, options.probe());
+  }
+  fs::create_directories(to, error);
+  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", to, error.message())};
   // Whoever reads the folder before all is there finds no config.
   fs::remove(fs::path(to) / "config.json", error);
   fs::remove(fs::path(to) / "model.safetensors.index.json", error);
@@ -153,8 +178,9 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
         if (!tensor.aligned()) copy.assign(bytes.begin(), bytes.end());
         const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), tensor.dtype,
                                 {tensor.shape[0], tensor.shape[1]});
-        for (WrittenTensor& t : tensors_to_write(
-                 p.name, quantize_weight(dense, stored_format(p.mode), threads), tensor.dtype)) {
+        const auto quantised = quantize_weight(dense, stored_format(p.mode), threads);
+        if (!quantised) return quantised.error().with_context(p.name);
+        for (WrittenTensor& t : tensors_to_write(p.name, *quantised, tensor.dtype)) {
           data.emplace(t.shape.name, std::move(t.bytes));
           shapes.push_back(std::move(t.shape));
         }
@@ -181,15 +207,8 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
     VLR_RETURN_IF_ERROR(
         write_text((fs::path(to) / "model.safetensors.index.json").string(), index.dump(2) + "\n"));
   }
-  for (const fs::directory_entry& entry : fs::directory_iterator(from, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_regular_file() || name == "config.json" || name.ends_with(".safetensors") ||
-        name.ends_with(".safetensors.index.json"))
-      continue;
-    fs::copy_file(entry.path(), fs::path(to) / name, fs::copy_options::overwrite_existing, error);
-    if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", name, error.message())};
-  }
-  config["quantization_config"] = quantization_config(rules, formats, dense_modules, options.probe);
+  VLR_RETURN_IF_ERROR(copy_other_files(from, to));
+  config["quantization_config"] = quantization_config(rules, formats, dense_modules, probe);
   return write_text((fs::path(to) / "config.json").string(), config.dump(2) + "\n");
 }
 

@@ -6,7 +6,7 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "kernels/core/thread_pool.h"
 #include "model/quantization.h"
@@ -16,16 +16,18 @@ namespace vlr {
 
 struct QuantizeOptions {
   int64_t max_shard_bytes = int64_t{1} << 30;  ///< of tensor data; what is held in memory
-  /// Log-odds of the relevance probe by the model as it is, to be kept beside it; empty: none.
-  std::span<const float> probe = {};
+  /// Gives log-odds of the relevance probe by the model as it is, to be kept with the checkpoint.
+  /// Asked for once it is known that the rules make sense; empty: none are kept.
+  std::function<Result<std::vector<float>>()> probe = {};
   /// Told the bytes read so far and those to read in all, after every tensor.
   std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
 /// Writes `from`'s tensors to `to`, those that the rules choose quantised with their fingerprints;
-/// config.json with a quantization_config that transformers and vlr read; and copies of all other
-/// files but weights. Makes the folder, which must not be `from`; replaces files of these names.
-/// kInvalidArgument where rules choose nothing, or a tensor that is quantised already.
+/// config.json, last, with a quantization_config that transformers and vlr read; and copies of all
+/// other files but weights. Makes the folder, which must not be `from`, once the rules make sense;
+/// replaces files of these names. kInvalidArgument where rules choose nothing, one of them matches
+/// nothing, or a tensor is quantised already.
 Status quantize_checkpoint(const std::string& from, const std::string& to,
                            std::span<const QuantRule> rules, const QuantizeOptions& options,
                            ThreadPool& threads);

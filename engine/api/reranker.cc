@@ -22,7 +22,6 @@
 #include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
 #include "engine/api/self_check.h"
-#include "engine/runtime/json.h"
 #include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
 #include "model/weight_names.h"
@@ -33,7 +32,6 @@ namespace {
 constexpr int64_t kChunkDocuments =
     64;  // prepared at a time, so that a wave does not overshoot by much
 constexpr int64_t kChunkMedia = 16;
-constexpr int64_t kConfigBytes = int64_t{64} << 20;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -215,9 +213,7 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   }
 
   WeightSource source{.plan = plan};
-  VLR_ASSIGN_OR_RETURN(const std::string config_text,
-                       read_text_file((folder / "config.json").string(), kConfigBytes));
-  VLR_ASSIGN_OR_RETURN(source.stored, parse_stored_quantization(config_text));
+  VLR_ASSIGN_OR_RETURN(source.stored, read_stored_quantization((folder / "config.json").string()));
   source.checkpoint = std::move(checkpoint);
 
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
@@ -242,13 +238,14 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
 }
 
 /// Scores the built-in probe where that says something: a quantised checkpoint. What is quantised
-/// here was whole before.
+/// here was whole before. The caller sees none of it, and cannot cut its texts short.
 Status Reranker::Impl::check_relevance() {
-  const bool stored_quantized =
-      !model->modes.empty() && model->stored_quantized && options.self_check;
-  if (!stored_quantized) return {};
+  if (!options.self_check || !model->stored_quantized) return {};
   runner->set_observers({});
+  const int64_t max_length = std::exchange(options.max_length, Options().max_length);
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> scored, score(probe_requests(), nullptr));
+  options.max_length = max_length;
+  usage = {};
   runner->set_observers({options.on_value, options.wants_value, options.on_node});
   std::vector<float> log_odds;
   for (const Response& response : scored) {
@@ -651,8 +648,8 @@ Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request)
 Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& options,
                                   const Workload& workload) {
   VLR_RETURN_IF_ERROR(check_options(options));
-  VLR_ASSIGN_OR_RETURN(const ModelConfig config,
-                       read_config((std::filesystem::path(path) / "config.json").string()));
+  const std::string config_path = (std::filesystem::path(path) / "config.json").string();
+  VLR_ASSIGN_OR_RETURN(const ModelConfig config, read_config(config_path));
   if (workload.documents < 1 || workload.tokens_per_document < 1 ||
       workload.images_per_document < 0 || workload.patches_per_image < 4) {
     return {Code::kInvalidArgument,
@@ -673,21 +670,16 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
                        OpenDevice::for_planning(spec, threads, choices));
   VLR_ASSIGN_OR_RETURN(const DType dtype, activation_dtype(options, spec, config));
   const DType weight_dtype = device->is_gpu() ? dtype : config.dtype.value_or(DType::kBF16);
-  VLR_ASSIGN_OR_RETURN(
-      const std::string config_text,
-      read_text_file((std::filesystem::path(path) / "config.json").string(), kConfigBytes));
   VLR_ASSIGN_OR_RETURN(const StoredQuantization stored_quant,
-                       parse_stored_quantization(config_text));
-  // As the checkpoint was quantised, then as the options say.
-  Options planned = options;
-  planned.quant.clear();
-  planned.quant_rules.clear();
-  for (const QuantRule& rule : stored_quant.rules)
-    planned.quant_rules.push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode)));
-  if (!options.quant.empty()) planned.quant_rules.push_back("text=" + options.quant);
-  planned.quant_rules.insert(planned.quant_rules.end(), options.quant_rules.begin(),
-                             options.quant_rules.end());
-  VLR_ASSIGN_OR_RETURN(const QuantModes modes, prepare_plan(plan, planned, spec, stored_quant));
+                       read_stored_quantization(config_path));
+  // What the files are quantised in, by the rules that they were made with.
+  for (WeightSpec& weight : plan) {
+    for (WeightPart& part : weight.parts) {
+      const auto mode = mode_of(canonical_name(part.source), stored_quant.rules);
+      part.stored = stored_format(mode.value_or(QuantMode::kNone));
+    }
+  }
+  VLR_ASSIGN_OR_RETURN(const QuantModes modes, prepare_plan(plan, options, spec, stored_quant));
   std::map<std::string, ConstTensor, std::less<>> shapes;
   int64_t copied = 0, mapped = 0;
   for (const WeightSpec& weight : plan) {

@@ -88,7 +88,7 @@ Result<Nf4State> parse_state(const StoredTensors& tensors, const std::string& na
   const auto wrong = [&](std::string_view key, std::string_view expected) {
     return Status(Code::kUnimplemented,
                   fmt::format("{}: {} must be {}, got {}", name, key, expected,
-                              json->contains(key) ? (*json)[key].dump() : "none"));
+                              json->contains(key) ? (*json)[key].dump().substr(0, 80) : "none"));
   };
   const auto has = [&](std::string_view key, int64_t value) {
     return json->contains(key) && (*json)[key].is_number_integer() && (*json)[key] == value;
@@ -267,6 +267,14 @@ Result<QuantizedTensor> read_parts(const StoredTensors& tensors, std::string_vie
     return t;
   }
   if (t.format == WeightFormat::kInt8) {
+    const std::string layout = joined(module_of(name), kWeightFormat);
+    if (tensors.contains(layout)) {
+      VLR_ASSIGN_OR_RETURN(const auto bytes, sidecar(tensors, layout, DType::kU8, 1));
+      if (bytes[0] != std::byte{0}) {
+        return {Code::kUnimplemented, fmt::format("{}: expected 0, row-major codes, got {}", layout,
+                                                  static_cast<int>(bytes[0]))};
+      }
+    }
     VLR_ASSIGN_OR_RETURN(t.scales, floats(tensors, joined(module_of(name), kScb), t.rows));
     return t;
   }
@@ -359,8 +367,8 @@ Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string
   return t;
 }
 
-QuantizedTensor quantize_weight(const ConstTensor& dense, WeightFormat format,
-                                ThreadPool& threads) {
+Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat format,
+                                        ThreadPool& threads) {
   QuantizedTensor t{.format = format,
                     .rows = dense.dim(0),
                     .cols = dense.dim(1),
@@ -400,6 +408,10 @@ QuantizedTensor quantize_weight(const ConstTensor& dense, WeightFormat format,
       if (format == WeightFormat::kInt8) t.scales[static_cast<size_t>(r)] = absmax;
     }
   });
+  for (int64_t r = 0; r < t.rows; ++r) {
+    if (std::isfinite(t.fingerprint[static_cast<size_t>(r)])) continue;
+    return {Code::kInvalidArgument, fmt::format("row {} has a value that is not finite", r)};
+  }
   return t;
 }
 

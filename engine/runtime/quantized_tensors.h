@@ -53,8 +53,10 @@ struct QuantizedTensor {
   std::vector<float> fingerprint;  ///< [rows]; empty: unknown
 };
 
-/// `dense` is [N, K] f32 | bf16 | f16, contiguous.
-QuantizedTensor quantize_weight(const ConstTensor& dense, WeightFormat format, ThreadPool& threads);
+/// `dense` is [N, K] f32 | bf16 | f16, contiguous. kInvalidArgument names a row with a NaN or an
+/// infinity, which codes would hide.
+Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat format,
+                                        ThreadPool& threads);
 
 /// Rows of a stored quantised weight. kDataLoss, with the tensor's name, when its bytes do not have
 /// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or its codes are

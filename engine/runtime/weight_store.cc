@@ -237,6 +237,16 @@ DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
 
 namespace {
 
+Result<JoinedWeight> join_parts(const WeightSpec& spec, std::vector<QuantizedTensor> parts) {
+  auto joined = join(std::move(parts));
+  if (!joined) return joined.error().with_context(spec.name);
+  if (joined->rows != spec.shape[0] || joined->cols != spec.shape[1]) {
+    return {Code::kInternal, fmt::format("{}: must be {}, its parts are [{}, {}]", spec.name,
+                                         describe_shape(spec.shape), joined->rows, joined->cols)};
+  }
+  return joined;
+}
+
 /// A quantised weight from its parts, those that are dense quantised now.
 Result<JoinedWeight> load_quantized(const WeightSpec& spec, const Checkpoint& checkpoint,
                                     ThreadPool& threads) {
@@ -255,11 +265,11 @@ Result<JoinedWeight> load_quantized(const WeightSpec& spec, const Checkpoint& ch
     if (!stored.aligned()) copy.assign(bytes.begin(), bytes.end());
     const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), dtype,
                             {part.num_rows, spec.shape[1]});
-    parts.push_back(quantize_weight(dense, spec.format, threads));
+    auto quantised = quantize_weight(dense, spec.format, threads);
+    if (!quantised) return quantised.error().with_context(part.source);
+    parts.push_back(*std::move(quantised));
   }
-  auto joined = join(std::move(parts));
-  if (!joined) return joined.error().with_context(spec.name);
-  return joined;
+  return join_parts(spec, std::move(parts));
 }
 
 void keep_fingerprint(const WeightSpec& spec, JoinedWeight& w, Fingerprints& to) {
@@ -358,12 +368,13 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
     for (const WeightPart& part : spec.parts) {
       const ConstTensor values(host.data() + row * cols * dtype_bytes(dtype), dtype,
                                {part.num_rows, cols});
-      parts.push_back(quantize_weight(values, spec.format, *device.context().threads));
+      auto quantised = quantize_weight(values, spec.format, *device.context().threads);
+      if (!quantised) return quantised.error().with_context(part.source);
+      parts.push_back(*std::move(quantised));
       row += part.num_rows;
     }
-    auto joined = join(std::move(parts));
-    if (!joined) return joined.error().with_context(spec.name);
-    VLR_RETURN_IF_ERROR(placer.put(spec, *std::move(joined), uploader));
+    VLR_ASSIGN_OR_RETURN(JoinedWeight joined, join_parts(spec, std::move(parts)));
+    VLR_RETURN_IF_ERROR(placer.put(spec, std::move(joined), uploader).with_context(spec.name));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   return w;
@@ -418,6 +429,9 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
     return store.buffers_.back().get();
   };
   for (const WeightSpec& spec : plan) {
+    if (store.contains(spec.name)) {
+      return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
+    }
     if (spec.format != WeightFormat::kDense) {
       if (!threads) return {Code::kInternal, spec.name + ": nobody to quantise it"};
       auto joined = load_quantized(spec, checkpoint, *threads);
@@ -435,9 +449,6 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
       continue;
     }
     VLR_ASSIGN_OR_RETURN(const DType dtype, check_weight(spec, checkpoint));
-    if (store.contains(spec.name)) {
-      return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
-    }
     const int64_t bytes = StoredShape{dtype, spec.shape}.bytes();
     const StoredTensor& first = *checkpoint.find(spec.parts[0].source);
     if (spec.parts.size() == 1 && first.aligned()) {

@@ -134,15 +134,18 @@ struct Options {
   /// Of activations and, on a GPU, of weights: auto | f32 | bf16 | f16. The CPU computes in f32, a
   /// GPU in the checkpoint's bf16 or f16.
   std::string dtype = "auto";
-  /// The text decoder's linear layers: none | nf4 | int8 | int8-weight | llm-int8 | fp8, quantised
-  /// when the model is opened (docs/quantisation.md). Empty: as the checkpoint has them.
+  /// The text decoder's linear layers: none | nf4 | int8 | int8-weight | llm-int8 | llm-int8-batch
+  /// | fp8, quantised when the model is opened (docs/quantisation.md). Empty: as the checkpoint has
+  /// them. What is stored quantised can only choose how int8 computes.
   std::string quant = {};
   /// More of that for single layers, "PATTERN=MODE", the last match counting: "vision=nf4",
-  /// "layers.0.=none", "mlp.down_proj=int8-weight".
+  /// "layers.0.=none", "mlp.down_proj=int8-weight". A rule that matches nothing is an error.
   std::vector<std::string> quant_rules = {};
-  /// Whether quantised weights are held against what they were before, a broken model refused.
+  /// Whether open() holds quantised weights against what they were before, and refuses a model that
+  /// is broken (kDataLoss).
   bool self_check = true;
-  /// On a GPU: the embedding table stays in pinned memory of the host, read row by row.
+  /// On a GPU: the embedding table stays in pinned memory of the host, read row by row. On the CPU
+  /// it is never anywhere else.
   bool host_embeddings = false;
   /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
   bool exact = true;
@@ -202,6 +205,8 @@ using OnResult = std::function<void(const DocumentResult&)>;
 class VLR_API Reranker {
  public:
   /// Opens a checkpoint folder: config.json, tokenizer.json, model.safetensors or its shards.
+  /// The error names the option, the file or the tensor that it is about: kInvalidArgument,
+  /// kUnimplemented, kNotFound, kDataLoss (damaged); or it is kOutOfMemory or kDevice.
   static Result<Reranker> open(const std::string& path, const Options& options);
 
   /// What open() and score() would take, from config.json alone.

@@ -66,7 +66,7 @@ typedef struct vlr_options {
   const char* dtype;  /* of activations: "auto"; "f32" on a CPU, "bf16" or "f16" on a GPU */
   int exact;          /* the same bits whatever the batch; 0: any library algorithm */
   int64_t gpu_memory; /* bytes, CUDA context included; 0: nine tenths of what is free */
-  const char* quant;  /* "nf4", "int8", "int8-weight", "llm-int8", "fp8"; NULL: as stored */
+  const char* quant;  /* a mode of docs/quantisation.md, for the decoder; NULL: as stored */
 } vlr_options;
 
 typedef struct vlr_reranker vlr_reranker;

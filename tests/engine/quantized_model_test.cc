@@ -94,7 +94,7 @@ Status quantize_demo(const std::string& to, const Options& options) {
   const auto rules = quant_rules(options);
   if (!rules) return rules.error();
   QuantizeOptions how;
-  how.probe = probe;
+  how.probe = []() -> Result<std::vector<float>> { return probe; };
   ThreadPool threads(2);
   return quantize_checkpoint(demo_model(), to, *rules, how, threads);
 }
@@ -225,6 +225,8 @@ TEST(Rules, SayWhatIsWrong) {
             layer + "mlp.gate_proj.weight is int8 and " + layer +
                 "mlp.up_proj.weight llm-int8: parts of one weight need one quantisation");
   EXPECT_THAT(refusal(demo_model(), quantised("fp4")), HasSubstr("got 'fp4'"));
+  EXPECT_EQ(refusal(demo_model(), quantised("nf4", {"mlp.dwn_proj=none"})),
+            "quantisation rule 'mlp.dwn_proj=none': no linear layer of this model matches");
   EXPECT_THAT(refusal(demo_model(), quantised("", {"vision"})), HasSubstr("PATTERN=MODE"));
 }
 
@@ -262,7 +264,7 @@ TEST(QuantizeCheckpoint, SaysWhatIsWrong) {
             "the rules choose no linear layer of this checkpoint");
   EXPECT_EQ(error(demo_model(), path, "text=none"),
             "the rules choose no linear layer of this checkpoint");
-  EXPECT_FALSE(std::filesystem::exists(path + "/config.json"));
+  EXPECT_FALSE(std::filesystem::exists(path));
   ASSERT_EQ(error(demo_model(), path, "layers.5.mlp.=nf4"), "");
   EXPECT_THAT(error(path, path, "text=int8"), HasSubstr("must be another folder"));
   EXPECT_EQ(error(path, folder / "again", "text=int8"),
@@ -289,6 +291,15 @@ TEST(QuantizeCheckpoint, ShardsAreReadAsOneFile) {
   EXPECT_FALSE(std::filesystem::exists(folder / "many/model.safetensors"));
   Reranker one = open_or_die(folder / "one"), many = open_or_die(folder / "many");
   EXPECT_EQ(bits_of(one, dozen()), bits_of(many, dozen()));
+}
+
+TEST(RelevanceProbe, DoesNotDependOnTheCallersOptions) {
+  const TempFolder folder;
+  ASSERT_TRUE(quantize_demo(folder / "q", quantised("nf4")).ok());
+  Options options = quantised("");
+  options.max_length = 40;  // would cut its documents
+  const Reranker reranker = open_or_die(folder / "q", options);
+  EXPECT_EQ(reranker.usage().tokens, 0);
 }
 
 TEST(RelevanceProbe, NeedsWhatTheModelGaveBeforeOrAnswersAhead) {

@@ -94,7 +94,7 @@ std::vector<float> random_weight(int64_t rows, int64_t cols, unsigned seed = 1) 
 }
 QuantizedTensor quantized(int64_t rows, int64_t cols, WeightFormat format, unsigned seed = 1) {
   const std::vector<float> v = random_weight(rows, cols, seed);
-  return quantize_weight(ConstTensor(v.data(), DType::kF32, {rows, cols}), format, threads());
+  return *quantize_weight(ConstTensor(v.data(), DType::kF32, {rows, cols}), format, threads());
 }
 
 /// As a file of vlr has it.
@@ -147,7 +147,7 @@ TEST(Bitsandbytes, Nf4IsWrittenByteForByte) {
   for (const Layer& layer : kLayers) {
     const ConstTensor dense(original[layer.weight()].data.data(), DType::kBF16,
                             {layer.rows, layer.cols});
-    TensorMap own = written(layer.weight(), quantize_weight(dense, WeightFormat::kNf4, threads()));
+    TensorMap own = written(layer.weight(), *quantize_weight(dense, WeightFormat::kNf4, threads()));
     for (const char* suffix : {"", ".quant_map", ".nested_absmax", ".nested_quant_map"}) {
       const std::string name = layer.weight() + suffix;
       EXPECT_EQ(describe(own[name]), describe(file[name]));
@@ -174,7 +174,8 @@ TEST(Bitsandbytes, Int8IsWrittenByteForByteButForTies) {
   for (const Layer& layer : kLayers) {
     const HeldTensor& weight = original[layer.weight()];
     const ConstTensor dense(weight.data.data(), DType::kBF16, {layer.rows, layer.cols});
-    TensorMap own = written(layer.weight(), quantize_weight(dense, WeightFormat::kInt8, threads()));
+    TensorMap own =
+        written(layer.weight(), *quantize_weight(dense, WeightFormat::kInt8, threads()));
     for (const std::string suffix : {".SCB", ".weight_format"}) {
       const std::string name = layer.name + suffix;
       EXPECT_EQ(describe(own[name]), describe(file[name]));
@@ -220,7 +221,7 @@ TEST(QuantizedTensors, WhatIsWrittenIsRead) {
 TEST(QuantizedTensors, FingerprintsAreProductsWithTheProbeVector) {
   const std::vector<float> v = random_weight(3, 100);
   const QuantizedTensor t =
-      quantize_weight(ConstTensor(v.data(), DType::kF32, {3, 100}), WeightFormat::kFp8, threads());
+      *quantize_weight(ConstTensor(v.data(), DType::kF32, {3, 100}), WeightFormat::kFp8, threads());
   int64_t plus = 0;
   for (int64_t k = 0; k < 100; ++k) {
     EXPECT_EQ(std::fabs(probe_sign(k)), 1);
@@ -232,6 +233,19 @@ TEST(QuantizedTensors, FingerprintsAreProductsWithTheProbeVector) {
     for (size_t k = 0; k < 100; ++k)
       sum += static_cast<double>(v[100 * r + k] * probe_sign(static_cast<int64_t>(k)));
     EXPECT_EQ(t.fingerprint[r], static_cast<float>(sum));
+  }
+}
+
+TEST(QuantizedTensors, CodesHideNothing) {
+  for (const WeightFormat format : kFormats) {
+    for (const float wrong : {NAN, -INFINITY}) {
+      std::vector<float> v = random_weight(3, 100);
+      v[150] = wrong;
+      const auto t =
+          quantize_weight(ConstTensor(v.data(), DType::kF32, {3, 100}), format, threads());
+      EXPECT_EQ(t.error().code(), Code::kInvalidArgument);
+      EXPECT_EQ(t.error().message(), "row 1 has a value that is not finite");
+    }
   }
 }
 
@@ -437,6 +451,8 @@ TEST(Corrupted, ForeignInt8) {
            "row 3 has no code for its largest value"},
           {"fewer scales", shorter("wide.SCB"), "expected 96 values of f32, got f32[95]"},
           {"no scales", without("wide.SCB"), "wide.SCB: the checkpoint has none"},
+          {"tiles of an old bitsandbytes", value("wide.weight_format", 0, uint8_t{2}),
+           "wide.weight_format: expected 0, row-major codes, got 2"},
       });
 }
 

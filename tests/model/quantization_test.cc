@@ -204,6 +204,32 @@ TEST(ApplyQuantization, Nf4NeedsPairsOfColumns) {
   EXPECT_TRUE(apply_quantization(plan, rules({"text=int8"}), {}));
 }
 
+TEST(ApplyQuantization, Nf4NeedsPartsOfWholeBlocks) {
+  WeightPlan plan = plan_of("a");
+  WeightSpec& qkv = spec_of(plan, "0.self_attn.qkv_proj.weight");
+  qkv.shape[1] = 90;
+  qkv.parts[0].num_rows = 1;
+  EXPECT_THAT(apply_quantization(plan, rules({"text=nf4"}), {}).error().message(),
+              HasSubstr("90 values of model.language_model.layers.0.self_attn.q_proj.weight are no "
+                        "whole blocks of 64"));
+  EXPECT_TRUE(apply_quantization(plan, rules({"text=fp8"}), {}));
+}
+
+TEST(ApplyQuantization, RulesThatMatchNothingAreRefused) {
+  const auto error = [](std::initializer_list<const char*> texts) {
+    WeightPlan plan = plan_of("a");
+    return apply_quantization(plan, rules(texts), {}).error().message();
+  };
+  EXPECT_EQ(error({"text=nf4", "layers.99.=none"}),
+            "quantisation rule 'layers.99.=none': no linear layer of this model matches");
+  EXPECT_THAT(error({"embed_tokens=int8"}), HasSubstr("'embed_tokens=int8'"));
+  // What another tool left out of a checkpoint need not be a linear layer.
+  WeightPlan plan = plan_of("a");
+  StoredQuantization stored;
+  stored.rules = rules({"lm_head=none"});
+  EXPECT_TRUE(apply_quantization(plan, {}, stored));
+}
+
 TEST(StoredQuantization, OfConfigsThatSayNothing) {
   for (const char* text :
        {"{}", "[]", "7", R"({"quantization_config": null})", R"({"quantization_config": [1]})",
@@ -219,13 +245,14 @@ TEST(StoredQuantization, OfConfigsThatSayNothing) {
 TEST(StoredQuantization, BitsandbytesOwn) {
   const auto s = parse_stored_quantization(
       R"({"quantization_config": {"load_in_4bit": true, "llm_int8_skip_modules":
-          ["lm_head", "model.visual", 3, "layers.0.mlp"]}})");
+          ["lm_head", "model.visual", 3, "", "layers.0.mlp"]}})");
   ASSERT_TRUE(s) << s.error().message();
   const std::string layer = "model.language_model.layers.";
   EXPECT_EQ(mode_of(layer + "1.mlp.up_proj.weight", s->rules), QuantMode::kNf4);
   EXPECT_EQ(mode_of(layer + "0.mlp.up_proj.weight", s->rules), QuantMode::kNone);
   EXPECT_EQ(mode_of("model.visual.blocks.0.attn.qkv.weight", s->rules), QuantMode::kNone);
-  const auto eight = parse_stored_quantization(R"({"quantization_config": {"load_in_8bit": true}})");
+  const auto eight =
+      parse_stored_quantization(R"({"quantization_config": {"load_in_8bit": true}})");
   ASSERT_TRUE(eight);
   EXPECT_EQ(mode_of("model.visual.blocks.0.attn.qkv.weight", eight->rules), QuantMode::kLlmInt8);
 }
@@ -246,13 +273,15 @@ TEST(StoredQuantization, HostileConfigs) {
     const auto s = parse_stored_quantization(R"({"quantization_config": {"vlr": )" + vlr + "}}");
     return s ? "read" : s.error().message();
   };
-  const std::string rules = "config.json: quantization_config.vlr.rules must be a list of texts",
-                    probe = "config.json: quantization_config.vlr.probe must be a list of numbers";
+  const std::string rules = "quantization_config.vlr.rules must be a list of texts",
+                    probe = "quantization_config.vlr.probe must be a list of numbers";
   EXPECT_EQ(error(R"({"rules": "text=nf4"})"), rules);
   EXPECT_EQ(error(R"({"rules": {"text": "nf4"}})"), rules);
   EXPECT_EQ(error(R"({"rules": [1]})"), rules);
   EXPECT_EQ(error(R"({"rules": ["text=nf4", null]})"), rules);
-  EXPECT_THAT(error(R"({"rules": ["text"]})"), HasSubstr("PATTERN=MODE"));
+  EXPECT_EQ(error(R"({"rules": ["text"]})"),
+            "quantization_config.vlr.rules: a quantisation rule is PATTERN=MODE, as "
+            "in vision=nf4, got 'text'");
   EXPECT_THAT(error(R"({"rules": ["text=nf5"]})"), HasSubstr("got 'nf5'"));
   EXPECT_EQ(error(R"({"probe": 1})"), probe);
   EXPECT_EQ(error(R"({"probe": ["1"]})"), probe);

@@ -637,12 +637,14 @@ TEST_F(CliQuantize, SaysWhatIsWrong) {
   expect_unusable(scoring("quantize", {"--out", kModel, "--quant", "nf4"}),
                   "must be another folder");
   expect_unusable(run({"quantize", "-m", folder_.path(), "--out", "q", "--quant", "nf4"}),
-                  "config.json");
-  // Nothing but opening the folder shows this.
-  const Ran split =
-      scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "q_proj=none"});
-  EXPECT_EQ(split.code, 1);
-  EXPECT_THAT(split.err, HasSubstr("parts of one weight need one quantisation"));
+                  "expected model.safetensors.index.json or model.safetensors, found neither");
+  expect_unusable(
+      scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "q_proj=none"}),
+      "parts of one weight need one quantisation");
+  expect_unusable(
+      scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "layers.6.=int8"}),
+      "rule 'layers.6.=int8': no linear layer of this model matches");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "q"));  // none of these began to write
 }
 
 TEST_F(CliInspect, FormatsOfAQuantisedCheckpoint) {
