@@ -63,12 +63,14 @@ Status linear_weight_only_dequantize(const LinearWeightOnly::Args& a, Context& c
                             .y = Tensor(to, a.x.dtype, {count, a.w.cols}, a.x.device)},
                            side);
   };
-  const int64_t n = a.y.dim(1);
+  const int64_t n = a.y.dim(1), bytes = ctx.ring ? ctx.ring->place_bytes() : scratch_bytes(a),
+                step = rows_in(a, bytes);
+  if (step == 0)
+    return {Code::kInternal, "linear_weight_only/dequantize: the scratch holds no 64 rows"};
   if (!ctx.ring) {
     const std::span<std::byte> all = ctx.workspace;
     const auto past = reinterpret_cast<uintptr_t>(all.data()) % kScratchAlign;
     std::byte* const scratch = all.data() + (past ? kScratchAlign - past : 0);
-    const int64_t bytes = scratch_bytes(a), step = rows_in(a, bytes);
     Context product = ctx;
     product.workspace = all.subspan(static_cast<size_t>(scratch - all.data() + bytes));
     for (int64_t begin = 0; begin < n; begin += step) {
@@ -78,9 +80,6 @@ Status linear_weight_only_dequantize(const LinearWeightOnly::Args& a, Context& c
     }
     return {};
   }
-  const int64_t step = rows_in(a, ctx.ring->place_bytes());
-  if (step == 0)
-    return {Code::kInternal, "linear_weight_only/dequantize: the ring's places hold no 64 rows"};
   const bool overlap = !(ctx.blas && ctx.blas->measuring());
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t count = std::min(step, n - begin);
