@@ -737,7 +737,6 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   MemoryPlan out;
   if (device->is_gpu()) {
     out.parts = {{"weights", weight_bytes.device},
-                 {"decoded weights", 2 * place_bytes},
                  {"activations", larger.activation_bytes},
                  {"workspace", larger.workspace_bytes},
                  {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
@@ -745,6 +744,8 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
                  {"inputs", 4 * runner->text_input_bytes(sizes) +
                                 2 * (patches > 0 ? runner->vision_input_bytes(patches) : 0)},
                  {"CUDA context, about", context_estimate()}};
+    if (place_bytes > 0)
+      out.parts.insert(out.parts.begin() + 1, {"decoded weights", 2 * place_bytes});
     if (weight_bytes.host > 0) out.host_parts = {{"embeddings, pinned", weight_bytes.host}};
   } else {
     out.parts = {{"weights, mapped from the checkpoint", mapped},
