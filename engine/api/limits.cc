@@ -90,6 +90,9 @@ Status check_impls(const ImplChoices& choices, const ModelRunner& runner) {
     if (!g) continue;
     for (const Node& node : g->nodes()) ops.insert(node.op);
   }
+  // What some ops are made of can be chosen too.
+  if (ops.contains("linear_weight_only")) ops.insert({"dequantize", "linear"});
+  if (ops.contains("linear_w8a8")) ops.insert({"linear", "quantize_rows"});
   for (const auto& [op, impl] : choices) {
     if (ops.contains(op)) continue;
     std::string names;
