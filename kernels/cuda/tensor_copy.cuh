@@ -23,8 +23,12 @@ inline Result<CUtensorMap> swizzled_boxes(const void* base, int64_t rows, int64_
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
+#if CUDART_VERSION >= 12050
     cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
                                      &found);
+#else
+    cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
   if (!encode) return Status(Code::kDevice, "the driver has no cuTensorMapEncodeTiled");
