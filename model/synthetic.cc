@@ -2,17 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "engine/runtime/json.h"
 #include "kernels/core/tensor.h"
 #include "model/weight_names.h"
 
@@ -132,23 +130,12 @@ std::vector<std::vector<NamedShape>> cut_into_shards(std::vector<NamedShape> ten
   return shards;
 }
 
-Status write_text(const std::string& path, std::string_view text) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "wb"),
-                                                             std::fclose);
-  if (!file || std::fwrite(text.data(), 1, text.size(), file.get()) != text.size() ||
-      std::fflush(file.get()) != 0) {
-    return {Code::kInvalidArgument,
-            fmt::format("{}: cannot write: {}", path, std::generic_category().message(errno))};
-  }
-  return {};
-}
-
 Status write_index(const std::string& path, const std::map<std::string, std::string>& weight_map,
                    int64_t parameters, int64_t bytes) {
   const nlohmann::json index = {
       {"metadata", {{"total_parameters", parameters}, {"total_size", bytes}}},
       {"weight_map", weight_map}};
-  return write_text(path, index.dump(2) + "\n");
+  return write_text_file(path, index.dump(2) + "\n");
 }
 
 }  // namespace
@@ -207,7 +194,7 @@ Status make_checkpoint(std::string_view preset_name, const std::string& folder,
     if (error)
       return {Code::kNotFound, fmt::format("{}: {}", options.tokenizer_json, error.message())};
   }
-  VLR_RETURN_IF_ERROR(write_text(folder + "/config.json", format_config(preset.config)));
+  VLR_RETURN_IF_ERROR(write_text_file(folder + "/config.json", format_config(preset.config)));
 
   std::vector<NamedShape> tensors = checkpoint_tensors(preset.config, DType::kBF16);
   int64_t total = 0, done = 0;
@@ -223,9 +210,7 @@ Status make_checkpoint(std::string_view preset_name, const std::string& folder,
   const auto shards = cut_into_shards(std::move(tensors), max_shard_bytes);
   std::map<std::string, std::string> weight_map;
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name =
-        shards.size() == 1 ? "model.safetensors"
-                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string name = shard_file_name(i, shards.size());
     for (const NamedShape& t : shards[i]) weight_map.emplace(t.name, name);
     VLR_RETURN_IF_ERROR(write_safetensors(folder + "/" + name, shards[i], fill));
   }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
@@ -59,16 +58,6 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
   return q;
 }
 
-Status write_text(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (file) return {};
-  std::error_code error;
-  fs::remove(path, error);  // no half of it
-  return {Code::kInvalidArgument, path + ": cannot write"};
-}
-
 /// Tokenizer, templates and whatever else is there: all files but weights and what names them.
 Status copy_other_files(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -86,11 +75,6 @@ Status copy_other_files(const fs::path& from, const fs::path& to) {
   }
   if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", from.string(), error.message())};
   return {};
-}
-
-std::string shard_name(size_t index, size_t count) {
-  return count == 1 ? "model.safetensors"
-                    : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
 }
 
 }  // namespace
@@ -167,7 +151,7 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
   for (size_t i = 0; i < shards.size(); ++i) {
     std::map<std::string, std::vector<std::byte>> data;
     std::vector<NamedShape> shapes;
-    const std::string file = shard_name(i, shards.size());
+    const std::string file = shard_file_name(i, shards.size());
     for (const Planned& p : shards[i]) {
       const StoredTensor& tensor = *checkpoint.find(p.name);
       const auto bytes = std::span(tensor.data, static_cast<size_t>(tensor.bytes()));
@@ -204,12 +188,12 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
   if (shards.size() > 1) {
     const nlohmann::json index = {{"metadata", {{"total_size", written_bytes}}},
                                   {"weight_map", weight_map}};
-    VLR_RETURN_IF_ERROR(
-        write_text((fs::path(to) / "model.safetensors.index.json").string(), index.dump(2) + "\n"));
+    VLR_RETURN_IF_ERROR(write_text_file((fs::path(to) / "model.safetensors.index.json").string(),
+                                        index.dump(2) + "\n"));
   }
   VLR_RETURN_IF_ERROR(copy_other_files(from, to));
   config["quantization_config"] = quantization_config(rules, formats, dense_modules, probe);
-  return write_text((fs::path(to) / "config.json").string(), config.dump(2) + "\n");
+  return write_text_file((fs::path(to) / "config.json").string(), config.dump(2) + "\n");
 }
 
 }  // namespace vlr

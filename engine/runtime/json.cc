@@ -63,6 +63,20 @@ Result<std::string> read_text_file(const std::string& path, int64_t max_bytes) {
   return text;
 }
 
+Status write_text_file(const std::string& path, std::string_view text) {
+  const auto failed = [&](int why) -> Status {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: cannot write: {}", path, std::generic_category().message(why))};
+  };
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (!file) return failed(errno);
+  int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;
+  if (std::fclose(file) != 0 && why == 0) why = errno;
+  if (why == 0) return {};
+  std::remove(path.c_str());
+  return failed(why);
+}
+
 std::string in_quotes(std::string_view text) {
   constexpr size_t kMaxShown = 160;
   std::string out = "'";

@@ -1,4 +1,5 @@
-/// JSON text that may be hostile -> nlohmann::json, without exceptions.
+/// JSON text that may be hostile -> nlohmann::json, without exceptions; text files read and
+/// written.
 #ifndef VLR_ENGINE_RUNTIME_JSON_H_
 #define VLR_ENGINE_RUNTIME_JSON_H_
 
@@ -17,6 +18,10 @@ Result<nlohmann::json> parse_json(std::string_view text);
 /// Reads a file as it is; kNotFound if it cannot be opened, kDataLoss if it is longer than
 /// `max_bytes`.
 Result<std::string> read_text_file(const std::string& path, int64_t max_bytes);
+
+/// Writes a file, or replaces it; kInvalidArgument with the reason if it cannot. A file that could
+/// not be completed is removed.
+Status write_text_file(const std::string& path, std::string_view text);
 
 /// Text from a file as error messages quote it: in '', control characters as '?', shortened.
 std::string in_quotes(std::string_view text);

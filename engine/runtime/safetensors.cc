@@ -514,6 +514,11 @@ int64_t Checkpoint::bytes_mapped() const {
   return bytes;
 }
 
+std::string shard_file_name(size_t index, size_t count) {
+  return count == 1 ? "model.safetensors"
+                    : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
+}
+
 Status write_safetensors(const std::string& path, std::vector<NamedShape> tensors,
                          const TensorFill& fill) {
   std::ranges::sort(tensors, [](const NamedShape& a, const NamedShape& b) {

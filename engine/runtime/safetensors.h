@@ -117,6 +117,9 @@ struct NamedShape : StoredShape {
 using TensorFill =
     std::function<Status(const NamedShape& tensor, int64_t begin, std::span<std::byte> out)>;
 
+/// Name of shard `index` (from 0) of `count`, as transformers names them.
+std::string shard_file_name(size_t index, size_t count);
+
 /// Writes a file, byte for byte as the safetensors library does with metadata {"format": "pt"}:
 /// tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of 8.
 /// Each tensor's data are asked for once, front to back, in pieces of a few megabytes, so that no

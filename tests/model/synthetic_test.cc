@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -186,6 +187,15 @@ TEST(MakeCheckpoint, SaysWhenItCannotWrite) {
   const Status status = make_checkpoint("b", folder / "file");
   EXPECT_FALSE(status.ok());
   EXPECT_NE(status.message().find(folder / "file"), std::string::npos) << status.message();
+}
+
+TEST(MakeCheckpoint, LeavesNoHalfConfig) {
+  TempFolder folder;
+  std::filesystem::create_symlink("/dev/full", folder / "config.json");
+  const Status status = make_checkpoint("b", folder.path());
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_EQ(status.message(), (folder / "config.json") + ": cannot write: No space left on device");
+  EXPECT_FALSE(std::filesystem::is_symlink(folder / "config.json"));
 }
 
 TEST(AppendixD, FirstValues) {
