@@ -62,7 +62,7 @@ Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions&
   if (size != Size{image.height, image.width}) {
     VLR_ASSIGN_OR_RETURN(image, resize_pillow_bicubic(image, size));
   }
-  return patchify_image(image);
+  return patchify_image(image, options.memory);
 }
 
 Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options) {
@@ -124,7 +124,8 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
                          frame_sizes({image.height, image.width}, count, options));
     if (i == 0) {
       first = sizes;
-      VLR_ASSIGN_OR_RETURN(patches, make_patches(grid_t, sizes.video.height, sizes.video.width));
+      VLR_ASSIGN_OR_RETURN(
+          patches, make_patches(grid_t, sizes.video.height, sizes.video.width, options.memory));
     }
     if (sizes.picture != first.picture) {
       return {Code::kInvalidArgument,

@@ -26,6 +26,7 @@ struct MediaOptions {
   /// reference does with the qwen-vl-utils 0.0.14 of PyPI.
   int64_t frame_factor = 32;
   DecodeLimits limits = {};
+  PatchMemory memory = {};  ///< of the patches; null: the heap
 };
 
 /// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than

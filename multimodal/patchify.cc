@@ -25,15 +25,21 @@ void put_patch(const uint8_t* rgb, int64_t row_bytes, uint8_t* out) {
 
 }  // namespace
 
-Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width) try {
+Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width,
+                             const PatchMemory& memory) try {
   if (grid_t < 1 || height < kBlock || width < kBlock || height % kBlock != 0 ||
       width % kBlock != 0) {
     return {Code::kInvalidArgument,
             fmt::format("patchify: {} pairs of frames of {}x{} pixels, expected multiples of {}",
                         grid_t, width, height, kBlock)};
   }
-  Patches p{grid_t, height / kPatchSize, width / kPatchSize, {}, {}};
-  p.data.resize(static_cast<size_t>(grid_t * p.grid_h * p.grid_w * kPatchValues));
+  Patches p{grid_t, height / kPatchSize, width / kPatchSize, {}, {}, {}};
+  const auto bytes = static_cast<size_t>(grid_t * p.grid_h * p.grid_w * kPatchValues);
+  p.owner = memory ? memory(bytes) : std::make_unique_for_overwrite<uint8_t[]>(bytes);
+  if (!p.owner) {
+    return {Code::kOutOfMemory, fmt::format("patchify: no memory for {} bytes of patches", bytes)};
+  }
+  p.data = {p.owner.get(), bytes};
   return p;
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "patchify: no host memory"};
@@ -62,8 +68,8 @@ Status put_frame(const Image& frame, int64_t index, Patches& patches) {
   return {};
 }
 
-Result<Patches> patchify_image(const Image& image) {
-  VLR_ASSIGN_OR_RETURN(Patches patches, make_patches(1, image.height, image.width));
+Result<Patches> patchify_image(const Image& image, const PatchMemory& memory) {
+  VLR_ASSIGN_OR_RETURN(Patches patches, make_patches(1, image.height, image.width, memory));
   VLR_RETURN_IF_ERROR(put_frame(image, 0, patches));
   // The second frame is the first: in every patch and colour, its plane lies behind the first
   // one's.

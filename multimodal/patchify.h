@@ -2,7 +2,11 @@
 #ifndef VLR_MULTIMODAL_PATCHIFY_H_
 #define VLR_MULTIMODAL_PATCHIFY_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "multimodal/image.h"
@@ -18,13 +22,20 @@ constexpr int64_t kPatchValues = 3 * kTemporalPatchSize * kPatchSize * kPatchSiz
 /// The patches of one picture or video, 8 bits a value; the model sees (v - 127.5) / 127.5.
 struct Patches {
   int64_t grid_t = 0, grid_h = 0, grid_w = 0;  ///< in patches
-  std::vector<uint8_t> data;    // [grid_t * grid_h * grid_w, 1536], a patch is [3, 2, 16, 16]
-  std::vector<double> seconds;  // videos only: [grid_t], mean time of each pair of frames
+  std::span<uint8_t> data;           // [grid_t * grid_h * grid_w, 1536], a patch is [3, 2, 16, 16]
+  std::shared_ptr<uint8_t[]> owner;  // of data; copies of Patches share it
+  std::vector<double> seconds;       // videos only: [grid_t], mean time of each pair of frames
 };
 
-/// Patches of grid_t pairs of frames of width x height pixels, still to be filled. kInvalidArgument
-/// when a side is not a multiple of 32.
-Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width);
+/// Where patches are put: memory of at least `bytes` bytes, contents of no matter, or null when
+/// there is none. The caller's way to hand out pinned or reused memory.
+using PatchMemory = std::function<std::shared_ptr<uint8_t[]>(size_t bytes)>;
+
+/// Patches of grid_t pairs of frames of width x height pixels, still to be filled; in memory from
+/// `memory`, or from the heap without one. kInvalidArgument when a side is not a multiple of 32;
+/// kOutOfMemory.
+Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width,
+                             const PatchMemory& memory = {});
 
 /// Writes `frame` as frame number `index` of the video; sizes must fit.
 /// Order of patches, slow to fast: pair of frames, row of blocks, block, row in the block, column
@@ -32,7 +43,7 @@ Result<Patches> make_patches(int64_t grid_t, int64_t height, int64_t width);
 Status put_frame(const Image& frame, int64_t index, Patches& patches);
 
 /// A picture: a video of two equal frames, without times.
-Result<Patches> patchify_image(const Image& image);
+Result<Patches> patchify_image(const Image& image, const PatchMemory& memory = {});
 
 }  // namespace vlr
 

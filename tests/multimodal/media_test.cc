@@ -147,7 +147,31 @@ TEST(Patchify, PictureIsAVideoOfTwoEqualFrames) {
   const Image image = noise(32, 64, 3);
   Result<Patches> video = make_patches(1, 32, 64);
   ASSERT_TRUE(put_frame(image, 0, *video).ok() && put_frame(image, 1, *video).ok());
-  EXPECT_EQ(patchify_image(image)->data, video->data);
+  EXPECT_THAT(patchify_image(image)->data, testing::ElementsAreArray(video->data));
+}
+
+TEST(Patchify, MemoryOfTheCaller) {
+  const auto mine = std::make_shared<uint8_t[]>(10'000);
+  size_t asked = 0;
+  const PatchMemory memory = [&](size_t bytes) -> std::shared_ptr<uint8_t[]> {
+    asked = bytes;
+    return bytes <= 10'000 ? mine : nullptr;
+  };
+  const std::vector<std::byte> small = bmp(noise(32, 32, 1)), large = bmp(noise(96, 96, 1));
+  Result<Patches> patches = load_image(small, {.min_pixels = 1024, .memory = memory});
+  ASSERT_TRUE(patches.ok()) << patches.error().message();
+  EXPECT_EQ(asked, 6144u);
+  EXPECT_EQ(patches->data.data(), mine.get());
+  EXPECT_EQ(patches->data.size(), 6144u);
+  EXPECT_EQ(mine.use_count(), 2);
+  EXPECT_THAT(patches->data,
+              testing::ElementsAreArray(load_image(small, {.min_pixels = 1024})->data));
+  const Result<Patches> none = load_image(large, {.memory = memory});
+  EXPECT_EQ(none.error().code(), Code::kOutOfMemory);
+  EXPECT_EQ(none.error().message(), "patchify: no memory for 55296 bytes of patches");
+  EXPECT_EQ(
+      load_frames(1, [&](int64_t) { return Result(large); }, {.memory = memory}).error().code(),
+      Code::kOutOfMemory);
 }
 
 TEST(Patchify, Refuses) {
@@ -251,7 +275,7 @@ TEST(LoadFrames, EachFrameGoesThroughBothFilters) {
   for (int64_t i = 0; i < 4; ++i) ASSERT_TRUE(put_frame(frames[i], i, *expected).ok());
   const Result<Patches> video = load_frames(3, from({bmp(a), bmp(b), bmp(a)}));
   ASSERT_TRUE(video.ok()) << video.error().message();
-  EXPECT_EQ(video->data, expected->data);
+  EXPECT_THAT(video->data, testing::ElementsAreArray(expected->data));
 }
 
 TEST(LoadFrames, AsksOnlyForTheFramesItUses) {
