@@ -9,6 +9,7 @@ find_package(PkgConfig REQUIRED)
 
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
+pkg_check_modules(xxhash REQUIRED libxxhash)  # its header is all that is used
 pkg_check_modules(jpeg REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
 # Not stb_image: it hides the stored colour type, skips checksums and shifts 16-bit grey.

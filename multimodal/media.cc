@@ -118,7 +118,7 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
   Patches patches;
   FrameSizes first;
   const auto add = [&](int64_t i, int64_t index) -> Status {
-    VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, frame(index));
+    VLR_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, frame(index));
     VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
     VLR_ASSIGN_OR_RETURN(const FrameSizes sizes,
                          frame_sizes({image.height, image.width}, count, options));

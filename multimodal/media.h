@@ -36,8 +36,8 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
 /// Decodes, resizes and cuts up one picture.
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options = {});
 
-/// Gives the bytes of frame i of a list.
-using FrameSource = std::function<Result<std::vector<std::byte>>(int64_t index)>;
+/// Gives the bytes of frame i of a list; they have to stay until the next call.
+using FrameSource = std::function<Result<std::span<const std::byte>>(int64_t index)>;
 
 /// A video given as a list of pictures, taken to be at 2 frames a second. Of num_frames frames at
 /// most max_frames are asked for, in order, each once; they must have equal sizes. Errors name the

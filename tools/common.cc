@@ -71,6 +71,15 @@ void ModelOptions::add_execution_to(CLI::App& app) {
                  "GPU: leave a fusion out: residual | qk | gelu | quantize (repeatable)")
       ->allow_extra_args(false)
       ->check(CLI::IsMember({"residual", "qk", "gelu", "quantize"}));
+  app.add_option("--vision-cache-memory", options.vision_cache_bytes,
+                 "Host memory for features of images and videos; 0: none")
+      ->transform(CLI::AsSizeValue(true))
+      ->capture_default_str();
+  app.add_option("--vision-cache", options.vision_cache_dir,
+                 "Folder that keeps features of images and videos");
+  app.add_option("--vision-cache-size", options.vision_cache_dir_bytes, "Most bytes in that folder")
+      ->transform(CLI::AsSizeValue(true))
+      ->capture_default_str();
   add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
 }
 

@@ -176,7 +176,7 @@ TextInput Work::input(const Sequence& s, int64_t first, int64_t count) {
 }
 
 Result<std::vector<float>> Work::run() {
-  VLR_RETURN_IF_ERROR(runner_->run_vision(images_, limits_.patches, features_));
+  VLR_RETURN_IF_ERROR(runner_->run_vision(images_, limits_.patches, features_).error());
   if (spec_.shared > 0) {
     VLR_RETURN_IF_ERROR(runner_->reserve_prefixes(spec_.shared));
     const TextInput prefix = input(sequences_.front(), 0, spec_.shared);

@@ -56,30 +56,53 @@ class ModelRunner::Inputs {
     parts_.push_back({std::move(name), {from}, {shape.bytes()}, shape, bytes_});
     bytes_ += round_up(shape.bytes(), kAlign);
   }
-  /// One array put together from several.
+  /// One array put together from several; `pinned`: the device reads them where they are.
   void add_pieces(std::string name, std::vector<const void*> from, std::vector<int64_t> bytes,
-                  Tensor shape) {
-    parts_.push_back({std::move(name), std::move(from), std::move(bytes), shape, bytes_});
+                  std::vector<bool> pinned, Tensor shape) {
+    parts_.push_back(
+        {std::move(name), std::move(from), std::move(bytes), shape, bytes_, std::move(pinned)});
     bytes_ += round_up(shape.bytes(), kAlign);
   }
 
   /// Starts the copy and binds the tensors.
   Status place(OpenDevice& device, Slot& slot, RunArgs& args) {
     VLR_RETURN_IF_ERROR(device.wait(slot.done));
-    VLR_RETURN_IF_ERROR(slot.staging.reserve(bytes_));
-    std::byte* base = slot.staging.data();
+    const auto is_pinned = [&](const Part& part, size_t i) {
+      return device.is_gpu() && i < part.pinned.size() && part.pinned[i];
+    };
+    int64_t staged_bytes = 0;  // up to the end of what is staged
     for (const Part& part : parts_) {
-      std::byte* to = base + part.offset;
+      int64_t end = part.offset;
       for (size_t i = 0; i < part.from.size(); ++i) {
-        if (part.bytes[i] > 0) std::memcpy(to, part.from[i], static_cast<size_t>(part.bytes[i]));
-        to += part.bytes[i];
+        end += part.bytes[i];
+        if (!is_pinned(part, i)) staged_bytes = end;
       }
     }
-    if (device.is_gpu()) {
-      VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
-      VLR_RETURN_IF_ERROR(device.copy(slot.memory.data(), base, bytes_));
-      base = slot.memory.data();
+    VLR_RETURN_IF_ERROR(slot.staging.reserve(staged_bytes));
+    std::byte* base = slot.staging.data();
+    if (device.is_gpu()) VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
+    // Runs of what is staged go in one copy each.
+    int64_t staged_from = 0;
+    const auto copy_staged = [&](int64_t end) {
+      if (!device.is_gpu() || end <= staged_from) return Status();
+      return device.copy(slot.memory.data() + staged_from, base + staged_from, end - staged_from);
+    };
+    for (const Part& part : parts_) {
+      int64_t to = part.offset;
+      for (size_t i = 0; i < part.from.size(); ++i) {
+        const int64_t bytes = part.bytes[i];
+        if (is_pinned(part, i)) {
+          VLR_RETURN_IF_ERROR(copy_staged(to));
+          VLR_RETURN_IF_ERROR(device.copy(slot.memory.data() + to, part.from[i], bytes));
+          staged_from = to + bytes;
+        } else if (bytes > 0) {
+          std::memcpy(base + to, part.from[i], static_cast<size_t>(bytes));
+        }
+        to += bytes;
+      }
     }
+    VLR_RETURN_IF_ERROR(copy_staged(staged_bytes));
+    if (device.is_gpu()) base = slot.memory.data();
     for (Part& part : parts_) {
       part.tensor.data = base + part.offset;
       part.tensor.device = device.kind();
@@ -95,6 +118,7 @@ class ModelRunner::Inputs {
     std::vector<int64_t> bytes;
     Tensor tensor;
     int64_t offset;
+    std::vector<bool> pinned = {};  // of pieces; none: all are staged
   };
   std::vector<Part> parts_;
   int64_t bytes_ = 0;
@@ -185,16 +209,17 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
   return {};
 }
 
-Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
-                               VisionFeatures& features) {
+Result<int64_t> ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
+                                        VisionFeatures& features, int64_t more_rows) {
   features.rows = 0;
-  if (inputs.empty()) return {};
+  if (inputs.empty() && more_rows == 0) return int64_t{0};
   if (!config_.vision_config)
     return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   const VisionConfig& c = *config_.vision_config;
   const int64_t factor = c.spatial_merge_size * c.spatial_merge_size, width = c.out_hidden_size;
   const int64_t row_bytes = width * dtype_bytes(options_.dtype);
   for (const VisionInput& input : inputs) features.rows += input.num_patches() / factor;
+  features.rows += more_rows;
   while (features.levels.size() < 1 + c.deepstack_visual_indexes.size())
     features.levels.push_back(device_.memory("vision features"));
   for (Buffer& level : features.levels)
@@ -206,7 +231,7 @@ Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batc
     const VisionInput* input;
     int64_t first_frame, frames;
   };
-  int64_t row = 0;
+  int64_t row = 0, num_batches = 0;
   std::vector<Piece> batch;
   int64_t patches = 0;
   const auto flush = [&]() -> Status {
@@ -214,19 +239,21 @@ Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batc
     VisionPositions positions;
     std::vector<const void*> pixels;
     std::vector<int64_t> pixel_bytes;
+    std::vector<bool> pinned;
+    std::vector<std::shared_ptr<const void>> owners;
     for (const Piece& p : batch) {
       positions.append(c, p.frames, p.input->grid_h, p.input->grid_w);
       const int64_t frame = p.input->grid_h * p.input->grid_w * c.patch_dim();
       pixels.push_back(p.input->patches.data() + p.first_frame * frame);
       pixel_bytes.push_back(p.frames * frame);
+      pinned.push_back(p.input->owner != nullptr);
+      owners.push_back(p.input->owner);
     }
     std::vector<int32_t> axes = positions.rows;
     axes.insert(axes.end(), positions.columns.begin(), positions.columns.end());
     const std::vector<int32_t> tiles = ops::attention_tiles(positions.segments, false);
     const std::vector<ops::AttentionSegment>& segments = positions.segments;
     Inputs in;
-    in.add_pieces("patches", std::move(pixels), std::move(pixel_bytes),
-                  Tensor(nullptr, DType::kU8, {patches, c.patch_dim()}));
     in.add("pos_indices", positions.pos_indices, {patches, 4});
     in.add("pos_weights", positions.pos_weights, {patches, 4});
     in.add("positions", axes, {2, patches});
@@ -235,11 +262,15 @@ Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batc
     in.add_bytes("segments", segments.data(),
                  Tensor(nullptr, DType::kI32, {std::ssize(segments), 6}));
     in.add("tiles", tiles, {std::ssize(tiles) / 2, 2});
+    // Last, so that pinned ones need no staging.
+    in.add_pieces("patches", std::move(pixels), std::move(pixel_bytes), std::move(pinned),
+                  Tensor(nullptr, DType::kU8, {patches, c.patch_dim()}));
     RunArgs args;
     size_of(args.sizes, Sym::kPatches) = patches;
     Slot& slot = vision_slots_[static_cast<size_t>(next_vision_)];
     next_vision_ = (next_vision_ + 1) % kInFlight;
     VLR_RETURN_IF_ERROR(in.place(device_, slot, args));
+    slot.owners = std::move(owners);
     for (size_t level = 0; level < features.levels.size(); ++level) {
       args.bound[feature_name(level)] =
           Tensor(features.levels[level].data() + row * row_bytes, options_.dtype,
@@ -250,6 +281,7 @@ Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batc
     VLR_RETURN_IF_ERROR(run(*vision_, args, "vision"));
     VLR_ASSIGN_OR_RETURN(slot.done, device_.mark());
     row += patches / factor;
+    ++num_batches;
     batch.clear();
     patches = 0;
     return {};
@@ -265,7 +297,51 @@ Status ModelRunner::run_vision(std::span<const VisionInput> inputs, int64_t batc
       f += frames;
     }
   }
-  return flush();
+  VLR_RETURN_IF_ERROR(flush());
+  return num_batches;
+}
+
+/// Calls copy(level's bytes on the device, host memory, count) for what lies side by side in both.
+template <class Copy>
+Status ModelRunner::for_each_piece(std::span<const std::span<std::byte>> pieces,
+                                   const VisionFeatures& features, int64_t first, int64_t rows,
+                                   const Copy& copy) const {
+  const int64_t row_bytes = feature_row_bytes() / std::ssize(features.levels);
+  auto piece = pieces.begin();
+  int64_t used = 0;  // of the piece
+  for (const Buffer& level : features.levels) {
+    std::byte* at = level.data() + first * row_bytes;
+    for (int64_t left = rows * row_bytes; left > 0;) {
+      if (piece == pieces.end())
+        return {Code::kInternal, "vision features: host memory is too short for them"};
+      const int64_t count = std::min(left, std::ssize(*piece) - used);
+      VLR_RETURN_IF_ERROR(copy(at, piece->data() + used, count));
+      at += count;
+      left -= count;
+      used += count;
+      if (used == std::ssize(*piece)) {
+        ++piece;
+        used = 0;
+      }
+    }
+  }
+  return {};
+}
+
+Status ModelRunner::save_features(const VisionFeatures& features, int64_t first, int64_t rows,
+                                  std::span<const std::span<std::byte>> to) {
+  return for_each_piece(to, features, first, rows,
+                        [&](const std::byte* device, std::byte* host, int64_t count) {
+                          return device_.copy(host, device, count);
+                        });
+}
+
+Status ModelRunner::load_features(std::span<const std::span<std::byte>> from, int64_t first,
+                                  int64_t rows, VisionFeatures& features) {
+  return for_each_piece(from, features, first, rows,
+                        [&](std::byte* device, const std::byte* host, int64_t count) {
+                          return device_.copy(device, host, count);
+                        });
 }
 
 int64_t ModelRunner::weight_bytes() const {

@@ -28,6 +28,9 @@ namespace vlr {
 struct VisionInput {
   int64_t grid_t = 0, grid_h = 0, grid_w = 0;  ///< in patches
   std::span<const uint8_t> patches;            ///< [grid_t * grid_h * grid_w, 1536]
+  /// Null: patches are read before run_vision() returns. Else they are pinned memory that the
+  /// device reads when it comes to it, and that this keeps.
+  std::shared_ptr<const void> owner = {};
   int64_t num_patches() const { return grid_t * grid_h * grid_w; }
 };
 
@@ -88,9 +91,17 @@ class ModelRunner {
     return arena_.reserve(bytes);
   }
 
-  /// Runs the tower over all inputs, in batches of about `batch_patches`. `features` gets new rows.
-  Status run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
-                    VisionFeatures& features);
+  /// Runs the tower over all inputs, in batches of about `batch_patches`. `features` gets new rows,
+  /// and behind them `more_rows` for the caller to fill. Returns how many batches there were.
+  Result<int64_t> run_vision(std::span<const VisionInput> inputs, int64_t batch_patches,
+                             VisionFeatures& features, int64_t more_rows = 0);
+
+  /// Rows [first, first + rows) of every level, one level after the other, to or from pieces of
+  /// host memory, in the order of the stream.
+  Status save_features(const VisionFeatures& features, int64_t first, int64_t rows,
+                       std::span<const std::span<std::byte>> to);
+  Status load_features(std::span<const std::span<std::byte>> from, int64_t first, int64_t rows,
+                       VisionFeatures& features);
 
   /// Makes room for the keys and values of `rows` prefix tokens; what was there is lost when it has
   /// to grow.
@@ -138,7 +149,8 @@ class ModelRunner {
   /// the host fills one while the device reads the other.
   struct Slot {
     Buffer staging, memory, out_staging, out;
-    OpenDevice::Mark done;  ///< of the last run that read it
+    OpenDevice::Mark done;                            ///< of the last run that read it
+    std::vector<std::shared_ptr<const void>> owners;  ///< of what it read elsewhere
   };
   class Inputs;
 
@@ -146,6 +158,10 @@ class ModelRunner {
               Observers observers);
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
   Status observe(std::string_view name, const ConstTensor& t) const;
+  template <class Copy>
+  Status for_each_piece(std::span<const std::span<std::byte>> pieces,
+                        const VisionFeatures& features, int64_t first, int64_t rows,
+                        const Copy& copy) const;
   Status run_text(std::span<const TextInput> batch, const VisionFeatures& features, TextPass pass,
                   int64_t first_prefix_row, Slot& slot);
   Status replay_or_run(const Executor& executor, RunArgs& args, std::string_view kind,

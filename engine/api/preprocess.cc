@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 
 namespace vlr {
@@ -38,19 +38,13 @@ void fail(Pair& pair, DocumentStatus status, std::string message) {
   pair.result.message = std::move(message);
 }
 
-/// A name for the content of patches: their grid and two 64-bit hashes of their bytes.
-std::string content_key(const Patches& p) {
-  uint64_t a = 0x9e3779b97f4a7c15, b = 0xc2b2ae3d27d4eb4f;
-  const size_t words = p.data.size() / 8;
-  for (size_t i = 0; i < words; ++i) {
-    uint64_t v;
-    std::memcpy(&v, p.data.data() + 8 * i, 8);
-    a = (a ^ v) * 0xbf58476d1ce4e5b9;
-    a ^= a >> 29;
-    b = (b + v) * 0x94d049bb133111eb;
-    b ^= b >> 31;
-  }
-  return fmt::format("|{}x{}x{}:{:016x}{:016x}", p.grid_t, p.grid_h, p.grid_w, a, b);
+Hash128 content_hash(const Patches& p) {
+  return Hasher()
+      .add(p.grid_t)
+      .add(p.grid_h)
+      .add(p.grid_w)
+      .add(std::as_bytes(std::span(p.data)))
+      .digest();
 }
 
 }  // namespace
@@ -106,22 +100,75 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
   return out;
 }
 
-void Preprocessor::load(const LoadJob& job, Wave& wave) const {
-  LoadedMedia& media = wave.media[job.media];
-  const auto bytes_of = [&](int64_t i) -> Result<std::vector<std::byte>> {
-    const auto index = static_cast<size_t>(i);
-    if (job.files[index]->bytes) return *job.files[index]->bytes;
-    return read_file(job.paths[index], kMaxFileBytes);
+Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file) const {
+  if (job.files[file]->bytes) return job.files[file]->bytes;
+  VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, read_file(job.paths[file], kMaxFileBytes));
+  return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+}
+
+/// Everything beside the bytes that the patches of a medium depend on.
+std::string Preprocessor::decoding_key(const LoadJob& job) const {
+  const MediaOptions& o = media_options_;
+  if (!job.video) return fmt::format("image {} {}\n", o.min_pixels, o.max_pixels);
+  return fmt::format("frames {} {} {} {}\n", o.total_pixels, o.max_frames, o.frame_factor,
+                     job.files.size());
+}
+
+/// Bytes first: what was seen before is not even decoded.
+Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool& decoded) const {
+  const std::vector<int64_t> picked =
+      thin_frames(std::ssize(job.files), job.video ? media_options_.max_frames : 1);
+  std::map<int64_t, Encoded> files;
+  Hasher hasher;
+  hasher.add(decoding_key(job));
+  for (const int64_t i : picked) {
+    Result<Encoded> bytes = read(job, static_cast<size_t>(i));
+    if (!bytes) {
+      return job.video
+                 ? bytes.error().with_context(fmt::format("{}: video frame {}", media.name, i))
+                 : bytes.error();  // which has the name
+    }
+    hasher.add((*bytes)->size()).add(std::span(**bytes));
+    files[i] = *std::move(bytes);
+  }
+  const Hash128 media_key = hasher.digest();
+  const auto feature_bytes = [&](const Patches& p) {
+    return p.grid_t * p.grid_h * p.grid_w / (kMergeSize * kMergeSize) * feature_row_bytes_;
   };
-  const auto load_one = [&]() -> Result<Patches> {
-    if (job.video)
-      return load_frames(static_cast<int64_t>(job.files.size()), bytes_of, media_options_);
-    if (job.files[0]->bytes) return load_image(*job.files[0]->bytes, media_options_);
-    VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, bytes_of(0));
-    return load_image(bytes, media_options_);
+  if (cache_) {
+    if (const auto record = cache_->find_media(media_key)) {
+      Patches known{.grid_t = record->grid[0],
+                    .grid_h = record->grid[1],
+                    .grid_w = record->grid[2],
+                    .data = {},
+                    .owner = {},
+                    .seconds = record->seconds};
+      media.content = record->content;
+      media.features = cache_->find(record->content, feature_bytes(known));
+      if (media.features) return known;
+    }
+  }
+
+  decoded = true;
+  const auto frame = [&](int64_t i) -> Result<std::span<const std::byte>> {
+    return std::span(*files.at(i));
   };
-  media.patches = load_one();
-  media.loaded = true;
+  Result<Patches> patches = job.video ? load_frames(std::ssize(job.files), frame, media_options_)
+                                      : load_image(*files.at(0), media_options_);
+  if (!patches) return patches.error().with_context(media.name);
+  media.content = content_hash(*patches);
+  if (cache_) {
+    cache_->add_media(media_key, {.content = media.content,
+                                  .grid = {patches->grid_t, patches->grid_h, patches->grid_w},
+                                  .seconds = patches->seconds});
+    // The same pixels out of another file.
+    media.features = cache_->find(media.content, feature_bytes(*patches));
+    if (media.features) {
+      patches->data = {};
+      patches->owner = {};
+    }
+  }
+  return patches;
 }
 
 Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideMedia& media,
@@ -130,12 +177,12 @@ Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideM
   side.texts = content.texts;
   for (size_t m : media.images) {
     const LoadedMedia& loaded = wave.media[m];
-    if (!loaded.patches) return loaded.patches.error().with_context(loaded.name);
+    if (!loaded.patches) return loaded.patches.error();
     side.images.push_back({.grid_h = loaded.patches->grid_h, .grid_w = loaded.patches->grid_w});
   }
   for (size_t m : media.videos) {
     const LoadedMedia& loaded = wave.media[m];
-    if (!loaded.patches) return loaded.patches.error().with_context(loaded.name);
+    if (!loaded.patches) return loaded.patches.error();
     side.videos.push_back({.grid_t = loaded.patches->grid_t,
                            .grid_h = loaded.patches->grid_h,
                            .grid_w = loaded.patches->grid_w,
@@ -222,9 +269,31 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
     if (index < 0) continue;
     auto m = pair.media.begin();
     for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-    if (*m != last) pair.prefix_key += wave.media[*m].content_key;
+    if (*m != last) pair.prefix_key += '|' + wave.media[*m].content.hex();
     last = *m;
   }
+}
+
+void Preprocessor::run_jobs(Wave& wave) {
+  std::atomic<int64_t> decoded = 0;
+  threads_.parallel_for(std::ssize(jobs_), [&](int64_t i, int) {
+    const LoadJob& job = jobs_[static_cast<size_t>(i)];
+    LoadedMedia& media = wave.media[job.media];
+    bool was_decoded = false;
+    media.patches = load(job, media, was_decoded);
+    if (was_decoded) ++decoded;
+  });
+  wave.decoded += decoded;
+  jobs_.clear();
+}
+
+std::vector<size_t> Preprocessor::load_media(const Content& content, Wave& wave) {
+  const Stopwatch watch(wave.seconds.media);
+  const SideMedia media = add_media(content, {}, wave);
+  run_jobs(wave);
+  std::vector<size_t> out = media.videos;
+  out.insert(out.end(), media.images.begin(), media.images.end());
+  return out;
 }
 
 void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs,
@@ -241,17 +310,7 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
   }
   {
     const Stopwatch watch(wave.seconds.media);
-    threads_.parallel_for(std::ssize(jobs_),
-                          [&](int64_t i, int) { load(jobs_[static_cast<size_t>(i)], wave); });
-    for (const auto& [index, media] : queries) {
-      for (const auto* list : {&media.images, &media.videos}) {
-        for (size_t m : *list) {
-          LoadedMedia& loaded = wave.media[m];
-          if (loaded.content_key.empty() && loaded.patches)
-            loaded.content_key = content_key(*loaded.patches);
-        }
-      }
-    }
+    run_jobs(wave);
   }
   const Stopwatch watch(wave.seconds.prompt);
   const PromptOptions prompt_options{.max_length = options_.max_length,

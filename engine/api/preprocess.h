@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/api/vision_cache.h"
+#include "engine/runtime/hash.h"
 #include "kernels/core/thread_pool.h"
 #include "model/config.h"
 #include "model/mrope_positions.h"
@@ -22,11 +24,11 @@ namespace vlr {
 
 /// An image or a video that some pair of a wave names.
 struct LoadedMedia {
-  std::string name;  ///< for messages: the path
-  Result<Patches> patches = Patches{};
-  bool loaded = false;
-  int64_t first_row = -1;   ///< of its features, once the vision tower has run
-  std::string content_key;  ///< equal for equal patches
+  std::string name;                                     ///< for messages: the path
+  Result<Patches> patches = Patches{};                  ///< without data if `features` are there
+  Hash128 content;                                      ///< equal for equal patches
+  std::shared_ptr<const CachedFeatures> features = {};  ///< from the cache
+  int64_t first_row = -1;  ///< of its features, once they are on the device
   int64_t tokens() const {
     return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0;
   }
@@ -52,6 +54,7 @@ struct Wave {
   std::vector<Pair> pairs;
   std::deque<LoadedMedia> media;
   int64_t tokens = 0, visual_tokens = 0;
+  int64_t decoded = 0;     ///< pictures and videos
   Usage::Seconds seconds;  ///< spent on preparing it
 
   std::map<std::string, size_t> media_by_key;
@@ -70,9 +73,20 @@ class Preprocessor {
   Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options,
                ThreadPool& threads, bool want_text = false);
 
+  /// From now on media are looked up in a cache, whose features have `row_bytes` bytes a token;
+  /// null for none. Patches go to memory from `memory`.
+  void set_cache(VisionCache* cache, int64_t row_bytes) {
+    cache_ = cache;
+    feature_row_bytes_ = row_bytes;
+  }
+  void set_memory(PatchMemory memory) { media_options_.memory = std::move(memory); }
+
   /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on
   /// all threads.
   void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave);
+
+  /// Loads media alone: indices into Wave::media, videos first.
+  std::vector<size_t> load_media(const Content& content, Wave& wave);
 
  private:
   struct SideMedia {
@@ -90,7 +104,11 @@ class Preprocessor {
     std::vector<std::string> paths;
     bool video = false;
   };
-  void load(const LoadJob& job, Wave& wave) const;
+  void run_jobs(Wave& wave);
+  using Encoded = std::shared_ptr<const std::vector<std::byte>>;
+  Result<Encoded> read(const LoadJob& job, size_t file) const;
+  std::string decoding_key(const LoadJob& job) const;
+  Result<Patches> load(const LoadJob& job, LoadedMedia& media, bool& decoded) const;
 
   const ModelConfig& config_;
   const Options& options_;
@@ -98,6 +116,8 @@ class Preprocessor {
   bool want_text_;
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
+  VisionCache* cache_ = nullptr;
+  int64_t feature_row_bytes_ = 0;
   std::vector<LoadJob> jobs_;  // of the current prepare()
 };
 

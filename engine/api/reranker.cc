@@ -22,6 +22,8 @@
 #include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
 #include "engine/api/self_check.h"
+#include "engine/api/vision_cache.h"
+#include "engine/runtime/host_pool.h"
 #include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
 #include "model/weight_names.h"
@@ -32,6 +34,9 @@ namespace {
 constexpr int64_t kChunkDocuments =
     64;  // prepared at a time, so that a wave does not overshoot by much
 constexpr int64_t kChunkMedia = 16;
+// Pinned memory for decoded patches that is kept between waves: a wave and a chunk of the largest
+// pictures take half of it, and one wave is decoded while another one is on the GPU.
+constexpr int64_t kKeptPatchBytes = int64_t{512} << 20;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -43,8 +48,12 @@ Status check_options(const Options& o) {
   };
   if (o.dtype != "auto" && o.dtype != "f32" && o.dtype != "bf16" && o.dtype != "f16")
     return wrong(fmt::format("dtype must be auto, f32, bf16 or f16, got '{}'", o.dtype));
-  if (o.gpu_memory < 0 || o.prefix_cache_bytes < 0)
-    return wrong("gpu_memory and prefix_cache_bytes must be 0 or more");
+  for (const auto& [name, bytes] : {std::pair{"gpu_memory", o.gpu_memory},
+                                    {"prefix_cache_bytes", o.prefix_cache_bytes},
+                                    {"vision_cache_bytes", o.vision_cache_bytes},
+                                    {"vision_cache_dir_bytes", o.vision_cache_dir_bytes}}) {
+    if (bytes < 0) return wrong(fmt::format("{} must be 0 or more, got {}", name, bytes));
+  }
   for (const std::string& fusion : o.no_fuse) {
     if (fusion != "residual" && fusion != "qk" && fusion != "gelu" && fusion != "quantize")
       return wrong(fmt::format("no_fuse knows residual, qk, gelu and quantize, got '{}'", fusion));
@@ -119,6 +128,7 @@ class Reranker::Impl {
 
   Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result);
   Result<std::vector<Explanation>> explain(const Request& request);
+  Result<std::vector<MediaResult>> prefetch(const Content& media);
 
   std::atomic<bool> cancelled{false};
   std::string name, device_name, dtype_name, quant_name;
@@ -131,6 +141,8 @@ class Reranker::Impl {
     choices.insert(o.impls.begin(), o.impls.end());
   }
   Status check_relevance();
+  Status open_vision_cache(const std::string& path);
+  Result<Hash128> vision_key(const std::string& path);
 
   /// Moves `next` forward over all documents until the wave is full.
   std::shared_ptr<Wave> prepare_wave(std::span<const Request> requests, PairRef& next);
@@ -143,6 +155,8 @@ class Reranker::Impl {
   Result<std::vector<std::vector<NewPrefix>>> plan_prefixes(std::span<Pair*> group);
   Status run_vision(Wave& wave, std::span<Pair*> group,
                     std::span<const std::vector<NewPrefix>> new_prefixes);
+  Status see(Wave& wave, const std::vector<bool>& needed);
+  Status keep_on_disk();
   Status run_prefixes(std::span<const std::vector<NewPrefix>> batches);
   Status start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch);
   void finish_oldest();
@@ -162,13 +176,20 @@ class Reranker::Impl {
   Tokenizer tokenizer;
   ThreadPool threads;
   ImplChoices choices;
+  std::optional<HostPool> patch_memory;
   std::unique_ptr<LoadedModel> model;
   ModelRunner* runner = nullptr;  // the model's
   std::unique_ptr<Preprocessor> preprocessor;
   BatchLimits limits;
   double load_seconds = 0;
 
-  VisionFeatures features;  // of the current group
+  std::unique_ptr<VisionCache> vision_cache;  // null: off
+  VisionFeatures features;                    // of the current group
+  struct New {
+    Hash128 content;
+    std::shared_ptr<const CachedFeatures> features;
+  };
+  std::vector<New> unwritten;  // on their way into memory, then to the cache's folder
   PrefixCache prefix_cache;
   std::map<std::string, PrefixCache::Entry, std::less<>> shared;  // of the current group, by key
 
@@ -232,6 +253,7 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   impl->device_name = impl->device->name();
   impl->dtype_name = vlr::dtype_name(dtype);
   impl->quant_name = vlr::quant_name(impl->model->modes);
+  VLR_RETURN_IF_ERROR(impl->open_vision_cache(path));
   VLR_RETURN_IF_ERROR(impl->check_relevance());
   impl->load_seconds = now() - start;
   return impl;
@@ -291,6 +313,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
     if (more()) coming = prepare();
     usage.seconds.media += wave->seconds.media;
     usage.seconds.prompt += wave->seconds.prompt;
+    usage.decoded_media += wave->decoded;
     for (Pair& pair : wave->pairs) {
       if (!pair.result.scored()) report(pair);
     }
@@ -428,6 +451,7 @@ Status Reranker::Impl::run_group(std::shared_ptr<Wave> wave, std::span<Pair*> gr
     }
   }
   prefix_cache.unpin_all();
+  VLR_RETURN_IF_ERROR(keep_on_disk());
   VLR_ASSIGN_OR_RETURN(OpenDevice::Mark end, device->mark(true));
   if (!device->is_gpu() || options.on_node) finish_all();
   timings.push_back({std::move(start), std::move(seen), std::move(end)});
@@ -510,18 +534,7 @@ Status Reranker::Impl::run_vision(Wave& wave, std::span<Pair*> group,
   for (const auto& batch : new_prefixes) {
     for (const NewPrefix& p : batch) need(*p.pair, 0, p.pair->prompt.prefix_len);
   }
-  std::vector<VisionInput> inputs;
-  int64_t row = 0;
-  for (size_t m = 0; m < wave.media.size(); ++m) {
-    LoadedMedia& media = wave.media[m];
-    media.first_row = needed[m] ? row : -1;
-    if (!needed[m]) continue;
-    const Patches& p = *media.patches;
-    inputs.push_back(
-        {.grid_t = p.grid_t, .grid_h = p.grid_h, .grid_w = p.grid_w, .patches = p.data});
-    row += media.tokens();
-  }
-  VLR_RETURN_IF_ERROR(runner->run_vision(inputs, limits.patches, features));
+  VLR_RETURN_IF_ERROR(see(wave, needed));
   for (Pair* pair : group) {
     // From "token i of this sequence's pictures" to a row of the features. Tokens of a prefix that
     // stands in the cache have none and need none.
@@ -537,8 +550,200 @@ Status Reranker::Impl::run_vision(Wave& wave, std::span<Pair*> group,
       if (index >= 0) pair->visual_rows[t] = row_of[static_cast<size_t>(index)];
     }
   }
-  usage.image_tokens += row;
   return {};
+}
+
+/// Features of every medium that is needed, one after the other: the tower's for those that were
+/// not seen before, copies of the cached ones behind them.
+Status Reranker::Impl::see(Wave& wave, const std::vector<bool>& needed) {
+  std::vector<VisionInput> inputs;
+  std::vector<LoadedMedia*> unseen, seen;
+  for (size_t m = 0; m < wave.media.size(); ++m) {
+    LoadedMedia& media = wave.media[m];
+    media.first_row = -1;
+    if (!needed[m]) continue;
+    // An earlier group may have run it since it was decoded.
+    if (vision_cache && !media.features && vision_cache->in_memory(media.content))
+      media.features =
+          vision_cache->find(media.content, media.tokens() * runner->feature_row_bytes());
+    (media.features ? seen : unseen).push_back(&media);
+  }
+  int64_t row = 0;
+  for (LoadedMedia* media : unseen) {
+    const Patches& p = *media->patches;
+    inputs.push_back({.grid_t = p.grid_t,
+                      .grid_h = p.grid_h,
+                      .grid_w = p.grid_w,
+                      .patches = p.data,
+                      .owner = patch_memory ? p.owner : nullptr});
+    media->first_row = row;
+    row += media->tokens();
+  }
+  usage.image_tokens += row;
+  const int64_t seen_from = row;
+  for (LoadedMedia* media : seen) {
+    media->first_row = row;
+    row += media->tokens();
+  }
+  VLR_ASSIGN_OR_RETURN(const int64_t batches,
+                       runner->run_vision(inputs, limits.patches, features, row - seen_from));
+  usage.vision_batches += batches;
+  usage.vision_cache_hits += std::ssize(seen);
+  for (const LoadedMedia* media : seen) {
+    VLR_RETURN_IF_ERROR(runner->load_features(media->features->pieces, media->first_row,
+                                              media->tokens(), features));
+  }
+  if (!vision_cache) return {};
+  // What came from the folder gets a place in memory too.
+  for (const std::vector<LoadedMedia*>* list : {&unseen, &seen}) {
+    for (const LoadedMedia* media : *list) {
+      if (vision_cache->in_memory(media->content)) continue;
+      const auto kept =
+          vision_cache->add(media->content, media->tokens() * runner->feature_row_bytes());
+      if (!kept) continue;
+      if (const Status s =
+              runner->save_features(features, media->first_row, media->tokens(), kept->pieces);
+          !s.ok()) {
+        vision_cache->forget(media->content);
+        return s;
+      }
+      if (list == &unseen && vision_cache->folder()) unwritten.push_back({media->content, kept});
+    }
+  }
+  return {};
+}
+
+/// Writes what see() saved to the cache's folder, once it is there.
+Status Reranker::Impl::keep_on_disk() {
+  if (unwritten.empty()) return {};
+  VLR_RETURN_IF_ERROR(device->synchronize());
+  threads.parallel_for(std::ssize(unwritten), [&](int64_t i, int) {
+    const New& n = unwritten[static_cast<size_t>(i)];
+    if (!vision_cache->folder()->has_features(n.content))
+      vision_cache->folder()->write_features(n.content, n.features->pieces);
+  });
+  unwritten.clear();
+  return {};
+}
+
+/// A cache where the options want one.
+Status Reranker::Impl::open_vision_cache(const std::string& path) {
+  if (!config.vision_config) return {};
+  if (device->is_gpu()) {
+    patch_memory.emplace(*device, kKeptPatchBytes);
+    preprocessor->set_memory([this](size_t bytes) { return patch_memory->take(bytes); });
+  }
+  if (options.on_value) return {};  // who looks at values wants them computed
+  if (options.vision_cache_bytes == 0) {
+    if (options.vision_cache_dir.empty()) return {};
+    return {Code::kInvalidArgument,
+            "options: a vision_cache_dir needs some vision_cache_bytes to copy features through"};
+  }
+  std::unique_ptr<VisionCacheFolder> folder;
+  if (!options.vision_cache_dir.empty()) {
+    VLR_ASSIGN_OR_RETURN(
+        folder, VisionCacheFolder::open(options.vision_cache_dir, options.vision_cache_dir_bytes,
+                                        options.log));
+    VLR_ASSIGN_OR_RETURN(const Hash128 key, vision_key(path));
+    folder->set_model(key);
+  }
+  vision_cache =
+      std::make_unique<VisionCache>(*device, options.vision_cache_bytes, std::move(folder));
+  preprocessor->set_cache(vision_cache.get(), runner->feature_row_bytes());
+  return {};
+}
+
+/// A name for everything that the bits of features depend on: the tower's weights, and how this
+/// machine computes with them, told by what becomes of a picture of noise.
+Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path));
+  Hasher hasher;
+  hasher.add(std::string_view(VLR_VERSION)).add(std::string_view(dtype_name)).add(options.exact);
+  for (const auto& [stored_name, tensor] : checkpoint.tensors()) {
+    const std::string tensor_name = canonical_name(stored_name);
+    if (tensor_name.find("visual.") == std::string::npos) continue;
+    hasher.add(std::string_view(tensor_name))
+        .add(std::span(tensor.data, static_cast<size_t>(tensor.bytes())));
+  }
+  constexpr int64_t kRows = 8, kColumns = 12;  // patches
+  std::vector<uint8_t> noise(kRows * kColumns * kPatchValues);
+  uint32_t state = 1;
+  for (uint8_t& v : noise) {
+    state = state * 1664525 + 1013904223;  // Numerical Recipes' generator
+    v = static_cast<uint8_t>(state >> 24);
+  }
+  const VisionInput input{.grid_t = 1, .grid_h = kRows, .grid_w = kColumns, .patches = noise};
+  runner->set_observers({});
+  VLR_RETURN_IF_ERROR(runner->run_vision({&input, 1}, limits.patches, features).error());
+  runner->set_observers({options.on_value, options.wants_value, options.on_node});
+  Buffer host = device->staging();
+  VLR_RETURN_IF_ERROR(host.reserve(features.rows * runner->feature_row_bytes()));
+  const std::span<std::byte> bytes =
+      host.bytes().first(static_cast<size_t>(features.rows * runner->feature_row_bytes()));
+  VLR_RETURN_IF_ERROR(runner->save_features(features, 0, features.rows, {&bytes, 1}));
+  VLR_RETURN_IF_ERROR(device->synchronize());
+  return hasher.add(bytes).digest();
+}
+
+Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media) {
+  const double start = now();
+  VLR_RETURN_IF_ERROR(device->activate());
+  if (!config.vision_config)
+    return {Code::kInvalidArgument, "prefetch: this checkpoint has no vision tower"};
+  if (!vision_cache)
+    return {Code::kInvalidArgument, "prefetch: there is no vision cache: vision_cache_bytes is 0"};
+  usage = {};
+  std::vector<MediaResult> out;
+  // Few at a time, as score() does, one after the other in memory.
+  const auto load = [&](const Content& part) -> Status {
+    Wave wave;
+    const std::vector<size_t> loaded = preprocessor->load_media(part, wave);
+    usage.seconds.media += wave.seconds.media;
+    usage.decoded_media += wave.decoded;
+    std::vector<bool> needed(wave.media.size(), false);
+    int64_t rows = 0;
+    const auto flush = [&]() -> Status {
+      VLR_RETURN_IF_ERROR(see(wave, needed));
+      VLR_RETURN_IF_ERROR(keep_on_disk());
+      needed.assign(wave.media.size(), false);
+      rows = 0;
+      return {};
+    };
+    for (const size_t m : loaded) {
+      const LoadedMedia& medium = wave.media[m];
+      MediaResult& result = out.emplace_back();
+      result.name = medium.name;
+      if (!medium.patches) {
+        result.message = medium.patches.error().message();
+        continue;
+      }
+      result.tokens = medium.tokens();
+      if (result.tokens > limits.visual_rows) {
+        result.status = DocumentStatus::kTooLong;
+        result.message = fmt::format("{}: {} visual tokens, the memory cap allows {} at once",
+                                     medium.name, result.tokens, limits.visual_rows);
+        continue;
+      }
+      result.status = DocumentStatus::kOk;
+      result.was_cached = medium.features != nullptr;
+      if (rows + result.tokens > limits.visual_rows) VLR_RETURN_IF_ERROR(flush());
+      needed[m] = true;
+      rows += result.tokens;
+    }
+    VLR_RETURN_IF_ERROR(flush());
+    return device->synchronize();  // the wave's patches go away
+  };
+  Content part;
+  const auto add = [&](auto& list, const auto& item) -> Status {
+    list.push_back(item);
+    if (std::ssize(part.images) + std::ssize(part.videos) < kChunkMedia) return {};
+    return load(std::exchange(part, {}));
+  };
+  for (const Video& v : media.videos) VLR_RETURN_IF_ERROR(add(part.videos, v));
+  for (const Media& m : media.images) VLR_RETURN_IF_ERROR(add(part.images, m));
+  VLR_RETURN_IF_ERROR(load(part));
+  usage.seconds.total = now() - start;
+  return out;
 }
 
 Status Reranker::Impl::run_prefixes(std::span<const std::vector<NewPrefix>> batches) {
@@ -747,14 +952,23 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
     if (place_bytes > 0)
       out.parts.insert(out.parts.begin() + 1, {"decoded weights", 2 * place_bytes});
     if (weight_bytes.host > 0) out.host_parts = {{"embeddings, pinned", weight_bytes.host}};
+    if (image_tokens > 0) {
+      out.host_parts.push_back({"decoded patches, pinned", visual * 4 * kPatchValues});
+      out.host_parts.push_back({"vision cache, pinned", std::min(options.vision_cache_bytes,
+                                                                 image_tokens * workload.documents *
+                                                                     runner->feature_row_bytes())});
+    }
   } else {
-    out.parts = {{"weights, mapped from the checkpoint", mapped},
-                 {"weights, fused or quantised copies", copied},
-                 {"activations", larger.activation_bytes},
-                 {"workspace", larger.workspace_bytes},
-                 {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
-                 {"vision features", visual * runner->feature_row_bytes()},
-                 {"decoded patches", visual * 4 * kPatchValues}};
+    out.parts = {
+        {"weights, mapped from the checkpoint", mapped},
+        {"weights, fused or quantised copies", copied},
+        {"activations", larger.activation_bytes},
+        {"workspace", larger.workspace_bytes},
+        {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
+        {"vision features", visual * runner->feature_row_bytes()},
+        {"decoded patches", visual * 4 * kPatchValues},
+        {"vision cache", std::min(options.vision_cache_bytes, image_tokens * workload.documents *
+                                                                  runner->feature_row_bytes())}};
   }
   return out;
 }
@@ -781,6 +995,9 @@ Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
 
 Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
   return impl_->explain(request);
+}
+Result<std::vector<MediaResult>> Reranker::prefetch(const Content& media) {
+  return impl_->prefetch(media);
 }
 void Reranker::cancel() { impl_->cancelled = true; }
 const Usage& Reranker::usage() const { return impl_->usage; }

@@ -86,6 +86,9 @@ struct Usage {
   int64_t shared_prefix_tokens = 0;  ///< tokens that pairs did not run because a prefix was shared
   int64_t image_tokens = 0;          ///< visual tokens that the vision tower made
   int64_t batches = 0;
+  int64_t decoded_media = 0;      ///< images and videos that were decoded
+  int64_t vision_batches = 0;     ///< runs of the vision tower
+  int64_t vision_cache_hits = 0;  ///< images and videos that it had seen before
   int64_t prefix_cache_hits = 0;  ///< prefixes that an earlier call had left
   int64_t replayed_batches = 0;   ///< batches that ran as a CUDA graph
   struct Seconds {
@@ -100,6 +103,15 @@ struct Usage {
 
 struct Response {
   std::vector<DocumentResult> results;  ///< in the order of Request::documents
+};
+
+/// What prefetch() made of an image or a video.
+struct MediaResult {
+  std::string name;                                   ///< its path
+  DocumentStatus status = DocumentStatus::kBadMedia;  ///< kOk: its features are in the cache
+  std::string message;                                ///< what was wrong, unless status is kOk
+  int64_t tokens = 0;                                 ///< that it takes in a prompt
+  bool was_cached = false;                            ///< there was nothing to do
 };
 
 /// A pair as the model sees it.
@@ -153,6 +165,13 @@ struct Options {
   int64_t gpu_memory = 0;
   /// Keys and values of query prefixes that stay for the next request with that query.
   int64_t prefix_cache_bytes = int64_t{256} << 20;
+  /// Host memory for features of images and videos, found again by content: 0: none. On a GPU it is
+  /// pinned. Taken as it is needed.
+  int64_t vision_cache_bytes = int64_t{1} << 30;
+  /// A folder that keeps them for other processes and later ones, at most so many bytes in all;
+  /// empty: none. Weights, precision and device are part of what is looked up.
+  std::string vision_cache_dir = {};
+  int64_t vision_cache_dir_bytes = int64_t{16} << 30;
   bool record_small_batches = true;  ///< on a GPU: replay small batches as CUDA graphs
   bool measure_kernels = true;       ///< on a GPU: choose library algorithms by measurement at open
   /// Fusions to leave out, to see what they bring: residual, qk, gelu, quantize.
@@ -225,6 +244,11 @@ class VLR_API Reranker {
   /// The same for several requests, whose pairs share batches. One response a request, in order.
   Result<std::vector<Response>> score(std::span<const Request> requests,
                                       const OnResult& on_result = nullptr);
+
+  /// Fills the vision cache ahead: images and videos are decoded and go through the vision tower,
+  /// as score() would have it. One result for each, videos first; texts are not looked at.
+  /// kInvalidArgument: no cache, no vision tower.
+  Result<std::vector<MediaResult>> prefetch(const Content& media);
 
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);

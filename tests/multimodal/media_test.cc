@@ -150,6 +150,12 @@ TEST(Patchify, PictureIsAVideoOfTwoEqualFrames) {
   EXPECT_THAT(patchify_image(image)->data, testing::ElementsAreArray(video->data));
 }
 
+FrameSource from(std::vector<std::vector<std::byte>> frames) {
+  return [frames = std::move(frames)](int64_t i) -> Result<std::span<const std::byte>> {
+    return std::span(frames[static_cast<size_t>(i)]);
+  };
+}
+
 TEST(Patchify, MemoryOfTheCaller) {
   const auto mine = std::make_shared<uint8_t[]>(10'000);
   size_t asked = 0;
@@ -169,9 +175,7 @@ TEST(Patchify, MemoryOfTheCaller) {
   const Result<Patches> none = load_image(large, {.memory = memory});
   EXPECT_EQ(none.error().code(), Code::kOutOfMemory);
   EXPECT_EQ(none.error().message(), "patchify: no memory for 55296 bytes of patches");
-  EXPECT_EQ(
-      load_frames(1, [&](int64_t) { return Result(large); }, {.memory = memory}).error().code(),
-      Code::kOutOfMemory);
+  EXPECT_EQ(load_frames(1, from({large}), {.memory = memory}).error().code(), Code::kOutOfMemory);
 }
 
 TEST(Patchify, Refuses) {
@@ -235,11 +239,6 @@ TEST(FrameSizes, BothCallersOfTheReference) {
   EXPECT_FALSE(frame_sizes({720, 1280}, 0).ok());
 }
 
-FrameSource from(const std::vector<std::vector<std::byte>>& frames) {
-  return
-      [&](int64_t i) -> Result<std::vector<std::byte>> { return frames[static_cast<size_t>(i)]; };
-}
-
 TEST(LoadFrames, GridsOfTheReference) {
   struct Case {
     std::vector<int> frames;
@@ -247,12 +246,10 @@ TEST(LoadFrames, GridsOfTheReference) {
   };
   for (const Case& c :
        {Case{{0, 1, 2, 3}, 2}, {{0, 1, 2, 3, 4}, 3}, {{0, 6}, 1}, {{2, 3, 4, 5}, 2}}) {
-    const Result<Patches> video =
-        load_frames(static_cast<int64_t>(c.frames.size()), [&](int64_t i) {
-          return read_file(
-              kGolden / "media" / fmt::format("frame{}.png", c.frames[static_cast<size_t>(i)]),
-              kMaxBytes);
-        });
+    std::vector<std::vector<std::byte>> files;
+    for (const int i : c.frames)
+      files.push_back(*read_file(kGolden / "media" / fmt::format("frame{}.png", i), kMaxBytes));
+    const Result<Patches> video = load_frames(std::ssize(files), from(files));
     ASSERT_TRUE(video.ok()) << video.error().message();
     EXPECT_EQ(video->grid_t, c.grid_t);
     EXPECT_EQ(video->grid_h, 22);
@@ -281,9 +278,9 @@ TEST(LoadFrames, EachFrameGoesThroughBothFilters) {
 TEST(LoadFrames, AsksOnlyForTheFramesItUses) {
   const std::vector<std::byte> bytes = bmp(noise(32, 32, 1));
   std::vector<int64_t> asked;
-  const auto source = [&](int64_t i) -> Result<std::vector<std::byte>> {
+  const auto source = [&](int64_t i) -> Result<std::span<const std::byte>> {
     asked.push_back(i);
-    return bytes;
+    return std::span(bytes);
   };
   ASSERT_TRUE(load_frames(1000, source, {.max_frames = 5}).ok());
   EXPECT_EQ(asked, thin_frames(1000, 5));
@@ -295,7 +292,9 @@ TEST(LoadFrames, ErrorsNameTheFrame) {
             "video frame 1: 128x64 pixels after its resize, frame 0 has 64x64");
   EXPECT_THAT(load_frames(3, from({good, good, {}})).error().message(),
               HasSubstr("video frame 2: not an image"));
-  const auto missing = [](int64_t) { return read_file("no/such.png", 10); };
+  const auto missing = [](int64_t) -> Result<std::span<const std::byte>> {
+    return read_file("no/such.png", 10).error();
+  };
   EXPECT_EQ(load_frames(1, missing).error().message(), "video frame 0: no/such.png: no such file");
   EXPECT_EQ(load_frames(1, missing).error().code(), Code::kNotFound);
   EXPECT_EQ(load_frames(0, missing).error().message(), "video: a list of no frames");
