@@ -27,8 +27,8 @@ struct DecodeLimits {
 /// The first frame of the picture in `bytes`, whose format is told by its first bytes.
 ///
 /// JPEG, PNG, WebP, GIF and BMP always; TIFF, AVIF, JPEG 2000 and PNM in builds with FFmpeg.
-/// Pictures of mode RGBA are composited over white, in all others transparency is dropped. EXIF
-/// orientation, ICC profiles and gamma are not looked at.
+/// Pictures of mode RGBA are composited over white, in all others transparency is dropped. ICC
+/// profiles and gamma are not looked at, nor is EXIF orientation, but for that of a TIFF.
 ///
 /// kInvalidArgument: not a picture, or more pixels than allowed; kDataLoss: damaged or truncated;
 /// kUnimplemented: a kind of picture that this build cannot decode; kOutOfMemory.

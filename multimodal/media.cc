@@ -9,12 +9,20 @@
 #include <new>
 #include <string>
 #include <system_error>
+#include <utility>
+
+#include "multimodal/exif.h"
 
 namespace vlr {
 namespace {
 
 constexpr int64_t kBlock =
     kMergeSize * kPatchSize;  // pixels along a side of what becomes one token
+
+Result<Image> decode(std::span<const std::byte> bytes, const MediaOptions& options) {
+  VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
+  return media::oriented(std::move(image), options.exif ? media::exif_orientation(bytes) : 1);
+}
 
 }  // namespace
 
@@ -55,7 +63,7 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
 }
 
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) {
-  VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
+  VLR_ASSIGN_OR_RETURN(Image image, decode(bytes, options));
   VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(image.height, image.width, kBlock,
                                                      static_cast<double>(options.min_pixels),
                                                      static_cast<double>(options.max_pixels)));
@@ -119,7 +127,7 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
   FrameSizes first;
   const auto add = [&](int64_t i, int64_t index) -> Status {
     VLR_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, frame(index));
-    VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
+    VLR_ASSIGN_OR_RETURN(Image image, decode(bytes, options));
     VLR_ASSIGN_OR_RETURN(const FrameSizes sizes,
                          frame_sizes({image.height, image.width}, count, options));
     if (i == 0) {

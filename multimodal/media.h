@@ -25,6 +25,9 @@ struct MediaOptions {
   /// Sides of the frames of a frame list are first rounded to multiples of this: 32, or 64 as the
   /// reference does with the qwen-vl-utils 0.0.14 of PyPI.
   int64_t frame_factor = 32;
+  /// Turn pictures as their EXIF says (JPEG, PNG and WebP), before they are resized. The reference
+  /// does not.
+  bool exif = false;
   DecodeLimits limits = {};
   PatchMemory memory = {};  ///< of the patches; null: the heap
 };

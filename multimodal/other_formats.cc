@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "multimodal/exif.h"
+
 #ifdef VLR_WITH_FFMPEG
 extern "C" {
 #include <libavcodec/avcodec.h>
@@ -342,76 +344,22 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
   return image;
 }
 
-// The tags of a TIFF's first picture that FFmpeg does not follow, or not as Pillow does.
-struct TiffTags {
-  uint32_t compression = 1;
-  uint32_t photometric = 2;
-  uint32_t orientation = 1;
-};
-
-TiffTags read_tiff_tags(Bytes b) {
-  const bool big = b[0] == 'M';
-  const auto field = [&](size_t at, size_t count) {
-    uint32_t v = 0;
-    for (size_t i = 0; i < count && at + count <= b.size(); ++i)
-      v = v << 8 | b[at + (big ? i : count - 1 - i)];
-    return v;
-  };
-  TiffTags tags;
-  const size_t directory = field(4, 4), count = field(directory, 2);
-  for (size_t entry = directory + 2, i = 0; i < count && entry + 12 <= b.size(); ++i, entry += 12) {
-    constexpr uint32_t kShort = 3;
-    if (field(entry + 2, 2) != kShort) continue;
-    const uint32_t value = field(entry + 8, 2);
-    switch (field(entry, 2)) {
-      case 259:
-        tags.compression = value;
-        break;
-      case 262:
-        tags.photometric = value;
-        break;
-      case 274:
-        tags.orientation = value;
-        break;
-      default:
-        break;
-    }
-  }
-  return tags;
-}
-
-// The picture as it is to be seen: orientation 2-4 mirror it, 5-8 swap its sides first.
-Image oriented(const Image& in, uint32_t orientation) {
-  if (orientation < 2 || orientation > 8) return in;
-  const bool swap = orientation >= 5;
-  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
-  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
-  Image out = make_image(swap ? in.height : in.width, swap ? in.width : in.height);
-  uint8_t* rgb = out.rgb.data();
-  for (int64_t y = 0; y < out.height; ++y) {
-    for (int64_t x = 0; x < out.width; ++x) {
-      const int64_t from_x = flip_x ? out.width - 1 - x : x,
-                    from_y = flip_y ? out.height - 1 - y : y;
-      const int64_t at = swap ? from_x * in.width + from_y : from_y * in.width + from_x;
-      rgb = std::copy_n(&in.rgb[static_cast<size_t>(3 * at)], 3, rgb);
-    }
-  }
-  return out;
-}
-
 Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits) {
-  const TiffTags tags = read_tiff_tags(bytes);
+  constexpr uint32_t kCompression = 259, kPhotometric = 262, kOrientation = 274;
   constexpr uint32_t kOldJpeg = 6, kJpeg = 7, kYcbcr = 6;
-  if (tags.compression == kOldJpeg || tags.compression == kJpeg) {
+  const uint32_t compression = tiff_tag(bytes, kCompression).value_or(1);
+  if (compression == kOldJpeg || compression == kJpeg) {
     return {Code::kUnimplemented, "tiff: JPEG inside TIFF"};
   }
-  if (tags.photometric >= kYcbcr) {
-    return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", tags.photometric)};
+  if (const uint32_t kind = tiff_tag(bytes, kPhotometric).value_or(0); kind >= kYcbcr) {
+    return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", kind)};
   }
   VLR_ASSIGN_OR_RETURN(const Frame frame,
                        decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, limits));
-  VLR_ASSIGN_OR_RETURN(const Image image, to_rgb(OtherFormat::kTiff, *frame, limits));
-  return oriented(image, tags.orientation);
+  VLR_ASSIGN_OR_RETURN(Image image, to_rgb(OtherFormat::kTiff, *frame, limits));
+  // FFmpeg does not follow the orientation, Pillow does whenever it decodes a TIFF.
+  return oriented(std::move(image),
+                  static_cast<int>(std::min(tiff_tag(bytes, kOrientation).value_or(1), 9u)));
 }
 
 Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits) {
