@@ -17,7 +17,7 @@ namespace vlr::media {
 
 using Bytes = std::span<const uint8_t>;
 
-Result<Image> decode_jpeg(Bytes bytes, const DecodeLimits& limits);
+Status decode_jpeg(Bytes bytes, const DecodeLimits& limits, RowSink& sink);
 Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_webp(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits);

@@ -39,6 +39,8 @@ std::string first_bytes(Bytes bytes) {
   return text;
 }
 
+bool is_jpeg(Bytes b) { return b.size() >= 3 && b[0] == 0xff && b[1] == 0xd8 && b[2] == 0xff; }
+
 Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const auto has = [&](std::string_view magic, size_t at = 0) {
@@ -46,7 +48,11 @@ Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
   };
   using namespace std::string_view_literals;
 
-  if (has("\xff\xd8\xff"sv)) return decode_jpeg(bytes, limits);
+  if (is_jpeg(bytes)) {
+    ImageSink sink;
+    VLR_RETURN_IF_ERROR(decode_jpeg(bytes, limits, sink));
+    return sink.take();
+  }
   if (has("\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes, limits);
   if (has("RIFF"sv) && has("WEBP"sv, 8)) return decode_webp(bytes, limits);
   if (has("GIF87a"sv) || has("GIF89a"sv)) return decode_gif(bytes, limits);
@@ -74,6 +80,39 @@ Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits&
   return media::decode({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, limits);
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "decode_image: no host memory for the pixels"};
+}
+
+Status decode_rows(std::span<const std::byte> bytes, const DecodeLimits& limits,
+                   RowSink& sink) try {
+  const media::Bytes file(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  if (media::is_jpeg(file)) return media::decode_jpeg(file, limits, sink);
+  VLR_ASSIGN_OR_RETURN(const Image image, media::decode(file, limits));
+  return put_image(image, sink);
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "decode_rows: no host memory for the pixels"};
+}
+
+Status ImageSink::start(int64_t width, int64_t height) {
+  image_ = media::make_image(width, height);
+  left_ = image_.rgb;
+  return {};
+}
+
+void ImageSink::put(int64_t num_rows) {
+  left_ = left_.subspan(static_cast<size_t>(3 * num_rows * image_.width));
+}
+
+Status put_image(const Image& image, RowSink& sink) {
+  VLR_RETURN_IF_ERROR(sink.start(image.width, image.height));
+  const auto row = static_cast<size_t>(3 * image.width);
+  for (std::span<const uint8_t> left(image.rgb); !left.empty();) {
+    const std::span<uint8_t> buffer = sink.buffer();
+    const size_t bytes = std::min(left.size(), buffer.size() / row * row);
+    std::copy_n(left.begin(), bytes, buffer.begin());
+    sink.put(static_cast<int64_t>(bytes / row));
+    left = left.subspan(bytes);
+  }
+  return {};
 }
 
 }  // namespace vlr

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "vlr/status.h"
@@ -33,6 +34,38 @@ struct DecodeLimits {
 /// kInvalidArgument: not a picture, or more pixels than allowed; kDataLoss: damaged or truncated;
 /// kUnimplemented: a kind of picture that this build cannot decode; kOutOfMemory.
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits = {});
+
+/// Takes a picture row by row, from the top, so that no one needs to hold all of it.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  /// Once, before all rows. An error ends the decoding.
+  virtual Status start(int64_t width, int64_t height) = 0;
+  /// Where the next rows are to be written: [n, width, 3] for an n of 1 or more.
+  virtual std::span<uint8_t> buffer() = 0;
+  /// That the buffer's first num_rows rows are filled.
+  virtual void put(int64_t num_rows) = 0;
+};
+
+/// The sink that keeps all rows.
+class ImageSink : public RowSink {
+ public:
+  Status start(int64_t width, int64_t height) override;
+  std::span<uint8_t> buffer() override { return left_; }
+  void put(int64_t num_rows) override;
+  Image take() { return std::move(image_); }
+
+ private:
+  Image image_;
+  std::span<uint8_t> left_;
+};
+
+/// The same rows as decode_image(). JPEG is decoded while the sink takes it, anything else before.
+/// After an error the sink may have got some of the rows.
+Status decode_rows(std::span<const std::byte> bytes, const DecodeLimits& limits, RowSink& sink);
+
+/// All rows of a picture that is there already.
+Status put_image(const Image& image, RowSink& sink);
 
 }  // namespace vlr
 

@@ -65,13 +65,17 @@ Step read_header(Session& s, Bytes bytes) {
   return jpeg_read_header(&s.info, TRUE) == JPEG_HEADER_OK ? Step::kDone : Step::kNoMoreBytes;
 }
 
-// Rows of info.output_components values, one behind the other.
-Step read_rows(Session& s, J_COLOR_SPACE color, uint8_t* out, size_t row_bytes) {
+Step start(Session& s, J_COLOR_SPACE color) {
   if (setjmp(s.jump)) return Step::kError;
   s.info.out_color_space = color;
-  if (!jpeg_start_decompress(&s.info)) return Step::kNoMoreBytes;
-  while (s.info.output_scanline < s.info.output_height) {
-    JSAMPROW row = out + s.info.output_scanline * row_bytes;
+  return jpeg_start_decompress(&s.info) ? Step::kDone : Step::kNoMoreBytes;
+}
+
+// The next num_rows rows of info.output_components values, one behind the other.
+Step read_rows(Session& s, uint8_t* out, int64_t num_rows, size_t row_bytes) {
+  if (setjmp(s.jump)) return Step::kError;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    JSAMPROW row = out + static_cast<size_t>(i) * row_bytes;
     if (jpeg_read_scanlines(&s.info, &row, 1) != 1) return Step::kNoMoreBytes;
   }
   return Step::kDone;  // bytes behind the last row, the end marker included, do not matter
@@ -112,34 +116,44 @@ void inverted_cmyk_to_rgb(const uint8_t* cmyk, int64_t num_pixels, uint8_t* rgb)
 
 }  // namespace
 
-Result<Image> decode_jpeg(Bytes bytes, const DecodeLimits& limits) {
+Status decode_jpeg(Bytes bytes, const DecodeLimits& limits, RowSink& sink) {
   Session s;
   VLR_RETURN_IF_ERROR(status_of(read_header(s, bytes), s, bytes));
   const int64_t width = s.info.image_width, height = s.info.image_height;
+  const int components = s.info.num_components;
   VLR_RETURN_IF_ERROR(check_size("jpeg", width, height, limits));
-  Image image = make_image(width, height);
-  const auto row = static_cast<size_t>(width);
-
-  switch (s.info.num_components) {
-    case 1: {
-      std::vector<uint8_t> grey(row * static_cast<size_t>(height));
-      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_GRAYSCALE, grey.data(), row), s, bytes));
-      look_up(grey, Palette::grey(), image.rgb.data());
-      return image;
-    }
-    case 3:
-      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_RGB, image.rgb.data(), 3 * row), s, bytes));
-      return image;
-    case 4: {
-      std::vector<uint8_t> cmyk(4 * row * static_cast<size_t>(height));
-      VLR_RETURN_IF_ERROR(status_of(read_rows(s, JCS_CMYK, cmyk.data(), 4 * row), s, bytes));
-      inverted_cmyk_to_rgb(cmyk.data(), width * height, image.rgb.data());
-      return image;
-    }
-    default:
-      return {Code::kUnimplemented,
-              fmt::format("jpeg: {} components, expected 1, 3 or 4", s.info.num_components)};
+  if (components != 1 && components != 3 && components != 4) {
+    return {Code::kUnimplemented,
+            fmt::format("jpeg: {} components, expected 1, 3 or 4", components)};
   }
+  VLR_RETURN_IF_ERROR(sink.start(width, height));
+  const J_COLOR_SPACE color = components == 1   ? JCS_GRAYSCALE
+                              : components == 3 ? JCS_RGB
+                                                : JCS_CMYK;
+  VLR_RETURN_IF_ERROR(status_of(start(s, color), s, bytes));
+  const auto rgb_bytes = static_cast<size_t>(3 * width);
+  const auto stored_bytes = static_cast<size_t>(components * width);
+  const Palette grey = Palette::grey();
+  std::vector<uint8_t> stored(components == 3 ? 0 : stored_bytes);  // a row of grey or CMYK
+  for (int64_t y = 0; y < height;) {
+    const std::span<uint8_t> rgb = sink.buffer();
+    const auto num_rows = std::min(height - y, static_cast<int64_t>(rgb.size() / rgb_bytes));
+    if (components == 3) {
+      VLR_RETURN_IF_ERROR(status_of(read_rows(s, rgb.data(), num_rows, rgb_bytes), s, bytes));
+    } else {
+      for (int64_t i = 0; i < num_rows; ++i) {
+        uint8_t* row = rgb.data() + static_cast<size_t>(i) * rgb_bytes;
+        VLR_RETURN_IF_ERROR(status_of(read_rows(s, stored.data(), 1, stored_bytes), s, bytes));
+        if (components == 1)
+          look_up(stored, grey, row);
+        else
+          inverted_cmyk_to_rgb(stored.data(), width, row);
+      }
+    }
+    sink.put(num_rows);
+    y += num_rows;
+  }
+  return {};
 }
 
 }  // namespace vlr::media

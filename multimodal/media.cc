@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <new>
 #include <string>
 #include <system_error>
@@ -18,6 +19,30 @@ namespace {
 
 constexpr int64_t kBlock =
     kMergeSize * kPatchSize;  // pixels along a side of what becomes one token
+
+// Rows of a picture of any size -> rows of the size that the reference gives it.
+class SmartResizeSink : public RowSink {
+ public:
+  SmartResizeSink(const MediaOptions& options, RowSink& next) : options_(options), next_(&next) {}
+
+  Status start(int64_t width, int64_t height) override {
+    VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(height, width, kBlock,
+                                                       static_cast<double>(options_.min_pixels),
+                                                       static_cast<double>(options_.max_pixels)));
+    if (size != Size{height, width}) {
+      resizer_ = pillow_bicubic_sink(size, *next_);
+      next_ = resizer_.get();
+    }
+    return next_->start(width, height);
+  }
+  std::span<uint8_t> buffer() override { return next_->buffer(); }
+  void put(int64_t num_rows) override { next_->put(num_rows); }
+
+ private:
+  const MediaOptions& options_;
+  RowSink* next_;
+  std::unique_ptr<RowSink> resizer_;  // nothing when the size stays
+};
 
 Result<Image> decode(std::span<const std::byte> bytes, const MediaOptions& options) {
   VLR_ASSIGN_OR_RETURN(Image image, decode_image(bytes, options.limits));
@@ -62,15 +87,18 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
   return {Code::kOutOfMemory, "read_file: no host memory"};
 }
 
-Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) {
-  VLR_ASSIGN_OR_RETURN(Image image, decode(bytes, options));
-  VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(image.height, image.width, kBlock,
-                                                     static_cast<double>(options.min_pixels),
-                                                     static_cast<double>(options.max_pixels)));
-  if (size != Size{image.height, image.width}) {
-    VLR_ASSIGN_OR_RETURN(image, resize_pillow_bicubic(image, size));
+Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) try {
+  PatchSink patches(options.memory);
+  SmartResizeSink sink(options, patches);
+  if (options.exif && media::exif_orientation(bytes) != 1) {  // which may want the last row first
+    VLR_ASSIGN_OR_RETURN(const Image image, decode(bytes, options));
+    VLR_RETURN_IF_ERROR(put_image(image, sink));
+  } else {
+    VLR_RETURN_IF_ERROR(decode_rows(bytes, options.limits, sink));
   }
-  return patchify_image(image, options.memory);
+  return patches.take();
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "load_image: no host memory"};
 }
 
 Result<FrameSizes> frame_sizes(Size frame, int64_t num_frames, const MediaOptions& options) {

@@ -2,25 +2,24 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <new>
+
+#include "multimodal/patch_row.h"
 
 namespace vlr {
 namespace {
 
-constexpr int64_t kPlane = kPatchSize * kPatchSize;      // values of one colour of one frame
-constexpr int64_t kColor = kTemporalPatchSize * kPlane;  // from one colour to the next
-constexpr int64_t kBlock = kMergeSize * kPatchSize;      // 32 pixels
+constexpr int64_t kPlane = kPatchSize * kPatchSize;  // values of one colour of one frame
+constexpr int64_t kBlock = kMergeSize * kPatchSize;  // 32 pixels
 
-// 16 x 16 pixels -> three planes, kColor apart.
-void put_patch(const uint8_t* rgb, int64_t row_bytes, uint8_t* out) {
-  for (int64_t y = 0; y < kPatchSize; ++y, rgb += row_bytes, out += kPatchSize) {
-    for (int64_t x = 0; x < kPatchSize; ++x) {
-      out[x] = rgb[3 * x];
-      out[x + kColor] = rgb[3 * x + 1];
-      out[x + 2 * kColor] = rgb[3 * x + 2];
-    }
-  }
+// Writes row y of `frame`, and of the frame behind it, in the same pair, when copies is 2.
+void put_row(const uint8_t* rgb, int64_t y, int64_t frame, int64_t copies, Patches& patches) {
+  const int64_t pair = frame / kTemporalPatchSize, t = frame % kTemporalPatchSize;
+  const int64_t patch = (pair * patches.grid_h + y / kBlock * kMergeSize) * patches.grid_w +
+                        y % kBlock / kPatchSize * kMergeSize;
+  media::put_patch_row(
+      rgb, patches.grid_w / kMergeSize, copies,
+      patches.data.data() + patch * kPatchValues + t * kPlane + y % kPatchSize * kPatchSize);
 }
 
 }  // namespace
@@ -52,31 +51,23 @@ Status put_frame(const Image& frame, int64_t index, Patches& patches) {
             fmt::format("patchify: frame {} of {}x{} pixels in a grid of {}x{}x{} patches", index,
                         frame.width, frame.height, patches.grid_t, patches.grid_h, patches.grid_w)};
   }
-  const int64_t row_bytes = 3 * frame.width;
-  const int64_t pair = index / kTemporalPatchSize, t = index % kTemporalPatchSize;
-  uint8_t* out =
-      patches.data.data() + pair * patches.grid_h * patches.grid_w * kPatchValues + t * kPlane;
-  for (int64_t top = 0; top < frame.height; top += kBlock) {
-    for (int64_t left = 0; left < frame.width; left += kBlock) {
-      for (int64_t y = top; y < top + kBlock; y += kPatchSize) {
-        for (int64_t x = left; x < left + kBlock; x += kPatchSize, out += kPatchValues) {
-          put_patch(frame.rgb.data() + y * row_bytes + 3 * x, row_bytes, out);
-        }
-      }
-    }
-  }
+  for (int64_t y = 0; y < frame.height; ++y)
+    put_row(frame.rgb.data() + 3 * y * frame.width, y, index, 1, patches);
   return {};
 }
 
+Status PatchSink::start(int64_t width, int64_t height) {
+  VLR_ASSIGN_OR_RETURN(patches_, make_patches(1, height, width, memory_));
+  row_.resize(static_cast<size_t>(3 * width));
+  return {};
+}
+
+void PatchSink::put(int64_t) { put_row(row_.data(), y_++, 0, kTemporalPatchSize, patches_); }
+
 Result<Patches> patchify_image(const Image& image, const PatchMemory& memory) {
-  VLR_ASSIGN_OR_RETURN(Patches patches, make_patches(1, image.height, image.width, memory));
-  VLR_RETURN_IF_ERROR(put_frame(image, 0, patches));
-  // The second frame is the first: in every patch and colour, its plane lies behind the first
-  // one's.
-  for (size_t at = 0; at < patches.data.size(); at += kColor) {
-    std::memcpy(&patches.data[at + kPlane], &patches.data[at], kPlane);
-  }
-  return patches;
+  PatchSink sink(memory);
+  VLR_RETURN_IF_ERROR(put_image(image, sink));
+  return sink.take();
 }
 
 }  // namespace vlr

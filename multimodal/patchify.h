@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "multimodal/image.h"
@@ -44,6 +45,22 @@ Status put_frame(const Image& frame, int64_t index, Patches& patches);
 
 /// A picture: a video of two equal frames, without times.
 Result<Patches> patchify_image(const Image& image, const PatchMemory& memory = {});
+
+/// The same for rows as they come.
+class PatchSink : public RowSink {
+ public:
+  explicit PatchSink(const PatchMemory& memory) : memory_(memory) {}  ///< which has to outlive it
+  Status start(int64_t width, int64_t height) override;
+  std::span<uint8_t> buffer() override { return row_; }
+  void put(int64_t num_rows) override;
+  Patches take() { return std::move(patches_); }
+
+ private:
+  const PatchMemory& memory_;
+  Patches patches_;
+  std::vector<uint8_t> row_;
+  int64_t y_ = 0;
+};
 
 }  // namespace vlr
 

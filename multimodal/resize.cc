@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -83,61 +85,123 @@ FixedPoint fixed_point(int64_t in, int64_t out) {
   return f;
 }
 
+// `rows` begins at the window's first row.
 void apply(const FixedPoint& f, const Window& w, const uint8_t* rows, int64_t stride, int64_t n,
            uint8_t* out) {
   const std::span<const WeightPair> weights(f.weights);
   media::weighted_rows(
-      rows + w.first * stride, stride, w.count,
+      rows, stride, w.count,
       weights.subspan(static_cast<size_t>(w.weights_at), static_cast<size_t>((w.count + 1) / 2)), n,
       out);
 }
 
-Image resize_rows_8bit(const Image& image, int64_t height) {
-  const int64_t row = 3 * image.width;
-  Image out{image.width, height, std::vector<uint8_t>(static_cast<size_t>(row * height))};
-  const FixedPoint f = fixed_point(image.height, height);
-  for (int64_t y = 0; y < height; ++y) {
-    apply(f, f.windows[static_cast<size_t>(y)], image.rgb.data(), row, row,
-          out.rgb.data() + y * row);
-  }
-  return out;
-}
+// Columns of a tile of 32 rows become rows of 96 bytes (3 colours x 32), one for every pixel
+// column, which the same inner loop then weighs.
+class ColumnPass {
+ public:
+  static constexpr int64_t kTile = 32;
 
-// Columns become rows: 32 rows of the picture at a time are turned into one "row" of 96 bytes for
-// every pixel column (3 colours x 32), which the same inner loop then weighs.
-Image resize_columns_8bit(const Image& image, int64_t width) {
-  constexpr int64_t kTile = 32, kHalf = 16, kLanes = 3 * kTile;
-  const int64_t in_row = 3 * image.width, out_row = 3 * width;
-  Image out{width, image.height, std::vector<uint8_t>(static_cast<size_t>(out_row * image.height))};
-  const FixedPoint f = fixed_point(image.width, width);
-  std::vector<uint8_t> in_tile(static_cast<size_t>(in_row * kTile));    // [image.width, 3, kTile]
-  std::vector<uint8_t> out_tile(static_cast<size_t>(out_row * kTile));  // [width, 3, kTile]
-  std::vector<uint8_t> surplus(static_cast<size_t>(out_row));  // takes rows below the picture
-  for (int64_t top = 0; top < image.height; top += kTile) {
+  ColumnPass(int64_t in, int64_t out)
+      : in_row_(3 * in),
+        out_row_(3 * out),
+        weights_(fixed_point(in, out)),
+        in_tile_(static_cast<size_t>(in_row_ * kTile)),
+        out_tile_(static_cast<size_t>(out_row_ * kTile)),
+        surplus_(static_cast<size_t>(out_row_)) {}
+
+  // num_rows of 1 to kTile rows, in: [num_rows, in, 3], out: [num_rows, out, 3]
+  void run(const uint8_t* in, int64_t num_rows, uint8_t* out) {
+    constexpr int64_t kHalf = kTile / 2, kLanes = 3 * kTile;
     for (int64_t half = 0; half < kTile; half += kHalf) {
       std::array<const uint8_t*, kHalf> rows;
-      for (int64_t i = 0; i < kHalf; ++i) {
-        const int64_t y = std::min(top + half + i, image.height - 1);
-        rows[static_cast<size_t>(i)] = image.rgb.data() + y * in_row;
-      }
-      media::rows_to_columns(rows.data(), in_row, in_tile.data() + half, kTile);
+      for (int64_t i = 0; i < kHalf; ++i)
+        rows[static_cast<size_t>(i)] = in + std::min(half + i, num_rows - 1) * in_row_;
+      media::rows_to_columns(rows.data(), in_row_, in_tile_.data() + half, kTile);
     }
-    for (int64_t x = 0; x < width; ++x) {
-      apply(f, f.windows[static_cast<size_t>(x)], in_tile.data(), kLanes, kLanes,
-            out_tile.data() + x * kLanes);
+    uint8_t* column = out_tile_.data();
+    for (const Window& window : weights_.windows) {
+      apply(weights_, window, in_tile_.data() + window.first * kLanes, kLanes, kLanes, column);
+      column += kLanes;
     }
     for (int64_t half = 0; half < kTile; half += kHalf) {
       std::array<uint8_t*, kHalf> rows;
-      for (int64_t i = 0; i < kHalf; ++i) {
-        const int64_t y = top + half + i;
+      for (int64_t i = 0; i < kHalf; ++i)
         rows[static_cast<size_t>(i)] =
-            y < image.height ? out.rgb.data() + y * out_row : surplus.data();
-      }
-      media::columns_to_rows(out_tile.data() + half, kTile, out_row, rows.data());
+            half + i < num_rows ? out + (half + i) * out_row_ : surplus_.data();
+      media::columns_to_rows(out_tile_.data() + half, kTile, out_row_, rows.data());
     }
   }
-  return out;
-}
+
+ private:
+  int64_t in_row_, out_row_;  // bytes
+  FixedPoint weights_;
+  std::vector<uint8_t> in_tile_;   // [in, 3, kTile]
+  std::vector<uint8_t> out_tile_;  // [out, 3, kTile]
+  std::vector<uint8_t> surplus_;   // takes rows below the picture
+};
+
+// Rows come in tiles, go through the pass over columns, wait until a row of the result has all that
+// it is a sum of, and leave.
+class PillowBicubicSink : public RowSink {
+ public:
+  PillowBicubicSink(Size size, RowSink& next) : size_(size), next_(next) {}
+
+  Status start(int64_t width, int64_t height) override {
+    VLR_RETURN_IF_ERROR(next_.start(size_.width, size_.height));
+    row_ = 3 * size_.width;
+    if (width != size_.width) {
+      columns_.emplace(width, size_.width);
+      tile_.resize(static_cast<size_t>(3 * width * ColumnPass::kTile));
+    }
+    if (height != size_.height) rows_ = fixed_point(height, size_.height);
+    int64_t most = 1;
+    for (const Window& w : rows_.windows) most = std::max(most, w.count);
+    // What waits and a tile, and that twice, so that what waits is seldom moved.
+    capacity_ = 2 * (most + ColumnPass::kTile);
+    waiting_.resize(static_cast<size_t>(row_ * capacity_));
+    return {};
+  }
+
+  std::span<uint8_t> buffer() override {
+    if (columns_) return tile_;
+    return std::span(waiting_).subspan(static_cast<size_t>((end_ - begin_) * row_));
+  }
+
+  void put(int64_t num_rows) override {
+    if (columns_) columns_->run(tile_.data(), num_rows, row(end_));
+    end_ += num_rows;
+    int64_t needed = end_;  // the first row that a coming row of the result is a sum of
+    for (; y_ < size_.height; ++y_) {
+      const Window w =
+          rows_.windows.empty() ? Window{y_, 1} : rows_.windows[static_cast<size_t>(y_)];
+      needed = std::min(w.first, end_);
+      if (w.first + w.count > end_) break;
+      if (rows_.windows.empty())
+        std::copy_n(row(w.first), row_, next_.buffer().data());
+      else
+        apply(rows_, w, row(w.first), row_, row_, next_.buffer().data());
+      next_.put(1);
+    }
+    if (capacity_ - (end_ - begin_) < ColumnPass::kTile) {
+      std::memmove(waiting_.data(), row(needed), static_cast<size_t>((end_ - needed) * row_));
+      begin_ = needed;
+    }
+  }
+
+ private:
+  uint8_t* row(int64_t y) { return waiting_.data() + (y - begin_) * row_; }
+
+  Size size_;
+  RowSink& next_;
+  std::optional<ColumnPass> columns_;  // nothing when the width stays
+  FixedPoint rows_;                    // empty when the height stays
+  std::vector<uint8_t> tile_;          // [kTile, width, 3], for columns_
+  std::vector<uint8_t>
+      waiting_;      // [capacity_, size_.width, 3]: rows [begin_, end_), then free ones
+  int64_t row_ = 0;  // bytes
+  int64_t capacity_ = 0, begin_ = 0, end_ = 0;
+  int64_t y_ = 0;  // next row of the result
+};
 
 struct Floating {
   std::vector<Window> windows;
@@ -204,13 +268,15 @@ Result<Size> smart_resize(int64_t height, int64_t width, int64_t factor, double 
 
 Result<Image> resize_pillow_bicubic(const Image& image, Size size) try {
   VLR_RETURN_IF_ERROR(check(image, size, "resize_pillow_bicubic"));
-  if (size.width == image.width)
-    return size.height == image.height ? image : resize_rows_8bit(image, size.height);
-  Image out = resize_columns_8bit(image, size.width);
-  if (size.height != image.height) out = resize_rows_8bit(out, size.height);
-  return out;
+  ImageSink out;
+  VLR_RETURN_IF_ERROR(put_image(image, *pillow_bicubic_sink(size, out)));
+  return out.take();
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "resize_pillow_bicubic: no host memory"};
+}
+
+std::unique_ptr<RowSink> pillow_bicubic_sink(Size size, RowSink& next) {
+  return std::make_unique<PillowBicubicSink>(size, next);
 }
 
 Result<Image> resize_torchvision_bicubic(const Image& image, Size size) try {
