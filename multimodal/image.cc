@@ -39,34 +39,55 @@ std::string first_bytes(Bytes bytes) {
   return text;
 }
 
-bool is_jpeg(Bytes b) { return b.size() >= 3 && b[0] == 0xff && b[1] == 0xd8 && b[2] == 0xff; }
+enum class Format { kNone, kJpeg, kPng, kWebp, kGif, kBmp, kTiff, kAvif, kJpeg2000, kPnm };
 
-Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
+Format format_of(Bytes bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const auto has = [&](std::string_view magic, size_t at = 0) {
     return text.size() >= at && text.substr(at).starts_with(magic);
   };
   using namespace std::string_view_literals;
 
-  if (is_jpeg(bytes)) {
-    ImageSink sink;
-    VLR_RETURN_IF_ERROR(decode_jpeg(bytes, limits, sink));
-    return sink.take();
-  }
-  if (has("\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes, limits);
-  if (has("RIFF"sv) && has("WEBP"sv, 8)) return decode_webp(bytes, limits);
-  if (has("GIF87a"sv) || has("GIF89a"sv)) return decode_gif(bytes, limits);
-  if (has("BM"sv)) return decode_bmp(bytes, limits);
-  if (has("II*\0"sv) || has("MM\0*"sv)) return decode_other(OtherFormat::kTiff, bytes, limits);
-  if (has("ftypavif"sv, 4) || has("ftypavis"sv, 4) || has("ftypmif1"sv, 4)) {
-    return decode_other(OtherFormat::kAvif, bytes, limits);
-  }
-  if (has("\0\0\0\x0cjP  \r\n\x87\n"sv) || has("\xff\x4f\xff\x51"sv)) {
-    return decode_other(OtherFormat::kJpeg2000, bytes, limits);
-  }
+  if (has("\xff\xd8\xff"sv)) return Format::kJpeg;
+  if (has("\x89PNG\r\n\x1a\n"sv)) return Format::kPng;
+  if (has("RIFF"sv) && has("WEBP"sv, 8)) return Format::kWebp;
+  if (has("GIF87a"sv) || has("GIF89a"sv)) return Format::kGif;
+  if (has("BM"sv)) return Format::kBmp;
+  if (has("II*\0"sv) || has("MM\0*"sv)) return Format::kTiff;
+  if (has("ftypavif"sv, 4) || has("ftypavis"sv, 4) || has("ftypmif1"sv, 4)) return Format::kAvif;
+  if (has("\0\0\0\x0cjP  \r\n\x87\n"sv) || has("\xff\x4f\xff\x51"sv)) return Format::kJpeg2000;
   if (text.size() > 2 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6' &&
       (text[2] == '\n' || text[2] == '\r' || text[2] == ' ' || text[2] == '\t')) {
-    return decode_other(OtherFormat::kPnm, bytes, limits);
+    return Format::kPnm;
+  }
+  return Format::kNone;
+}
+
+Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
+  switch (format_of(bytes)) {
+    case Format::kJpeg: {
+      ImageSink sink;
+      VLR_RETURN_IF_ERROR(decode_jpeg(bytes, limits, sink));
+      return sink.take();
+    }
+    case Format::kPng:
+      return decode_png(bytes, limits);
+    case Format::kWebp:
+      return decode_webp(bytes, limits);
+    case Format::kGif:
+      return decode_gif(bytes, limits);
+    case Format::kBmp:
+      return decode_bmp(bytes, limits);
+    case Format::kTiff:
+      return decode_other(OtherFormat::kTiff, bytes, limits);
+    case Format::kAvif:
+      return decode_other(OtherFormat::kAvif, bytes, limits);
+    case Format::kJpeg2000:
+      return decode_other(OtherFormat::kJpeg2000, bytes, limits);
+    case Format::kPnm:
+      return decode_other(OtherFormat::kPnm, bytes, limits);
+    case Format::kNone:
+      break;
   }
   if (bytes.empty()) return {Code::kInvalidArgument, "not an image: no bytes at all"};
   return {Code::kInvalidArgument,
@@ -75,6 +96,11 @@ Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
 
 }  // namespace
 }  // namespace media
+
+bool looks_like_image(std::span<const std::byte> bytes) {
+  return media::format_of({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}) !=
+         media::Format::kNone;
+}
 
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits) try {
   return media::decode({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, limits);
@@ -85,7 +111,7 @@ Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits&
 Status decode_rows(std::span<const std::byte> bytes, const DecodeLimits& limits,
                    RowSink& sink) try {
   const media::Bytes file(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  if (media::is_jpeg(file)) return media::decode_jpeg(file, limits, sink);
+  if (media::format_of(file) == media::Format::kJpeg) return media::decode_jpeg(file, limits, sink);
   VLR_ASSIGN_OR_RETURN(const Image image, media::decode(file, limits));
   return put_image(image, sink);
 } catch (const std::bad_alloc&) {

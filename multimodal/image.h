@@ -35,6 +35,9 @@ struct DecodeLimits {
 /// kUnimplemented: a kind of picture that this build cannot decode; kOutOfMemory.
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits = {});
 
+/// Whether the first bytes are those of a format that decode_image() knows, in some build.
+bool looks_like_image(std::span<const std::byte> bytes);
+
 /// Takes a picture row by row, from the top, so that no one needs to hold all of it.
 class RowSink {
  public:

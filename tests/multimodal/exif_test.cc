@@ -145,9 +145,8 @@ TEST(Exif, LoadImageTurnsBeforeItResizes) {
   const Result<Patches> expected = patchify_image(*resize_pillow_bicubic(upright, *size));
   EXPECT_TRUE(std::ranges::equal(turned->data, expected->data));
   EXPECT_FALSE(std::ranges::equal(load_image(as_bytes(file), wide)->data, turned->data));
-  const FrameSource frame = [&](int64_t) -> Result<std::vector<std::byte>> {
-    const auto bytes = as_bytes(file);
-    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  const FrameSource frame = [&](int64_t) -> Result<std::span<const std::byte>> {
+    return as_bytes(file);
   };
   EXPECT_FALSE(std::ranges::equal(load_frames(2, frame, with_exif)->data,
                                   load_frames(2, frame, wide)->data));
