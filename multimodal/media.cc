@@ -3,13 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <memory>
 #include <new>
 #include <string>
-#include <system_error>
 #include <utility>
 
 #include "multimodal/exif.h"
@@ -50,42 +46,6 @@ Result<Image> decode(std::span<const std::byte> bytes, const MediaOptions& optio
 }
 
 }  // namespace
-
-Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes) try {
-  namespace fs = std::filesystem;
-  const std::string name = path.string();
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) {
-    const bool missing = status.type() == fs::file_type::not_found;
-    return {missing ? Code::kNotFound : Code::kDataLoss,
-            fmt::format("{}: {}", name, missing ? "no such file" : error.message())};
-  }
-  if (fs::is_directory(status))
-    return {Code::kInvalidArgument, fmt::format("{}: is a folder, expected a file", name)};
-  const uintmax_t size = fs::is_regular_file(status) ? fs::file_size(path, error) : 0;
-  if (error) return {Code::kDataLoss, fmt::format("{}: {}", name, error.message())};
-  if (!fs::is_regular_file(status)) {
-    return {Code::kInvalidArgument, fmt::format("{}: is neither a file nor a link to one", name)};
-  }
-  if (size == 0) return {Code::kInvalidArgument, fmt::format("{}: is empty", name)};
-  if (max_bytes < 0 || size > static_cast<uintmax_t>(max_bytes)) {
-    return {Code::kInvalidArgument,
-            fmt::format("{}: has {} bytes, at most {} are allowed", name, size, max_bytes)};
-  }
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in)
-    return {Code::kDataLoss, fmt::format("{}: cannot be opened: {}", name, std::strerror(errno))};
-  std::vector<std::byte> bytes(size);
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
-  if (in.gcount() != static_cast<std::streamsize>(size)) {
-    return {Code::kDataLoss, fmt::format("{}: gave {} of {} bytes", name, in.gcount(), size)};
-  }
-  return bytes;
-} catch (const std::bad_alloc&) {
-  return {Code::kOutOfMemory, "read_file: no host memory"};
-}
 
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) try {
   PatchSink patches(options.memory);

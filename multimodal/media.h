@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <span>
 #include <vector>
@@ -31,10 +30,6 @@ struct MediaOptions {
   DecodeLimits limits = {};
   PatchMemory memory = {};  ///< of the patches; null: the heap
 };
-
-/// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than
-/// max_bytes; kDataLoss: it cannot be read.
-Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes);
 
 /// Decodes, resizes and cuts up one picture.
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options = {});

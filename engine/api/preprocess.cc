@@ -7,6 +7,8 @@
 #include <chrono>
 #include <filesystem>
 
+#include "multimodal/source.h"
+
 namespace vlr {
 namespace {
 

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <random>
 
+#include "multimodal/source.h"
+
 namespace vlr {
 
 static void PrintTo(const Size& s, std::ostream* out) { *out << s.height << "x" << s.width; }
@@ -65,21 +67,6 @@ Image noise(int64_t height, int64_t width, uint32_t seed) {
 
 uint8_t at(const Image& image, int64_t y, int64_t x, int64_t c) {
   return image.rgb[static_cast<size_t>(3 * (y * image.width + x) + c)];
-}
-
-TEST(ReadFile, SaysWhatIsWrong) {
-  const fs::path folder = fs::path(testing::TempDir());
-  const fs::path empty = folder / "vlr_media_test_empty";
-  std::ofstream(empty).close();
-  EXPECT_EQ(read_file("no/such.png", 10).error().code(), Code::kNotFound);
-  EXPECT_EQ(read_file("no/such.png", 10).error().message(), "no/such.png: no such file");
-  EXPECT_THAT(read_file(folder, 10).error().message(), HasSubstr("is a folder"));
-  EXPECT_THAT(read_file(empty, 10).error().message(), HasSubstr("is empty"));
-  EXPECT_THAT(read_file("/dev/null", 10).error().message(), HasSubstr("neither a file nor"));
-  EXPECT_THAT(read_file(kGolden / "media/one.png", 68).error().message(),
-              HasSubstr("has 69 bytes, at most 68"));
-  EXPECT_EQ(read_file(kGolden / "media/one.png", 69)->size(), 69u);
-  fs::remove(empty);
 }
 
 // Every picture of the end-to-end tests, against patches made with Pillow and numpy.
