@@ -9,6 +9,7 @@ target_include_directories(vlr_options INTERFACE "${PROJECT_SOURCE_DIR}" "${PROJ
 target_compile_definitions(vlr_options INTERFACE VLR_BUILDING VLR_VERSION="${PROJECT_VERSION}"
   $<$<BOOL:${VLR_WITH_CUDA}>:VLR_WITH_CUDA=1>
   $<$<BOOL:${VLR_WITH_FFMPEG}>:VLR_WITH_FFMPEG=1>
+  $<$<BOOL:${VLR_WITH_CURL}>:VLR_WITH_CURL=1>
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:VLR_WITH_OPENBLAS=1>)
 # No contraction: a * b + c is fused where the code says so and nowhere else, whatever the target,
 # because the bits of a score must not depend on the instruction set.

@@ -9,6 +9,7 @@ tools/install_deps.sh
 
 options=()
 pkg-config --exists libavformat libavcodec libavutil libswscale || options+=(-DVLR_WITH_FFMPEG=OFF)
+pkg-config --exists 'libcurl >= 7.85' || options+=(-DVLR_WITH_CURL=OFF)
 pkg-config --exists openblas || options+=(-DVLR_WITH_OPENBLAS=OFF)
 if [[ $preset == cuda* ]] && ! command -v nvcc >/dev/null; then
   options+=(-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc)
