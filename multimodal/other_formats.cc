@@ -7,17 +7,10 @@
 #include "multimodal/exif.h"
 
 #ifdef VLR_WITH_FFMPEG
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/opt.h>
-#include <libavutil/pixdesc.h>
-#include <libswscale/swscale.h>
-}
-
 #include <cstring>
-#include <memory>
 #include <utility>
+
+#include "multimodal/ffmpeg.h"
 #endif
 
 namespace vlr::media {
@@ -39,43 +32,15 @@ constexpr std::string_view name_of(OtherFormat format) {
 
 #ifdef VLR_WITH_FFMPEG
 
-template <class T, void (*kFree)(T**)>
-struct Free {
-  void operator()(T* p) const { kFree(&p); }
-};
-using Frame = std::unique_ptr<AVFrame, Free<AVFrame, av_frame_free>>;
-using Packet = std::unique_ptr<AVPacket, Free<AVPacket, av_packet_free>>;
-using Codec = std::unique_ptr<AVCodecContext, Free<AVCodecContext, avcodec_free_context>>;
-using Demuxer = std::unique_ptr<AVFormatContext, Free<AVFormatContext, avformat_close_input>>;
-struct FreeIo {
-  void operator()(AVIOContext* io) const {
-    av_freep(&io->buffer);
-    avio_context_free(&io);
-  }
-};
-using Io = std::unique_ptr<AVIOContext, FreeIo>;
-struct FreeScaler {
-  void operator()(SwsContext* s) const { sws_freeContext(s); }
-};
-using Scaler = std::unique_ptr<SwsContext, FreeScaler>;
-
-// FFmpeg prints to stderr unless told not to, and only a level of the whole process stops all of
-// it. A host that has chosen a level keeps it.
-void silence_ffmpeg() {
-  if (av_log_get_level() == AV_LOG_INFO) av_log_set_level(AV_LOG_QUIET);
-}
-
 Status no_memory(OtherFormat format) {
   return {Code::kOutOfMemory, fmt::format("{}: no host memory for FFmpeg", name_of(format))};
 }
 
 Status av_failed(OtherFormat format, std::string_view step, int error) {
-  char text[AV_ERROR_MAX_STRING_SIZE] = "";
-  av_strerror(error, text, sizeof text);
   const Code code = error == AVERROR(ENOMEM)        ? Code::kOutOfMemory
                     : error == AVERROR_PATCHWELCOME ? Code::kUnimplemented
                                                     : Code::kDataLoss;
-  return {code, fmt::format("{}: {}: {}", name_of(format), step, text)};
+  return {code, fmt::format("{}: {}: {}", name_of(format), step, av_text(error))};
 }
 
 Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParameters* parameters,
@@ -124,41 +89,11 @@ Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes,
   return decode_packet(format, codec.get(), packet.get());
 }
 
-struct Cursor {
-  Bytes bytes;
-  int64_t position = 0;
-};
-
-int read_io(void* opaque, uint8_t* out, int size) {
-  auto* c = static_cast<Cursor*>(opaque);
-  const int64_t count =
-      std::min<int64_t>(size, static_cast<int64_t>(c->bytes.size()) - c->position);
-  if (count <= 0) return AVERROR_EOF;
-  std::memcpy(out, c->bytes.data() + c->position, static_cast<size_t>(count));
-  c->position += count;
-  return static_cast<int>(count);
-}
-
-int64_t seek_io(void* opaque, int64_t offset, int whence) {
-  auto* c = static_cast<Cursor*>(opaque);
-  const auto size = static_cast<int64_t>(c->bytes.size());
-  if (whence & AVSEEK_SIZE) return size;
-  const int64_t base = (whence & 3) == SEEK_CUR ? c->position : (whence & 3) == SEEK_END ? size : 0;
-  if (offset < -base || offset > size - base) return AVERROR(EINVAL);
-  return c->position = base + offset;
-}
-
 // The first picture of an ISO container.
 Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits& limits) {
   Cursor cursor{bytes};
-  constexpr int kBuffer = 1 << 15;
-  auto* buffer = static_cast<uint8_t*>(av_malloc(kBuffer));
-  if (!buffer) return no_memory(format);
-  Io io(avio_alloc_context(buffer, kBuffer, 0, &cursor, read_io, nullptr, seek_io));
-  if (!io) {
-    av_free(buffer);
-    return no_memory(format);
-  }
+  const Io io = open_memory(&cursor);
+  if (!io) return no_memory(format);
   AVFormatContext* opening = avformat_alloc_context();
   if (!opening) return no_memory(format);
   opening->pb = io.get();
@@ -186,15 +121,6 @@ Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits
     }
     av_packet_unref(packet.get());
   }
-}
-
-// FFmpeg copies what the file says into fields of enum types, values that the enum lacks included.
-template <class Enum>
-int number(const Enum& field) {
-  static_assert(sizeof(Enum) == sizeof(int));
-  int value;
-  std::memcpy(&value, &field, sizeof value);
-  return value;
 }
 
 // Grey, with or without alpha, which is dropped.
