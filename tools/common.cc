@@ -4,11 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include "engine/runtime/json.h"
+#include "multimodal/image.h"
+#include "multimodal/video.h"
 
 namespace vlr::tools {
 
@@ -24,13 +29,37 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")
       ->capture_default_str();
   app.add_option("--media-root", options.media_root, "Where relative media paths start");
-  app.add_option(
-         "--frame-factor", options.frame_factor,
-         "First resize of frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI")
-      ->capture_default_str();
+  add_media_to(app);
   app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
   app.add_flag("--compat-null", options.compat_null,
                "Score pairs whose media fail as the official pipeline does");
+}
+
+void ModelOptions::add_media_to(CLI::App& app) {
+  const auto add = [&](const char* name, auto& option, const char* help) {
+    return app.add_option(name, option, help)->capture_default_str();
+  };
+  add("--min-pixels", options.min_pixels, "Of an image, after resizing");
+  add("--max-pixels", options.max_pixels, "Of an image, after resizing");
+  add("--total-pixels", options.total_pixels, "Of all frames of a list of frames together");
+  add("--max-decoded-pixels", options.max_decoded_pixels,
+      "Of an image or a frame; larger ones are refused");
+  app.add_flag("--exif", options.exif, "Turn images as their EXIF orientation says");
+  add("--sampling", options.video_sampling,
+      "Frames of a video file: official (--fps, --max-frames) | uniform+ends (--frames)")
+      ->check(CLI::IsMember({"official", "uniform+ends"}));
+  add("--fps", options.fps, "Frames taken from a second of a video file");
+  add("--max-frames", options.max_frames, "Most frames of a video");
+  add("--frames", options.num_frames, "Frames of a video file with --sampling uniform+ends");
+  add("--frame-factor", options.frame_factor,
+      "First resize of listed frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI");
+  add("--max-media-bytes", options.max_media_bytes,
+      "Of an encoded image, frame or video, as in 1GB")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_flag("--allow-remote", options.allow_remote, "Media may be http: and https: URLs");
+  app.add_flag("--allow-private-addresses", options.allow_private_addresses,
+               "URLs may lead to loopback, private and link-local hosts");
+  add("--remote-timeout", options.remote_timeout, "Seconds for a medium behind a URL");
 }
 
 void ModelOptions::add_execution_to(CLI::App& app) {
@@ -97,6 +126,28 @@ Result<Reranker> ModelOptions::open() {
   VLR_RETURN_IF_ERROR(finish());
   options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
   return Reranker::open(model, options);
+}
+
+Result<FileKind> kind_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return {Code::kNotFound, fmt::format("{}: cannot be opened", path)};
+  char head[4096];
+  in.read(head, sizeof head);
+  const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
+  if (looks_like_video(bytes)) return FileKind::kVideo;
+  if (looks_like_image(bytes)) return FileKind::kPicture;
+  // A damaged picture is not a text to be scored.
+  std::string suffix = std::filesystem::path(path).extension().string();
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto is_one_of = [&](std::initializer_list<std::string_view> known) {
+    return std::find(known.begin(), known.end(), suffix) != known.end();
+  };
+  if (is_one_of({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv"}))
+    return FileKind::kVideo;
+  if (is_one_of({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}))
+    return FileKind::kPicture;
+  return FileKind::kText;
 }
 
 int fail(const Status& status) {

@@ -23,6 +23,8 @@ struct ModelOptions {
   std::vector<std::string> impls;  // "op=name"
 
   void add_to(CLI::App& app);
+  /// Those of them that say where media may come from and how they are sized.
+  void add_media_to(CLI::App& app);
   /// Those of them that say where and how a model runs, whatever it is given.
   void add_execution_to(CLI::App& app);
   /// Reads `impls` into the options.
@@ -34,6 +36,10 @@ struct ModelOptions {
 /// more.
 void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values,
                     const std::string& help);
+
+/// A picture or a video by what its first bytes are; neither: text, most likely.
+enum class FileKind { kText, kPicture, kVideo };
+Result<FileKind> kind_of(const std::string& path);
 
 /// "vlr: <message>" on stderr; returns kUnusable.
 int fail(const Status& status);
@@ -67,6 +73,7 @@ class Progress {
 // One a subcommand: adds its options, and sets `run` to what main() calls.
 using Run = std::function<int()>;
 void add_bench(CLI::App& app, Run& run);
+void add_cache(CLI::App& app, Run& run);
 void add_checkpoint(CLI::App& app, Run& run);
 void add_eval(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);

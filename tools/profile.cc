@@ -156,6 +156,8 @@ int ProfileCommand::run() {
   if (!machine) return fail(machine.error());
   Timeline timeline(*machine);
   model.options.on_node = [&](const NodeTiming& t) { timeline.add(t); };
+  model.options.vision_cache_bytes = 0;  // or the tower would run for the warm request only
+  model.options.vision_cache_dir.clear();
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
   timeline.watch(*reranker);

@@ -21,23 +21,12 @@ struct Ranking {
 struct RankCommand {
   ModelOptions model;
   std::string query, instruction, request_file;
-  std::vector<std::string> query_images, documents, texts;
+  std::vector<std::string> query_images, query_videos, documents, texts;
   int64_t top = 0;
 
   Result<Ranking> collect() const;
   int run();
 };
-
-bool is_picture(const fs::path& path) {
-  std::string suffix = path.extension().string();
-  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (std::string_view known :
-       {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}) {
-    if (suffix == known) return true;
-  }
-  return false;
-}
 
 /// The first `width` characters of a text on one line.
 std::string shorten(std::string_view text, size_t width) {
@@ -53,7 +42,8 @@ std::string shorten(std::string_view text, size_t width) {
 
 std::string label_of(const Content& c) {
   std::vector<std::string> parts;
-  for (const Video& v : c.videos) parts.push_back(fmt::format("{} frames", v.frames.size()));
+  for (const Video& v : c.videos)
+    parts.push_back(v.file ? v.file->path : fmt::format("{} frames", v.frames.size()));
   for (const Media& m : c.images) parts.push_back(m.path);
   parts.insert(parts.end(), c.texts.begin(), c.texts.end());
   return parts.empty() ? "(nothing)" : fmt::format("{}", fmt::join(parts, " "));
@@ -81,8 +71,13 @@ Result<Ranking> RankCommand::collect() const {
   if (!instruction.empty()) request.instruction = instruction;
   for (const std::string& path : query_images)
     request.query.images.push_back({.path = fs::absolute(path).string()});
-  if (request_file.empty() && query.empty() && query_images.empty()) {
-    return {Code::kInvalidArgument, "no query: give --query, --query-image or --request"};
+  for (const std::string& path : query_videos) {
+    request.query.videos.push_back(
+        {.frames = {}, .file = Media{.path = fs::absolute(path).string()}});
+  }
+  if (request_file.empty() && query.empty() && query_images.empty() && query_videos.empty()) {
+    return {Code::kInvalidArgument,
+            "no query: give --query, --query-image, --query-video or --request"};
   }
 
   for (const std::string& text : texts) add(text, {.texts = {text}});
@@ -110,11 +105,17 @@ Result<Ranking> RankCommand::collect() const {
         }
         add(content.error.empty() ? label_of(content) : line, std::move(content));
       }
-    } else if (!fs::exists(path)) {
+      continue;
+    }
+    if (!fs::exists(path)) {
       return {Code::kNotFound,
               fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
-    } else if (is_picture(path)) {
+    }
+    VLR_ASSIGN_OR_RETURN(const FileKind kind, kind_of(path));
+    if (kind == FileKind::kPicture) {
       add(path, {.images = {{.path = fs::absolute(path).string()}}});
+    } else if (kind == FileKind::kVideo) {
+      add(path, {.videos = {{.frames = {}, .file = Media{.path = fs::absolute(path).string()}}}});
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
@@ -181,14 +182,16 @@ void add_rank(CLI::App& app, Run& run) {
   command->model.add_to(app);
   app.add_option("-q,--query", command->query, "Query text");
   add_repeatable(app, "--query-image", command->query_images, "Query image");
+  add_repeatable(app, "--query-video", command->query_videos, "Query video, a file");
   app.add_option("--instruction", command->instruction,
                  "Task instruction; the official one by default");
   add_repeatable(app, "--text", command->texts, "A document given as text");
   app.add_option("--request", command->request_file,
                  "Query and documents from a request's JSON; - is standard input");
   app.add_option("--top", command->top, "Print only the best; 0: all")->capture_default_str();
-  app.add_option("documents", command->documents,
-                 "Text and image files, or - for JSON lines {\"text\": ..., \"image\": ...}");
+  app.add_option(
+      "documents", command->documents,
+      "Text, image and video files, or - for JSON lines {\"text\": ..., \"image\": ...}");
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

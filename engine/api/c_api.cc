@@ -76,6 +76,14 @@ vlr::Options options_of(const vlr_options* o) {
   out.exact = o->exact != 0;
   out.gpu_memory = o->gpu_memory;
   if (o->quant) out.quant = o->quant;
+  out.exif = o->exif != 0;
+  if (o->video_sampling) out.video_sampling = o->video_sampling;
+  out.fps = o->fps;
+  out.max_frames = o->max_frames;
+  out.num_frames = o->num_frames;
+  out.allow_remote = o->allow_remote != 0;
+  out.vision_cache_bytes = o->vision_cache_bytes;
+  if (o->vision_cache_dir) out.vision_cache_dir = o->vision_cache_dir;
   return out;
 }
 
@@ -104,6 +112,11 @@ vlr_code with_content(vlr_request* request, int64_t document, vlr_error* error, 
     }
     return body(documents[static_cast<size_t>(document)]);
   });
+}
+
+vlr::Media media_of(const char* name, const void* data, size_t size) {
+  const auto* bytes = static_cast<const std::byte*>(data);
+  return {.path = name, .bytes = std::make_shared<std::vector<std::byte>>(bytes, bytes + size)};
 }
 
 char* copy_string(const std::string& text) {
@@ -137,7 +150,15 @@ vlr_options vlr_default_options(void) {
           .dtype = "auto",
           .exact = o.exact,
           .gpu_memory = o.gpu_memory,
-          .quant = nullptr};
+          .quant = nullptr,
+          .exif = o.exif,
+          .video_sampling = nullptr,
+          .fps = o.fps,
+          .max_frames = o.max_frames,
+          .num_frames = o.num_frames,
+          .allow_remote = o.allow_remote,
+          .vision_cache_bytes = o.vision_cache_bytes,
+          .vision_cache_dir = nullptr};
 }
 
 vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,
@@ -218,9 +239,25 @@ vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const cha
                                const void* data, size_t size, vlr_error* error) {
   return with_content(request, document, error, [&](vlr::Content& c) -> Status {
     if (!data) return missing("data");
-    const auto* bytes = static_cast<const std::byte*>(data);
-    c.images.push_back({.path = name ? name : "image",
-                        .bytes = std::make_shared<std::vector<std::byte>>(bytes, bytes + size)});
+    c.images.push_back(media_of(name ? name : "image", data, size));
+    return {};
+  });
+}
+
+vlr_code vlr_request_add_video_file(vlr_request* request, int64_t document, const char* path,
+                                    vlr_error* error) {
+  return with_content(request, document, error, [&](vlr::Content& c) -> Status {
+    if (!path) return missing("path");
+    c.videos.push_back({.frames = {}, .file = vlr::Media{.path = path}});
+    return {};
+  });
+}
+
+vlr_code vlr_request_add_video(vlr_request* request, int64_t document, const char* name,
+                               const void* data, size_t size, vlr_error* error) {
+  return with_content(request, document, error, [&](vlr::Content& c) -> Status {
+    if (!data) return missing("data");
+    c.videos.push_back({.frames = {}, .file = media_of(name ? name : "video", data, size)});
     return {};
   });
 }
@@ -269,6 +306,28 @@ vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int 
     *json = copy_string(vlr::response_json(response, &reranker->reranker.usage(),
                                            reranker->reranker, explanations, -1));
     return *json ? Status() : Status(Code::kOutOfMemory, "host memory");
+  });
+}
+
+vlr_code vlr_prefetch(vlr_reranker* reranker, const vlr_request* request, int64_t* num_failed,
+                      vlr_error* error) {
+  return guarded(error, [&]() -> Status {
+    if (!reranker || !request) return missing(reranker ? "request" : "reranker");
+    vlr::Content all;
+    const auto add = [&](const vlr::Content& c) {
+      all.images.insert(all.images.end(), c.images.begin(), c.images.end());
+      all.videos.insert(all.videos.end(), c.videos.begin(), c.videos.end());
+    };
+    add(request->request.query);
+    for (const vlr::Content& c : request->request.documents) add(c);
+    VLR_ASSIGN_OR_RETURN(const std::vector<vlr::MediaResult> results,
+                         reranker->reranker.prefetch(all, request->request.media_root));
+    if (num_failed) {
+      *num_failed = std::count_if(results.begin(), results.end(), [](const vlr::MediaResult& r) {
+        return r.status != vlr::DocumentStatus::kOk;
+      });
+    }
+    return {};
   });
 }
 

@@ -12,8 +12,6 @@
 namespace vlr {
 namespace {
 
-constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
-
 class Stopwatch {
  public:
   explicit Stopwatch(double& seconds)
@@ -34,6 +32,8 @@ bool has_text(const Content& c) {
                      [](const std::string& t) { return !t.empty(); });
 }
 bool is_empty(const Content& c) { return c.images.empty() && c.videos.empty() && !has_text(c); }
+
+std::string name_of(const Media& m) { return m.path.empty() ? "image" : describe_source(m.path); }
 
 void fail(Pair& pair, DocumentStatus status, std::string message) {
   pair.result.status = status;
@@ -58,23 +58,33 @@ Preprocessor::Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config
       threads_(threads),
       want_text_(want_text),
       encoders_(static_cast<size_t>(threads.num_threads()), Encoder(tokenizer)) {
+  media_options_.min_pixels = options.min_pixels;
+  media_options_.max_pixels = options.max_pixels;
+  media_options_.total_pixels = options.total_pixels;
+  media_options_.max_frames = options.max_frames;
   media_options_.frame_factor = options.frame_factor;
+  media_options_.limits.max_pixels = options.max_decoded_pixels;
+  media_options_.exif = options.exif;
+  source_options_ = {.max_bytes = options.max_media_bytes,
+                     .allow_remote = options.allow_remote,
+                     .allow_private = options.allow_private_addresses,
+                     .timeout_seconds = options.remote_timeout};
+}
+
+std::string_view Preprocessor::root_of(const Request& request) const {
+  return request.media_root.empty() ? options_.media_root : request.media_root;
 }
 
 Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Request& request,
                                                 Wave& wave) {
-  const std::string& root = request.media_root.empty() ? options_.media_root : request.media_root;
-  const auto resolve = [&](const Media& m) {
-    const std::filesystem::path path(m.path);
-    return root.empty() || path.is_absolute() || m.bytes
-               ? m.path
-               : (std::filesystem::path(root) / path).string();
-  };
+  // Equal keys are the same medium, decoded in the same way.
   const auto key_of = [&](const Media& m) {
-    return m.bytes ? fmt::format("@{}", static_cast<const void*>(m.bytes.get())) : resolve(m);
+    return m.bytes ? fmt::format("@{}", static_cast<const void*>(m.bytes.get()))
+                   : fmt::format("{}\n{}", root_of(request), m.path);
   };
-  const auto add = [&](std::string key, LoadJob job, std::string name) {
-    const auto [it, is_new] = wave.media_by_key.try_emplace(std::move(key), wave.media.size());
+  const auto add = [&](const std::string& key, std::string name, LoadJob job) {
+    const auto [it, is_new] =
+        wave.media_by_key.try_emplace(decoding_key(job) + key, wave.media.size());
     if (is_new) {
       wave.media.emplace_back().name = std::move(name);
       job.media = it->second;
@@ -85,48 +95,73 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
   SideMedia out;
   for (const Media& m : content.images) {
     out.images.push_back(
-        add(key_of(m), {.media = 0, .files = {&m}, .paths = {resolve(m)}, .video = false}, m.path));
+        add(key_of(m), name_of(m), {.kind = Kind::kImage, .files = {&m}, .request = &request}));
   }
   for (const Video& v : content.videos) {
-    std::string key = "frames";
-    LoadJob job{.media = 0, .files = {}, .paths = {}, .video = true};
+    if (v.file) {
+      out.videos.push_back(add(key_of(*v.file), name_of(*v.file),
+                               {.kind = Kind::kVideo, .files = {&*v.file}, .request = &request}));
+      continue;
+    }
+    std::string key;
+    LoadJob job{.kind = Kind::kFrames, .request = &request};
     for (const Media& m : v.frames) {
       key += '\n' + key_of(m);
       job.files.push_back(&m);
-      job.paths.push_back(resolve(m));
     }
-    const std::string name =
-        v.frames.empty() ? "video" : fmt::format("video of {}", v.frames.front().path);
-    out.videos.push_back(add(std::move(key), std::move(job), name));
+    const std::string name = v.frames.empty() ? "video" : "video of " + name_of(v.frames.front());
+    out.videos.push_back(add(key, name, std::move(job)));
   }
   return out;
 }
 
 Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file) const {
-  if (job.files[file]->bytes) return job.files[file]->bytes;
-  VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, read_file(job.paths[file], kMaxFileBytes));
+  const Media& m = *job.files[file];
+  if (m.bytes) return m.bytes;
+  VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
+                       read_source(m.path, root_of(*job.request), source_options_));
   return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+}
+
+VideoOptions Preprocessor::video_options(const Request& request) const {
+  return {.sampling = options_.video_sampling == "official" ? VideoSampling::kOfficial
+                                                            : VideoSampling::kUniformEnds,
+          .fps = request.fps.value_or(options_.fps),
+          .max_frames = request.max_frames.value_or(options_.max_frames),
+          .num_frames = options_.num_frames};
 }
 
 /// Everything beside the bytes that the patches of a medium depend on.
 std::string Preprocessor::decoding_key(const LoadJob& job) const {
   const MediaOptions& o = media_options_;
-  if (!job.video) return fmt::format("image {} {}\n", o.min_pixels, o.max_pixels);
-  return fmt::format("frames {} {} {} {}\n", o.total_pixels, o.max_frames, o.frame_factor,
-                     job.files.size());
+  switch (job.kind) {
+    case Kind::kImage:
+      return fmt::format("image {} {} {} {}\n", o.min_pixels, o.max_pixels, o.exif,
+                         o.limits.max_pixels);
+    case Kind::kFrames:
+      return fmt::format("frames {} {} {} {} {} {}\n", o.total_pixels, o.max_frames, o.frame_factor,
+                         o.exif, o.limits.max_pixels, job.files.size());
+    case Kind::kVideo: {
+      const VideoOptions v = video_options(*job.request);
+      return v.sampling == VideoSampling::kOfficial
+                 ? fmt::format("video {} {} {}\n", v.fps, v.max_frames, o.limits.max_pixels)
+                 : fmt::format("video uniform+ends {} {}\n", v.num_frames, o.limits.max_pixels);
+    }
+  }
+  return {};
 }
 
 /// Bytes first: what was seen before is not even decoded.
 Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool& decoded) const {
   const std::vector<int64_t> picked =
-      thin_frames(std::ssize(job.files), job.video ? media_options_.max_frames : 1);
+      thin_frames(std::ssize(job.files), job.kind == Kind::kFrames ? media_options_.max_frames : 1);
   std::map<int64_t, Encoded> files;
   Hasher hasher;
   hasher.add(decoding_key(job));
   for (const int64_t i : picked) {
     Result<Encoded> bytes = read(job, static_cast<size_t>(i));
     if (!bytes) {
-      return job.video
+      return job.kind == Kind::kFrames
                  ? bytes.error().with_context(fmt::format("{}: video frame {}", media.name, i))
                  : bytes.error();  // which has the name
     }
@@ -155,8 +190,11 @@ Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool&
   const auto frame = [&](int64_t i) -> Result<std::span<const std::byte>> {
     return std::span(*files.at(i));
   };
-  Result<Patches> patches = job.video ? load_frames(std::ssize(job.files), frame, media_options_)
-                                      : load_image(*files.at(0), media_options_);
+  Result<Patches> patches =
+      job.kind == Kind::kImage ? load_image(*files.at(0), media_options_)
+      : job.kind == Kind::kFrames
+          ? load_frames(std::ssize(job.files), frame, media_options_)
+          : load_video(*files.at(0), video_options(*job.request), media_options_);
   if (!patches) return patches.error().with_context(media.name);
   media.content = content_hash(*patches);
   if (cache_) {
@@ -289,9 +327,12 @@ void Preprocessor::run_jobs(Wave& wave) {
   jobs_.clear();
 }
 
-std::vector<size_t> Preprocessor::load_media(const Content& content, Wave& wave) {
+std::vector<size_t> Preprocessor::load_media(const Content& content, const std::string& media_root,
+                                             Wave& wave) {
   const Stopwatch watch(wave.seconds.media);
-  const SideMedia media = add_media(content, {}, wave);
+  Request request;  // for its root alone
+  request.media_root = media_root;
+  const SideMedia media = add_media(content, request, wave);
   run_jobs(wave);
   std::vector<size_t> out = media.videos;
   out.insert(out.end(), media.images.begin(), media.images.end());

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/api/vision_cache.h"
@@ -15,6 +16,8 @@
 #include "model/config.h"
 #include "model/mrope_positions.h"
 #include "multimodal/media.h"
+#include "multimodal/source.h"
+#include "multimodal/video.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 #include "vlr/reranker.h"
@@ -86,28 +89,31 @@ class Preprocessor {
   void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave);
 
   /// Loads media alone: indices into Wave::media, videos first.
-  std::vector<size_t> load_media(const Content& content, Wave& wave);
+  std::vector<size_t> load_media(const Content& content, const std::string& media_root, Wave& wave);
 
  private:
   struct SideMedia {
     std::vector<size_t> images, videos;  // into Wave::media
   };
+  std::string_view root_of(const Request& request) const;
   SideMedia add_media(const Content& content, const Request& request, Wave& wave);
   Result<PromptSide> prompt_side(const Content& content, const SideMedia& media,
                                  const Wave& wave) const;
   void build(const Request& request, const PairRef& ref, const SideMedia& query,
              const SideMedia& document, Wave& wave, Encoder& encoder, Pair& pair) const;
 
+  enum class Kind : uint8_t { kImage, kFrames, kVideo };
   struct LoadJob {
-    size_t media;                     // into Wave::media
-    std::vector<const Media*> files;  // one image, or the frames of a video
-    std::vector<std::string> paths;
-    bool video = false;
+    size_t media = 0;  // into Wave::media
+    Kind kind = Kind::kImage;
+    std::vector<const Media*> files = {};  // one, but for frames
+    const Request* request = nullptr;      // where paths start, how many frames
   };
   void run_jobs(Wave& wave);
   using Encoded = std::shared_ptr<const std::vector<std::byte>>;
   Result<Encoded> read(const LoadJob& job, size_t file) const;
   std::string decoding_key(const LoadJob& job) const;
+  VideoOptions video_options(const Request& request) const;
   Result<Patches> load(const LoadJob& job, LoadedMedia& media, bool& decoded) const;
 
   const ModelConfig& config_;
@@ -116,6 +122,7 @@ class Preprocessor {
   bool want_text_;
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
+  SourceOptions source_options_;
   VisionCache* cache_ = nullptr;
   int64_t feature_row_bytes_ = 0;
   std::vector<LoadJob> jobs_;  // of the current prepare()

@@ -21,6 +21,7 @@ Status wrong(std::string message) { return {Code::kInvalidArgument, std::move(me
 bool names_picture(std::string path) {
   std::transform(path.begin(), path.end(), path.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (path.starts_with("data:image/")) return true;
   constexpr std::array<std::string_view, 8> kSuffixes = {".jpg", ".jpeg", ".png",  ".gif",
                                                          ".bmp", ".webp", ".tiff", ".svg"};
   return std::any_of(kSuffixes.begin(), kSuffixes.end(),
@@ -46,32 +47,31 @@ Result<std::vector<std::string>> strings(const json& value, std::string_view wha
   return out;
 }
 
-Result<Video> frame_list(const json& value) {
-  VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "video"));
+/// A video file, or a list of frames.
+Result<Video> video_of(const json& value) {
   Video video;
+  if (value.is_string()) {
+    video.file = Media{.path = value.get<std::string>()};
+    return video;
+  }
+  VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "video"));
   for (const std::string& path : paths) video.frames.push_back({.path = path});
   return video;
 }
 
+/// As upstream reads it: a path; the frames of one video, if the list starts with a picture; else a
+/// list of videos.
 Result<std::vector<Video>> videos(const json& value) {
   std::vector<Video> out;
-  if (value.is_null()) return out;
-  if (value.is_string())
-    return wrong("video files are not supported yet: video must be a list of frames");
-  if (!value.is_array())
-    return wrong(fmt::format("video must be a list of frames, got {}", value.type_name()));
-  if (value.empty()) return out;
-  if (value.front().is_string() && names_picture(value.front().get<std::string>())) {
-    VLR_ASSIGN_OR_RETURN(Video video, frame_list(value));
-    out.push_back(std::move(video));
-    return out;
+  if (value.is_null() || (value.is_array() && value.empty())) return out;
+  if (!value.is_string() && !value.is_array()) {
+    return wrong(fmt::format("video must be a path, a list of frames or a list of videos, got {}",
+                             value.type_name()));
   }
-  for (const json& item : value) {
-    if (item.is_string()) {
-      return wrong(fmt::format("video files are not supported yet: '{}' is not a list of frames",
-                               item.get<std::string>()));
-    }
-    VLR_ASSIGN_OR_RETURN(Video video, frame_list(item));
+  const bool one = value.is_string() ||
+                   (value.front().is_string() && names_picture(value.front().get<std::string>()));
+  for (const json& item : one ? json::array({value}) : value) {
+    VLR_ASSIGN_OR_RETURN(Video video, video_of(item));
     out.push_back(std::move(video));
   }
   return out;
@@ -104,6 +104,16 @@ Result<ParsedRequest> from_json(const json& root) {
     if (!it->is_string())
       return wrong(fmt::format("instruction must be a string, got {}", it->type_name()));
     out.request.instruction = it->get<std::string>();
+  }
+  if (const auto it = root.find("fps"); it != root.end() && !it->is_null()) {
+    if (!it->is_number() || it->get<double>() <= 0)
+      return wrong(fmt::format("fps must be a number above 0, got {}", it->dump()));
+    out.request.fps = it->get<double>();
+  }
+  if (const auto it = root.find("max_frames"); it != root.end() && !it->is_null()) {
+    if (!it->is_number_integer() || it->get<int64_t>() < 1)
+      return wrong(fmt::format("max_frames must be a whole number above 0, got {}", it->dump()));
+    out.request.max_frames = it->get<int64_t>();
   }
   const auto query = root.find("query"), documents = root.find("documents");
   if (query == root.end()) return wrong("no query");

@@ -1,7 +1,8 @@
 /// The official request as JSON, and results as JSON.
-///   {"instruction"?: text, "query": side, "documents": [side, ...]}
-///   side: {"text"?: text | [text, ...], "image"?: path | [path, ...], "video"?: frames | [frames,
-///   ...]} frames: [path, ...] of pictures
+///   {"instruction"?: text, "query": side, "documents": [side, ...], "fps"?: n, "max_frames"?: n}
+///   side: {"text"?: text | [text, ...], "image"?: path | [path, ...],
+///          "video"?: path | frames | [path | frames, ...]}
+///   frames: [path, ...] of pictures
 #ifndef VLR_ENGINE_API_REQUEST_JSON_H_
 #define VLR_ENGINE_API_REQUEST_JSON_H_
 

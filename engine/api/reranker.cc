@@ -67,6 +67,23 @@ Status check_options(const Options& o) {
   if (o.frame_factor != 32 && o.frame_factor != 64) {
     return wrong(fmt::format("frame_factor must be 32 or 64, got {}", o.frame_factor));
   }
+  for (const auto& [name, count] : {std::pair{"min_pixels", o.min_pixels},
+                                    {"max_pixels", o.max_pixels},
+                                    {"total_pixels", o.total_pixels},
+                                    {"max_decoded_pixels", o.max_decoded_pixels},
+                                    {"max_frames", o.max_frames},
+                                    {"num_frames", o.num_frames},
+                                    {"max_media_bytes", o.max_media_bytes}}) {
+    if (count < 1) return wrong(fmt::format("{} must be 1 or more, got {}", name, count));
+  }
+  if (!(o.fps > 0) || !std::isfinite(o.fps))
+    return wrong(fmt::format("fps must be above 0, got {}", o.fps));
+  if (!(o.remote_timeout > 0))
+    return wrong(fmt::format("remote_timeout must be above 0, got {}", o.remote_timeout));
+  if (o.video_sampling != "official" && o.video_sampling != "uniform+ends") {
+    return wrong(
+        fmt::format("video_sampling must be official or uniform+ends, got '{}'", o.video_sampling));
+  }
   if (const auto rules = quant_rules(o); !rules) return wrong(rules.error().message());
   return {};
 }
@@ -128,7 +145,7 @@ class Reranker::Impl {
 
   Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result);
   Result<std::vector<Explanation>> explain(const Request& request);
-  Result<std::vector<MediaResult>> prefetch(const Content& media);
+  Result<std::vector<MediaResult>> prefetch(const Content& media, const std::string& media_root);
 
   std::atomic<bool> cancelled{false};
   std::string name, device_name, dtype_name, quant_name;
@@ -685,7 +702,8 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   return hasher.add(bytes).digest();
 }
 
-Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media) {
+Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media,
+                                                          const std::string& media_root) {
   const double start = now();
   VLR_RETURN_IF_ERROR(device->activate());
   if (!config.vision_config)
@@ -697,7 +715,7 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media) 
   // Few at a time, as score() does, one after the other in memory.
   const auto load = [&](const Content& part) -> Status {
     Wave wave;
-    const std::vector<size_t> loaded = preprocessor->load_media(part, wave);
+    const std::vector<size_t> loaded = preprocessor->load_media(part, media_root, wave);
     usage.seconds.media += wave.seconds.media;
     usage.decoded_media += wave.decoded;
     std::vector<bool> needed(wave.media.size(), false);
@@ -996,8 +1014,9 @@ Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
 Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
   return impl_->explain(request);
 }
-Result<std::vector<MediaResult>> Reranker::prefetch(const Content& media) {
-  return impl_->prefetch(media);
+Result<std::vector<MediaResult>> Reranker::prefetch(const Content& media,
+                                                    const std::string& media_root) {
+  return impl_->prefetch(media, media_root);
 }
 void Reranker::cancel() { impl_->cancelled = true; }
 const Usage& Reranker::usage() const { return impl_->usage; }

@@ -28,15 +28,18 @@
 
 namespace vlr {
 
-/// An image or a frame: a file, or the bytes of one. Relative paths start from Request::media_root.
+/// An image, a frame or a video file: where it is, or its bytes.
 struct Media {
-  std::string path = {};                                     ///< also names the medium in messages
+  /// A path (relative ones start from Request::media_root), a file: or data: URI, or an http(s) URL
+  /// where Options::allow_remote is set. With `bytes` it only names the medium in messages.
+  std::string path = {};
   std::shared_ptr<const std::vector<std::byte>> bytes = {};  ///< null: read from path
 };
 
-/// A video as a list of frames, evenly sampled by the caller.
+/// A video: a list of frames, evenly sampled by the caller, or a file.
 struct Video {
-  std::vector<Media> frames;
+  std::vector<Media> frames = {};
+  std::optional<Media> file = {};  ///< then there are no `frames`
 };
 
 /// A query or a document. In the prompt all videos come first, then all images, then all texts.
@@ -53,6 +56,9 @@ struct Request {
   Content query;
   std::vector<Content> documents;
   std::string media_root;  ///< where relative paths start; empty: Options::media_root
+  /// Of video files, instead of Options::fps and Options::max_frames.
+  std::optional<double> fps = {};
+  std::optional<int64_t> max_frames = {};
 };
 
 enum class DocumentStatus {
@@ -185,8 +191,25 @@ struct Options {
   bool compat_null = false;
   /// Frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI.
   int frame_factor = 32;
-  int64_t batch_tokens = 0;  ///< token budget of a batch; 0: chosen for the device
-  bool share_prefix = true;  ///< compute the tokens that pairs of a query have in common once
+  // Media. Defaults are the official pipeline's (docs/media.md).
+  int64_t min_pixels = 4 * 1024;             ///< of an image, after resizing
+  int64_t max_pixels = 1800 * 1024;          ///< of an image, after resizing
+  int64_t total_pixels = 7680 * 1024;        ///< of all frames of a list of frames together
+  int64_t max_decoded_pixels = 178'956'970;  ///< of an image or a frame; larger ones are refused
+  bool exif = false;                         ///< turn images as their EXIF orientation says
+  /// Which frames of a video file: "official" takes `fps` a second, 4 at least and `max_frames` at
+  /// most; "uniform+ends" takes `num_frames`, the first, the last and evenly spaced ones between.
+  std::string video_sampling = "official";
+  double fps = 1;
+  int64_t max_frames = 64;  ///< also of a list of frames; longer ones are thinned out
+  int64_t num_frames = 8;
+  int64_t max_media_bytes = int64_t{1} << 30;  ///< of an encoded image, frame or video
+  bool allow_remote = false;                   ///< http: and https: URLs
+  bool allow_private_addresses =
+      false;                   ///< URLs that lead to loopback, private or link-local hosts
+  double remote_timeout = 30;  ///< seconds for one medium
+  int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
+  bool share_prefix = true;    ///< compute the tokens that pairs of a query have in common once
   std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
   std::function<void(std::string_view)> log = {};          ///< warnings, one line each
   ValueObserver on_value = {};                             ///< null: nothing is observed
@@ -247,8 +270,10 @@ class VLR_API Reranker {
 
   /// Fills the vision cache ahead: images and videos are decoded and go through the vision tower,
   /// as score() would have it. One result for each, videos first; texts are not looked at.
+  /// Relative paths start from `media_root`, or from Options::media_root if that is empty.
   /// kInvalidArgument: no cache, no vision tower.
-  Result<std::vector<MediaResult>> prefetch(const Content& media);
+  Result<std::vector<MediaResult>> prefetch(const Content& media,
+                                            const std::string& media_root = {});
 
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);

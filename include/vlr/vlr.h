@@ -63,10 +63,18 @@ typedef struct vlr_options {
   int frame_factor;     /* 32 or 64 */
   int64_t batch_tokens; /* 0: chosen for the device */
   int share_prefix;
-  const char* dtype;  /* of activations: "auto"; "f32" on a CPU, "bf16" or "f16" on a GPU */
-  int exact;          /* the same bits whatever the batch; 0: any library algorithm */
-  int64_t gpu_memory; /* bytes, CUDA context included; 0: nine tenths of what is free */
-  const char* quant;  /* a mode of docs/quantisation.md, for the decoder; NULL: as stored */
+  const char* dtype;          /* of activations: "auto"; "f32" on a CPU, "bf16" or "f16" on a GPU */
+  int exact;                  /* the same bits whatever the batch; 0: any library algorithm */
+  int64_t gpu_memory;         /* bytes, CUDA context included; 0: nine tenths of what is free */
+  const char* quant;          /* a mode of docs/quantisation.md, for the decoder; NULL: as stored */
+  int exif;                   /* turn images as their EXIF orientation says */
+  const char* video_sampling; /* of video files: "official" or "uniform+ends"; NULL: official */
+  double fps;                 /* official: frames taken from a second */
+  int64_t max_frames;         /* official: at most; of a list of frames too */
+  int64_t num_frames;         /* uniform+ends */
+  int allow_remote;           /* media may be http(s) URLs, which lead to public addresses */
+  int64_t vision_cache_bytes; /* of host memory for features of images and videos; 0: none */
+  const char* vision_cache_dir; /* a folder that keeps them; NULL: none */
 } vlr_options;
 
 typedef struct vlr_reranker vlr_reranker;
@@ -104,6 +112,12 @@ VLR_API vlr_code vlr_request_add_image_file(vlr_request* request, int64_t docume
 /* The bytes of an image file; `name` stands for it in messages. */
 VLR_API vlr_code vlr_request_add_image(vlr_request* request, int64_t document, const char* name,
                                        const void* data, size_t size, vlr_error* error);
+/* A video file, or the bytes of one. Where a path is asked for, file: and data: URIs will do too,
+ * and http(s) URLs with vlr_options::allow_remote. */
+VLR_API vlr_code vlr_request_add_video_file(vlr_request* request, int64_t document,
+                                            const char* path, vlr_error* error);
+VLR_API vlr_code vlr_request_add_video(vlr_request* request, int64_t document, const char* name,
+                                       const void* data, size_t size, vlr_error* error);
 /* A video as image files of its frames. */
 VLR_API vlr_code vlr_request_add_frames(vlr_request* request, int64_t document,
                                         const char* const* paths, size_t num_paths,
@@ -116,6 +130,10 @@ VLR_API vlr_code vlr_score(vlr_reranker* reranker, const vlr_request* request, v
 /* The same with the JSON object that `vlr score` prints; free it with vlr_string_free. */
 VLR_API vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int explain,
                                 char** json, vlr_error* error);
+/* Decodes the images and videos of a request, its query's too, and keeps their features in the
+ * vision cache; num_failed, if not NULL, gets how many could not be used. */
+VLR_API vlr_code vlr_prefetch(vlr_reranker* reranker, const vlr_request* request,
+                              int64_t* num_failed, vlr_error* error);
 /* Ends a running vlr_score after its current batch; any thread. */
 VLR_API void vlr_cancel(vlr_reranker* reranker);
 

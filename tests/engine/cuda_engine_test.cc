@@ -15,6 +15,7 @@
 
 #include "engine/api/request_json.h"
 #include "engine/runtime/device.h"
+#include "engine/runtime/host_pool.h"
 #include "tests/support/checkpoints.h"
 #include "vlr/reranker.h"
 
@@ -259,6 +260,33 @@ TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
   }
 }
 
+TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
+  std::vector<Content> docs;
+  for (Content& d : documents(120, 4))
+    if (!d.images.empty() || !d.videos.empty()) docs.push_back(std::move(d));
+  for (const char* name : {"rgb.png", "tall.png", "wide.png", "odd.png", "photo.jpg"})
+    docs.push_back(image_document(kGolden / "media" / name));
+  ASSERT_GT(docs.size(), 20u);
+  const Request first = request_of("a shining star", docs), second = request_of("a game", docs);
+  Reranker without = open_or_die(demo_model(), base_options({.vision_cache_bytes = 0}));
+  const std::vector<uint32_t> truth_first = bits(without, first),
+                              truth_second = bits(without, second);
+  // A page holds the small ones; the large ones take many, or find no room.
+  for (const int64_t pages : {1, 20, 4000}) {
+    SCOPED_TRACE(pages);
+    Reranker cached = open_or_die(
+        demo_model(), base_options({.vision_cache_bytes = pages * PagePool::kPageBytes}));
+    EXPECT_EQ(bits(cached, first), truth_first);
+    EXPECT_EQ(bits(cached, second), truth_second);
+    EXPECT_EQ(bits(cached, second), truth_second);
+    if (pages == 4000) {
+      EXPECT_EQ(cached.usage().decoded_media, 0);
+      EXPECT_EQ(cached.usage().vision_batches, 0);
+      EXPECT_GE(cached.usage().vision_cache_hits, 8);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CudaBits,
                          ::testing::Values("bf16", "f16", "bf16_nf4", "f16_nf4", "bf16_int8",
                                            "f16_int8", "bf16_int8_weight", "bf16_llm_int8",
@@ -303,6 +331,42 @@ TEST_F(Cuda, QuantisedScoresAreNearTheOriginals) {
     std::printf("%s: mean distance %.4f\n", mode, mean);
     EXPECT_LT(mean, std::string_view(mode) == "nf4" ? 0.6 : 0.25) << mode;
   }
+}
+
+TEST_F(Cuda, AVisionCacheOnDiskKeepsBits) {
+  const testing::TempFolder folder;
+  std::vector<Content> docs;
+  for (const char* name : {"rgb.png", "tall.png", "small.png", "odd.png", "photo.jpg"})
+    docs.push_back(image_document(kGolden / "media" / name));
+  const Request request = request_of("a shining star", docs);
+  Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
+  const std::vector<uint32_t> truth = bits(without, request);
+  for (const int decoded : {5, 0}) {
+    Reranker reranker =
+        open_or_die(demo_model(), cuda_options({.vision_cache_dir = folder.path()}));
+    EXPECT_EQ(bits(reranker, request), truth);
+    EXPECT_EQ(reranker.usage().decoded_media, decoded);
+    EXPECT_EQ(reranker.usage().vision_cache_hits, 5 - decoded);
+  }
+  // f16 is another model.
+  Reranker half =
+      open_or_die(demo_model(), cuda_options({.dtype = "f16", .vision_cache_dir = folder.path()}));
+  bits(half, request);
+  EXPECT_EQ(half.usage().vision_cache_hits, 0);
+}
+
+TEST_F(Cuda, PrefetchedPicturesAreNotSeenAgain) {
+  Reranker reranker = open_or_die(demo_model(), cuda_options());
+  Content media;
+  for (const char* name : {"rgb.png", "tall.png", "small.png"})
+    media.images.push_back({.path = (kGolden / "media" / name).string()});
+  const auto fetched = reranker.prefetch(media);
+  ASSERT_TRUE(fetched) << fetched.error().message();
+  for (const MediaResult& r : *fetched) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
+  const Request request = request_of("a shining star", {media});
+  Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
+  EXPECT_EQ(bits(reranker, request), bits(without, request));
+  EXPECT_EQ(reranker.usage().decoded_media + reranker.usage().vision_batches, 0);
 }
 
 TEST_F(Cuda, OneBadDocumentCostsItself) {
