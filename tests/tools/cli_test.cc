@@ -45,7 +45,10 @@ class Cli : public ::testing::Test {
   /// Adds --threads 2: the tests run side by side.
   Ran scoring(std::string_view subcommand, const Arguments& arguments,
               std::string_view input = "") const {
-    Arguments all = {std::string(subcommand), "-m", kModel, "--threads", "2"};
+    Arguments all;
+    std::istringstream words{std::string(subcommand)};  // "cache add" are two
+    for (std::string word; words >> word;) all.push_back(word);
+    for (const char* a : {"-m", kModel.c_str(), "--threads", "2"}) all.emplace_back(a);
     all.insert(all.end(), arguments.begin(), arguments.end());
     return run(all, input);
   }
@@ -74,6 +77,7 @@ class Cli : public ::testing::Test {
   testing::TempFolder folder_;
 };
 using CliScore = Cli;
+using CliCache = Cli;
 using CliRank = Cli;
 using CliEval = Cli;
 using CliInspect = Cli;
@@ -350,6 +354,45 @@ TEST_F(CliRank, SaysWhatIsMissing) {
   expect_unusable(scoring("rank", {"-q", "a star"}), "nothing to rank");
   expect_unusable(scoring("rank", {"--request", "-"}, std::string(kOneText) + "\n" + kOneText),
                   "several requests");
+}
+
+TEST_F(CliRank, TellsFilesByTheirFirstBytes) {
+  std::filesystem::copy(kDemo + "/documents/star.png", folder_ / "star");
+  // A video by its first bytes (EBML), which has nothing behind them.
+  write_file(folder_ / "clip", std::string("\x1a\x45\xdf\xa3\x80", 5) + std::string(100, '\0'));
+  write_file(folder_ / "song.mp4", "la la la");
+  const Ran ran = scoring("rank", {"-q", "a star", "star", "clip", "song.mp4"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(rows_of(ran.out).size(), 1u);
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("  star\n"), HasSubstr("clip: "), HasSubstr("song.mp4: ")));
+}
+
+TEST_F(CliCache, FilledShownUsedAndCleared) {
+  const std::string star = kDemo + "/documents/star.png", moon = kDemo + "/documents/moon.png";
+  const Ran add = scoring("cache add", {"--vision-cache", "kept", star, moon, "missing.png"});
+  EXPECT_EQ(add.code, 0) << add.err;
+  EXPECT_THAT(add.out, HasSubstr("2 added, 0 were there, 1 could not be used"));
+  EXPECT_THAT(add.err, HasSubstr("missing.png: no such file"));
+  const Ran again = scoring("cache add", {"--vision-cache", "kept", star});
+  EXPECT_THAT(again.out, HasSubstr("0 added, 1 were there, 0 could not be used"));
+  const Ran show = run({"cache", "show", "--vision-cache", "kept"});
+  EXPECT_EQ(show.code, 0) << show.err;
+  EXPECT_THAT(show.out, ::testing::ContainsRegex("[0-9a-f]{32} +2 +2 "));
+
+  const std::string request = R"({"query": {"text": "a star"}, "documents": [{"image": ")" + star +
+                              R"("}, {"image": ")" + moon + R"("}]})";
+  const json without = json::parse(scoring("score", {}, request).out);
+  const json with = json::parse(scoring("score", {"--vision-cache", "kept"}, request).out);
+  EXPECT_EQ(with["results"], without["results"]);
+  EXPECT_EQ(without["usage"]["decoded_media"], 2);
+  EXPECT_EQ(with["usage"]["decoded_media"], 0);
+  EXPECT_EQ(with["usage"]["vision_batches"], 0);
+  EXPECT_EQ(with["usage"]["vision_cache_hits"], 2);
+
+  EXPECT_EQ(run({"cache", "clear", "--vision-cache", "kept"}).code, 0);
+  expect_unusable(run({"cache", "show", "--vision-cache", "kept"}), "kept: no vision cache in it");
+  expect_unusable(scoring("cache add", {star}), "--vision-cache");
+  EXPECT_EQ(scoring("cache add", {"--vision-cache", "kept", "missing.png"}).code, 1);
 }
 
 TEST_F(CliEval, ReportsQualityAndDistance) {
