@@ -42,7 +42,8 @@ struct Dump {
 struct ScoreCommand {
   ModelOptions model;
   std::string request_file = "-";
-  bool explain = false, times = false;
+  bool explain = false, times = false, usage = false;
+  size_t at_once = 256;
   std::vector<std::string> dump;
   std::string dump_to = "dump.safetensors";
 
@@ -111,16 +112,26 @@ int ScoreCommand::run_one(Reranker& reranker, const Request& request, const Dump
 
 /// Batches hold pairs of many requests, so lines are served some hundred at a time.
 int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
-  constexpr size_t kLines = 256;
   Progress progress(std::ssize(file.requests), "requests");
-  for (size_t begin = 0; begin < file.requests.size(); begin += kLines) {
-    const size_t end = std::min(begin + kLines, file.requests.size());
+  for (size_t begin = 0; begin < file.requests.size(); begin += at_once) {
+    const size_t end = std::min(begin + at_once, file.requests.size());
     std::vector<Request> usable;
     for (size_t i = begin; i < end; ++i) {
       if (file.requests[i]) usable.push_back(file.requests[i]->request);
     }
     const auto responses = reranker.score(usable);
     if (!responses) return fail(responses.error());
+    if (usage) {
+      progress.clear();
+      const Usage& u = reranker.usage();
+      fmt::print(
+          stderr,
+          "{} requests in {:.3f} s: media {:.3f}, prompts {:.3f}, vision {:.3f}, text {:.3f}; "
+          "{} tokens in {} batches, {} image tokens in {}; {} media decoded, {} cached\n",
+          usable.size(), u.seconds.total, u.seconds.media, u.seconds.prompt, u.seconds.vision,
+          u.seconds.text, u.tokens, u.batches, u.image_tokens, u.vision_batches, u.decoded_media,
+          u.vision_cache_hits);
+    }
     size_t next = 0;
     for (size_t i = begin; i < end; ++i, progress.step()) {
       if (!file.requests[i]) {
@@ -152,6 +163,10 @@ void add_score(CLI::App& app, Run& run) {
       ->capture_default_str();
   app.add_flag("--explain", command->explain,
                "Add prompt, token ids, positions and grids of every document");
+  app.add_option("--at-once", command->at_once, "JSON lines that share batches")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--usage", command->usage, "JSON lines: what those at once cost, on stderr");
   app.add_flag("--times", command->times, "Time per op on stderr");
   add_repeatable(app, "--dump", command->dump,
                  "Keep values whose name contains this, as in text.0/layers.3.mlp.residual");
