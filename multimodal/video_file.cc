@@ -552,9 +552,14 @@ Result<Image> VideoFile::Impl::read(int64_t frame) {
     return {Code::kInvalidArgument,
             fmt::format("{}: frame {} of {}", container_->name, frame, num_frames_)};
   }
-  const size_t key = key_before(frame);
-  if (frame < current_ || key > next_packet_) start_at(key);
+  if (const size_t key = key_before(frame); frame < current_ || key > next_packet_) start_at(key);
   Status status = decode_to(frame);
+  if (!status.ok() && started_at_ > 0) {
+    // H.264's decoder drops what follows an open group's key frame when the file ends before that
+    // came out, which is 16 frames later at most.
+    start_at(key_before(packets_[started_at_].frame - 16));
+    status = decode_to(frame);
+  }
   if (!status.ok() && started_at_ > 0) {
     // What the file calls a key frame is none, or not for this decoder. From the beginning, then,
     // and without leaps from here on.
