@@ -418,21 +418,20 @@ void VideoFile::Impl::drop_frames(int64_t count) {
 }
 
 void VideoFile::Impl::find_rate_and_times() {
-  const double unit = av_q2d(stream_->time_base);
-  // A hostile difference may not fit; as unsigned numbers it wraps.
-  const auto since_first = [&](int64_t t) {
+  const AVRational unit = stream_->time_base;
+  // Products and quotients of whole numbers, rounded once. A hostile difference may not fit; as
+  // unsigned numbers it wraps.
+  const auto ticks = [&](int64_t t) {
     return static_cast<double>(static_cast<uint64_t>(t) - static_cast<uint64_t>(times_.front())) *
-           unit;
+           unit.num;
   };
   const auto rate = [](AVRational r) { return r.num > 0 && r.den > 0 ? av_q2d(r) : 0; };
   frame_rate_ = rate(stream_->avg_frame_rate);
-  if (frame_rate_ == 0 && num_frames_ > 1 && !times_.empty()) {
-    const double length = since_first(times_.back());
-    if (length > 0) frame_rate_ = static_cast<double>(num_frames_ - 1) / length;
-  }
+  if (frame_rate_ == 0 && num_frames_ > 1 && !times_.empty() && ticks(times_.back()) > 0)
+    frame_rate_ = static_cast<double>(num_frames_ - 1) * unit.den / ticks(times_.back());
   if (frame_rate_ == 0) frame_rate_ = rate(stream_->r_frame_rate);
   for (int64_t i = 0; i < num_frames_; ++i) {
-    seconds_.push_back(!times_.empty()   ? since_first(times_[static_cast<size_t>(i)])
+    seconds_.push_back(!times_.empty()   ? ticks(times_[static_cast<size_t>(i)]) / unit.den
                        : frame_rate_ > 0 ? static_cast<double>(i) / frame_rate_
                                          : 0);
   }
