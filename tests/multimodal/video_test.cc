@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <random>
+#include <sstream>
 
 #include "multimodal/video_file.h"
 #include "multimodal/video_sampling.h"
@@ -217,6 +220,52 @@ const VideoRecipe kRecipes[] = {
 };
 INSTANTIATE_TEST_SUITE_P(All, Numbered, testing::ValuesIn(kRecipes),
                          [](const auto& p) { return name_of(p.param); });
+
+// CRC-32 as zlib's, bit by bit.
+uint32_t crc32(std::span<const uint8_t> bytes) {
+  uint32_t crc = ~0u;
+  for (const uint8_t b : bytes) {
+    crc ^= b;
+    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+  }
+  return ~crc;
+}
+
+// Counts, rates, the official choice and pixels of the library that the reference reads videos
+// with.
+TEST(VideoFile, FramesOfDecord) {
+  const std::filesystem::path folder = std::filesystem::path(VLR_SOURCE_DIR) / "tests/golden/video";
+  std::ifstream list(folder / "expected.txt");
+  int files = 0;
+  for (std::string line; std::getline(list, line); ++files) {
+    std::istringstream in(line);
+    std::string name;
+    int64_t num_frames = 0, width = 0, height = 0;
+    double rate = 0;
+    in >> name >> num_frames >> rate >> width >> height;
+    SCOPED_TRACE(name);
+    const Result<Bytes> bytes = read_file(folder / name, 1 << 20);
+    ASSERT_TRUE(bytes.ok()) << bytes.error().message();
+    Result<VideoFile> file = open(*bytes);
+    ASSERT_TRUE(file.ok()) << file.error().message();
+    EXPECT_EQ(file->num_frames(), num_frames);
+    EXPECT_EQ(file->frame_rate(), rate);
+    std::vector<int64_t> frames;
+    int64_t frame = 0;
+    for (std::string crc; in >> frame && in.ignore() && in >> crc;) {
+      frames.push_back(frame);
+      const Result<Image> image = file->read(frame);
+      ASSERT_TRUE(image.ok()) << image.error().message();
+      EXPECT_EQ(image->width, width);
+      EXPECT_EQ(image->height, height);
+#ifdef __x86_64__  // elsewhere swscale rounds differently
+      EXPECT_EQ(fmt::format("{:08x}", crc32(image->rgb)), crc) << frame;
+#endif
+    }
+    EXPECT_EQ(*official_frames(num_frames, rate, 1, 64), frames);
+  }
+  EXPECT_EQ(files, 13);
+}
 
 TEST(VideoFile, FewFramesAreDecodedWhereKeyFramesAreClose) {
   constexpr int kCount = 250;
