@@ -4,6 +4,7 @@
 
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h wants FILE
+#include <cstring>
 
 #include <jerror.h>
 #include <jpeglib.h>
@@ -19,6 +20,7 @@ struct Session {
   jpeg_decompress_struct info{};
   jpeg_error_mgr errors{};
   jpeg_source_mgr source{};
+  jpeg_progress_mgr progress{};
   std::jmp_buf jump{};
   char message[JMSG_LENGTH_MAX] = "";
 
@@ -33,6 +35,16 @@ enum class Step { kDone, kNoMoreBytes, kError };
 [[noreturn]] void on_error(j_common_ptr info) {
   auto* session = static_cast<Session*>(info->client_data);
   info->err->format_message(info, session->message);
+  std::longjmp(session->jump, 1);
+}
+
+// Every scan of a progressive file goes over the whole picture, and a short one costs the file a
+// few bytes only: hours of work in a megabyte. Encoders write ten or so.
+void limit_scans(j_common_ptr info) {
+  constexpr int kMaxScans = 500;
+  auto* session = static_cast<Session*>(info->client_data);
+  if (session->info.input_scan_number <= kMaxScans) return;
+  std::strcpy(session->message, "more than 500 scans");
   std::longjmp(session->jump, 1);
 }
 
@@ -62,6 +74,8 @@ Step read_header(Session& s, Bytes bytes) {
   s.source.next_input_byte = bytes.data();
   s.source.bytes_in_buffer = bytes.size();
   s.info.src = &s.source;
+  s.progress.progress_monitor = limit_scans;
+  s.info.progress = &s.progress;
   return jpeg_read_header(&s.info, TRUE) == JPEG_HEADER_OK ? Step::kDone : Step::kNoMoreBytes;
 }
 

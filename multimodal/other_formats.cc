@@ -7,7 +7,10 @@
 #include "multimodal/exif.h"
 
 #ifdef VLR_WITH_FFMPEG
+#include <cctype>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "multimodal/ffmpeg.h"
@@ -44,7 +47,7 @@ Status av_failed(OtherFormat format, std::string_view step, int error) {
 }
 
 Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParameters* parameters,
-                         const DecodeLimits& limits) {
+                         int64_t max_pixels) {
   const AVCodec* codec = avcodec_find_decoder(id);
   if (!codec) {
     return {Code::kUnimplemented,
@@ -57,7 +60,7 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
     if (error < 0) return av_failed(format, "stream", error);
   }
   context->thread_count = 1;
-  context->max_pixels = limits.max_pixels;
+  context->max_pixels = max_pixels;
   // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags
   // an error.
   if (id != AV_CODEC_ID_TIFF) context->err_recognition = AV_EF_EXPLODE;
@@ -77,9 +80,8 @@ Result<Frame> decode_packet(OtherFormat format, AVCodecContext* codec, const AVP
 }
 
 // The whole file is one packet.
-Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes,
-                          const DecodeLimits& limits) {
-  VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, id, nullptr, limits));
+Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes, int64_t max_pixels) {
+  VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, id, nullptr, max_pixels));
   Packet packet(av_packet_alloc());
   if (!packet || bytes.size() > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE ||
       av_new_packet(packet.get(), static_cast<int>(bytes.size())) < 0) {
@@ -90,7 +92,7 @@ Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes,
 }
 
 // The first picture of an ISO container.
-Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits& limits) {
+Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, int64_t max_pixels) {
   Cursor cursor{bytes};
   const Io io = open_memory(&cursor);
   if (!io) return no_memory(format);
@@ -116,7 +118,7 @@ Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, const DecodeLimits
                 fmt::format("{}: a picture coded as {}, expected av1", name_of(format),
                             avcodec_get_name(stream->codec_id))};
       }
-      VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, AV_CODEC_ID_AV1, stream, limits));
+      VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, AV_CODEC_ID_AV1, stream, max_pixels));
       return decode_packet(format, codec.get(), packet.get());
     }
     av_packet_unref(packet.get());
@@ -143,7 +145,7 @@ Image grey_to_rgb(const AVFrame& frame, const AVComponentDescriptor& grey, bool 
 // Planes of YUV, as libavif turns them into RGB: chroma samples lie between pixels and are
 // interpolated linearly; sums in floating point. (swscale is off by dozens of levels where colours
 // change.)
-Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
+Image yuv_to_rgb(OtherFormat format, const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
   struct Weights {
     float red, blue;
   };
@@ -162,7 +164,9 @@ Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
     }
   }();
   const int depth = pixels.comp[0].depth;
-  const bool full = number(frame.color_range) == AVCOL_RANGE_JPEG;
+  // JPEG 2000 says nothing about its range and knows only one.
+  const bool full =
+      number(frame.color_range) == AVCOL_RANGE_JPEG || format == OtherFormat::kJpeg2000;
   const auto step = static_cast<float>(1 << (depth - 8));
   const auto top = static_cast<float>((1 << depth) - 1), half = 128 * step;
   const float black = full ? 0 : 16 * step, luma = full ? top : 219 * step,
@@ -191,7 +195,8 @@ Image yuv_to_rgb(const AVFrame& frame, const AVPixFmtDescriptor& pixels) {
   for (int64_t y = 0; y < frame.height; ++y) {
     const Taps v = taps(y, pixels.log2_chroma_h, frame.height);
     for (int64_t x = 0; x < frame.width; ++x) {
-      const Taps h = taps(x, pixels.log2_chroma_w, frame.width);
+      Taps h = taps(x, pixels.log2_chroma_w, frame.width);
+      if (x == frame.width - 1) h.weight = 1;  // libyuv's way with a last column of its own
       const auto color = [&](int plane) {
         const auto row = [&](int64_t at) {
           return h.weight * sample(plane, at, h.near) + (1 - h.weight) * sample(plane, at, h.next);
@@ -228,7 +233,16 @@ Result<Scaler> make_scaler(OtherFormat format, const AVFrame& frame, AVPixelForm
   return scaler;
 }
 
-Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimits& limits) {
+// What the fourth value of a pixel means.
+enum class Alpha { kOpacity, kPremultiplied, kNothing };
+
+// Pillow's way from colours that were multiplied by their opacity to ones that were not.
+uint32_t unmultiplied(uint32_t value, uint32_t alpha) {
+  return alpha == 0 ? value : std::min(255 * value / alpha, 255u);
+}
+
+Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimits& limits,
+                     Alpha meaning = Alpha::kOpacity) {
   VLR_RETURN_IF_ERROR(check_size(name_of(format), frame.width, frame.height, limits));
   const AVPixFmtDescriptor* pixels = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
   if (!pixels)
@@ -242,7 +256,7 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
       pixels->nb_components == 3 && (pixels->flags & AV_PIX_FMT_FLAG_PLANAR) &&
       !(pixels->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_BE)) && pixels->log2_chroma_w <= 1 &&
       pixels->log2_chroma_h <= 1 && pixels->comp[2].plane == 2;
-  if (planes_of_yuv) return yuv_to_rgb(frame, *pixels);
+  if (planes_of_yuv) return yuv_to_rgb(format, frame, *pixels);
   const bool alpha = (pixels->flags & AV_PIX_FMT_FLAG_ALPHA) && !palette;
   const AVPixelFormat target = alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
   VLR_ASSIGN_OR_RETURN(const Scaler scaler, make_scaler(format, frame, target));
@@ -264,38 +278,101 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
       continue;
     }
     for (int64_t x = 0; x < frame.width; ++x, in += 4, rgb += 3) {
-      for (int c = 0; c < 3; ++c) rgb[c] = over_white(in[c], in[3]);
+      for (int c = 0; c < 3; ++c) {
+        const uint32_t value =
+            meaning == Alpha::kPremultiplied ? unmultiplied(in[c], in[3]) : in[c];
+        rgb[c] = over_white(value, meaning == Alpha::kNothing ? 255 : in[3]);
+      }
     }
   }
   return image;
 }
 
-Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits) {
-  constexpr uint32_t kCompression = 259, kPhotometric = 262, kOrientation = 274;
-  constexpr uint32_t kOldJpeg = 6, kJpeg = 7, kYcbcr = 6;
-  const uint32_t compression = tiff_tag(bytes, kCompression).value_or(1);
-  if (compression == kOldJpeg || compression == kJpeg) {
-    return {Code::kUnimplemented, "tiff: JPEG inside TIFF"};
+struct DeclaredSize {
+  int64_t width = 0, height = 0;
+};
+
+// Sides as the file's header says them, or nothing where it is not plain: for a clear message
+// before FFmpeg, which has the same limit, starts.
+std::optional<DeclaredSize> declared_size(OtherFormat format, Bytes bytes) {
+  const auto number = [&](size_t at) -> int64_t {  // big-endian
+    if (at > bytes.size() || bytes.size() - at < 4) return 0;
+    return int64_t{bytes[at]} << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+  };
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  switch (format) {
+    case OtherFormat::kTiff: {
+      const auto width = tiff_tag(bytes, 256), height = tiff_tag(bytes, 257);
+      if (!width || !height) return std::nullopt;
+      return DeclaredSize{*width, *height};
+    }
+    case OtherFormat::kAvif: {  // ImageSpatialExtentsProperty: version and flags first
+      const size_t at = text.find("ispe");
+      if (at == text.npos) return std::nullopt;
+      return DeclaredSize{number(at + 8), number(at + 12)};
+    }
+    case OtherFormat::kJpeg2000: {  // marker SIZ: its length, capabilities, the grid, its origin
+      const size_t at = text.find("\xff\x4f\xff\x51");
+      if (at == text.npos) return std::nullopt;
+      return DeclaredSize{number(at + 8) - number(at + 16), number(at + 12) - number(at + 20)};
+    }
+    case OtherFormat::kPnm: {
+      int64_t sides[2] = {};
+      size_t at = 2;
+      for (int64_t& side : sides) {
+        for (bool comment = false;
+             at < bytes.size() && (comment || bytes[at] == '#' || std::isspace(bytes[at])); ++at)
+          comment = bytes[at] != '\n' && (comment || bytes[at] == '#');
+        for (; at < bytes.size() && std::isdigit(bytes[at]); ++at)
+          side = std::min<int64_t>(10 * side + (bytes[at] - '0'), INT32_MAX);
+      }
+      return DeclaredSize{sides[0], sides[1]};
+    }
   }
-  if (const uint32_t kind = tiff_tag(bytes, kPhotometric).value_or(0); kind >= kYcbcr) {
-    return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", kind)};
-  }
-  VLR_ASSIGN_OR_RETURN(const Frame frame,
-                       decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, limits));
-  VLR_ASSIGN_OR_RETURN(Image image, to_rgb(OtherFormat::kTiff, *frame, limits));
-  // FFmpeg does not follow the orientation, Pillow does whenever it decodes a TIFF.
-  return oriented(std::move(image),
-                  static_cast<int>(std::min(tiff_tag(bytes, kOrientation).value_or(1), 9u)));
+  return std::nullopt;
 }
 
-Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits) {
+Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits, int64_t max_pixels) {
+  constexpr uint32_t kBitsPerSample = 258, kCompression = 259, kPhotometric = 262,
+                     kOrientation = 274, kSamplesPerPixel = 277, kExtraSamples = 338,
+                     kSampleFormat = 339;
+  const auto tag = [&](uint32_t number, uint32_t otherwise) {
+    return tiff_tag(bytes, number).value_or(otherwise);
+  };
+  // FFmpeg fails at some of these and gives wrong colours for others.
+  constexpr uint32_t kOldJpeg = 6, kJpeg = 7, kPaletteColor = 3, kYcbcr = 6, kUnsigned = 1;
+  const uint32_t compression = tag(kCompression, 1), colors = tag(kPhotometric, 0),
+                 bits = tag(kBitsPerSample, 1);
+  if (compression == kOldJpeg || compression == kJpeg)
+    return {Code::kUnimplemented, "tiff: JPEG inside TIFF"};
+  if (colors >= kYcbcr)
+    return {Code::kUnimplemented, fmt::format("tiff: colours of kind {}", colors)};
+  if (colors == kPaletteColor && tag(kSamplesPerPixel, 1) > 1)
+    return {Code::kUnimplemented, "tiff: a palette with transparency"};
+  if (bits > 16 || tag(kSampleFormat, kUnsigned) != kUnsigned) {
+    return {Code::kUnimplemented,
+            fmt::format("tiff: samples of {} bits and kind {}, expected unsigned ones of up to 16",
+                        bits, tag(kSampleFormat, kUnsigned))};
+  }
+  const uint32_t extra = tag(kExtraSamples, 2);
+  const Alpha alpha = extra == 0   ? Alpha::kNothing
+                      : extra == 1 ? Alpha::kPremultiplied
+                                   : Alpha::kOpacity;
+  VLR_ASSIGN_OR_RETURN(const Frame frame,
+                       decode_bare(OtherFormat::kTiff, AV_CODEC_ID_TIFF, bytes, max_pixels));
+  VLR_ASSIGN_OR_RETURN(Image image, to_rgb(OtherFormat::kTiff, *frame, limits, alpha));
+  // FFmpeg does not follow the orientation, Pillow does whenever it decodes a TIFF.
+  return oriented(std::move(image), static_cast<int>(std::min(tag(kOrientation, 1), 9u)));
+}
+
+Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits, int64_t max_pixels) {
   // The name under which a picture or a track is another one's alpha. FFmpeg gives the colours
   // alone.
   constexpr std::string_view kAlpha = "urn:mpeg:mpegB:cicp:systems:auxiliary:alpha";
   if (std::search(bytes.begin(), bytes.end(), kAlpha.begin(), kAlpha.end()) != bytes.end()) {
     return {Code::kUnimplemented, "avif: a picture with transparency"};
   }
-  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_isobmff(OtherFormat::kAvif, bytes, limits));
+  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_isobmff(OtherFormat::kAvif, bytes, max_pixels));
   return to_rgb(OtherFormat::kAvif, *frame, limits);
 }
 
@@ -306,15 +383,22 @@ Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits) {
 Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& limits) {
 #ifdef VLR_WITH_FFMPEG
   silence_ffmpeg();
+  int64_t max_pixels = limits.max_pixels;
+  if (const auto size = declared_size(format, bytes)) {
+    VLR_RETURN_IF_ERROR(check_size(name_of(format), size->width, size->height, limits));
+    // What FFmpeg allocates for that size, whose sides it rounds up before it checks them.
+    const auto rounded_up = [](int64_t side) { return (side + 127) / 128 * 128; };
+    max_pixels = rounded_up(size->width) * rounded_up(size->height);
+  }
   const auto decode = [&](AVCodecID id) -> Result<Image> {
-    VLR_ASSIGN_OR_RETURN(const Frame frame, decode_bare(format, id, bytes, limits));
+    VLR_ASSIGN_OR_RETURN(const Frame frame, decode_bare(format, id, bytes, max_pixels));
     return to_rgb(format, *frame, limits);
   };
   switch (format) {
     case OtherFormat::kTiff:
-      return decode_tiff(bytes, limits);
+      return decode_tiff(bytes, limits, max_pixels);
     case OtherFormat::kAvif:
-      return decode_avif(bytes, limits);
+      return decode_avif(bytes, limits, max_pixels);
     case OtherFormat::kJpeg2000:
       return decode(AV_CODEC_ID_JPEG2000);
     case OtherFormat::kPnm: {

@@ -231,8 +231,11 @@ def tiffs():
         for mode in ("L", "RGB"):
             yield f"{mode} packbits", save(in_mode(mode, size, i), "tiff", compression="packbits")
             yield f"{mode} JPEG", save(in_mode(mode, size, i), "tiff", compression="jpeg")
+        for kind in (0, 1, 2):
+            yield f"RGBA extra sample {kind}", save(
+                in_mode("RGBA", size, i), "tiff", tiffinfo={338: (kind,)}
+            )
         yield "1 group4", save(in_mode("1", size, i), "tiff", compression="group4")
-        yield "RGB big-endian", save(in_mode("RGB", size, i), "tiff", big_tiff=False)
 
 
 def avifs():

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "multimodal/media.h"
-#include "tests/multimodal/pack.h"
+#include "tests/multimodal/fixtures.h"
 
 namespace vlr {
 namespace {
@@ -43,17 +43,9 @@ std::string tiff(const std::vector<Entry>& entries, bool big) {
   return s + number(0, 4, big);
 }
 
-std::string fixture(const std::string& name) {
-  Pack pack(VLR_TEST_DATA_DIR "/images.pack");
-  while (!pack.done()) {
-    std::string found;
-    int64_t bytes = 0, width = 0, height = 0;
-    pack.line() >> found >> bytes >> width >> height;
-    const std::vector<uint8_t> file = pack.take(bytes);
-    pack.take(3 * width * height);
-    if (found == name) return {file.begin(), file.end()};
-  }
-  throw std::runtime_error("no fixture " + name);
+std::string file_of(std::string_view name) {
+  const std::vector<uint8_t>& file = fixture(name).file;
+  return {file.begin(), file.end()};
 }
 
 uint32_t crc32(const std::string& bytes) {
@@ -67,13 +59,13 @@ uint32_t crc32(const std::string& bytes) {
 
 std::string jpeg_with(const std::string& exif) {
   const std::string body = std::string("Exif\0\0", 6) + exif;
-  const std::string plain = fixture("jpeg_420_17x13");
+  const std::string plain = file_of("jpeg_420_17x13");
   return plain.substr(0, 2) + "\xff\xe1" + number(static_cast<uint32_t>(body.size() + 2), 2, true) +
          body + plain.substr(2);
 }
 
 std::string png_with(const std::string& exif, bool behind_the_pixels) {
-  const std::string plain = fixture("png_rgb_8"), body = "eXIf" + exif;
+  const std::string plain = file_of("png_rgb_8"), body = "eXIf" + exif;
   const size_t at = behind_the_pixels ? plain.size() - 12 : 33;
   return plain.substr(0, at) + number(static_cast<uint32_t>(exif.size()), 4, true) + body +
          number(crc32(body), 4, true) + plain.substr(at);
@@ -81,7 +73,7 @@ std::string png_with(const std::string& exif, bool behind_the_pixels) {
 
 // A file with extended header around the pixels of a plain one.
 std::string webp_with(const std::string& exif, char flags) {
-  const std::string pixels = fixture("webp_lossy").substr(12);
+  const std::string pixels = file_of("webp_lossy").substr(12);
   std::string body = "WEBPVP8X" + number(10, 4, false) + flags + std::string(3, '\0') +
                      number(16, 3, false) + number(12, 3, false) + pixels + "EXIF" +
                      number(static_cast<uint32_t>(exif.size()), 4, false) + exif;
@@ -191,8 +183,8 @@ TEST(Exif, ContainersCutOrWithoutIt) {
   }
   EXPECT_EQ(exif_orientation(as_bytes(webp_with(exif, 0))), 1);  // its header denies it
   for (const char* name : {"jpeg_420_17x13", "png_rgb_8", "webp_lossy", "gif_rgb", "bmp_24"})
-    EXPECT_EQ(exif_orientation(as_bytes(fixture(name))), 1) << name;
-  EXPECT_EQ(exif_orientation(as_bytes(fixture("jpeg_exif_orientation_ignored"))), 6);
+    EXPECT_EQ(exif_orientation(as_bytes(file_of(name))), 1) << name;
+  EXPECT_EQ(exif_orientation(as_bytes(file_of("jpeg_exif_orientation_ignored"))), 6);
   EXPECT_EQ(exif_orientation({}), 1);
 }
 

@@ -6,14 +6,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "tests/multimodal/pack.h"
+#include "tests/multimodal/fixtures.h"
 
 namespace vlr {
+
+static void PrintTo(const Fixture& f, std::ostream* out) { *out << f.name; }
+
 namespace {
 
 using testing::HasSubstr;
@@ -22,68 +24,20 @@ std::span<const std::byte> as_bytes(std::string_view s) {
   return std::as_bytes(std::span(s.data(), s.size()));
 }
 
-struct Fixture {
-  std::string name;
-  std::vector<uint8_t> file;
-  int64_t width = 0, height = 0;  // 0: Pillow refuses the file
-  int tolerance = 0;
-  std::vector<uint8_t> rgb;
-
-  std::span<const std::byte> bytes() const { return std::as_bytes(std::span(file)); }
-};
-
-const std::vector<Fixture>& fixtures() {
-  static const std::vector<Fixture> all = [] {
-    std::vector<Fixture> read;
-    Pack pack(VLR_TEST_DATA_DIR "/images.pack");
-    while (!pack.done()) {
-      Fixture f;
-      int64_t file_bytes = -1;
-      pack.line() >> f.name >> file_bytes >> f.width >> f.height >> f.tolerance;
-      f.file = pack.take(file_bytes);
-      f.rgb = pack.take(3 * f.width * f.height);
-      read.push_back(std::move(f));
-    }
-    return read;
-  }();
-  return all;
-}
-
-const Fixture& fixture(std::string_view name) {
-  const auto it = std::find_if(fixtures().begin(), fixtures().end(),
-                               [&](const Fixture& f) { return f.name == name; });
-  if (it == fixtures().end()) throw std::runtime_error("no fixture " + std::string(name));
-  return *it;
-}
-
-#ifdef VLR_WITH_FFMPEG
-constexpr bool kWithFfmpeg = true;
-#else
-constexpr bool kWithFfmpeg = false;
-#endif
-
-bool needs_ffmpeg(const std::string& name) {
-  return name.starts_with("tiff") || name.starts_with("pnm") || name.starts_with("jpeg2000") ||
-         name.starts_with("avif");
-}
-
-void PrintTo(const Fixture& f, std::ostream* out) { *out << f.name; }
-
 class ImageFixture : public testing::TestWithParam<Fixture> {};
 
 TEST_P(ImageFixture, GivesPillowsPixels) {
   const Fixture& f = GetParam();
   const Result<Image> image = decode_image(f.bytes());
-  if (!kWithFfmpeg && needs_ffmpeg(f.name)) {
+  if (!kWithFfmpeg && f.needs_ffmpeg()) {
     ASSERT_FALSE(image.ok());
     EXPECT_EQ(image.error().code(), Code::kUnimplemented);
-    EXPECT_THAT(image.error().message(), HasSubstr(f.name.substr(0, f.name.find('_'))));
+    EXPECT_THAT(image.error().message(), HasSubstr(f.format()));
     return;
   }
   if (f.width == 0) {
     ASSERT_FALSE(image.ok()) << image->width << "x" << image->height << " pixels";
-    const std::string format = f.name.substr(0, f.name.find('_'));
-    EXPECT_THAT(image.error().message(), testing::StartsWith(format));
+    EXPECT_THAT(image.error().message(), testing::StartsWith(f.format()));
     return;
   }
   ASSERT_TRUE(image.ok()) << image.error().message();
@@ -154,7 +108,12 @@ TEST(Image, TruncationIsAnError) {
 }
 
 TEST(Image, PixelLimit) {
-  for (const char* name : {"jpeg_420_17x13", "webp_lossy", "png_rgb_8", "gif_rgb", "bmp_24"}) {
+  for (const char* name :
+       {"jpeg_420_17x13", "jpeg_progressive", "jpeg_cmyk", "webp_lossy", "webp_animated",
+        "webp_lossless_alpha", "png_rgb_8", "png_rgba_16_interlaced", "png_animated", "gif_rgb",
+        "gif_animated", "bmp_24", "tiff_raw", "tiff_lzw", "pnm_rgb", "jpeg2000_lossless",
+        "avif_limited_range"}) {
+    if (!kWithFfmpeg && fixture(name).needs_ffmpeg()) continue;
     EXPECT_TRUE(decode_image(fixture(name).bytes(), {.max_pixels = 17 * 13}).ok()) << name;
     const Result<Image> refused = decode_image(fixture(name).bytes(), {.max_pixels = 17 * 13 - 1});
     ASSERT_FALSE(refused.ok()) << name;
