@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "multimodal/avif.h"
 #include "multimodal/decoders.h"
 
 namespace vlr::media {
@@ -114,6 +115,9 @@ int exif_orientation(std::span<const std::byte> file) {
     exif = exif_of_png(bytes);
   } else if (starts_with(bytes, "RIFF") && bytes.size() >= 12) {
     exif = exif_of_webp(bytes);
+  } else if (starts_with(bytes.subspan(std::min<size_t>(bytes.size(), 4)), "ftyp")) {
+    const Result<AvifItems> items = read_avif(bytes);
+    return items ? items->orientation : 1;
   }
   while (starts_with(exif, kExif)) exif = exif.subspan(kExif.size());
   constexpr uint32_t kOrientation = 274;

@@ -16,9 +16,9 @@ namespace vlr::media {
 /// of. Nothing when there is no such tag, or a damaged entry before it; read as Pillow does.
 std::optional<uint32_t> tiff_tag(std::span<const uint8_t> tiff, uint32_t tag);
 
-/// Orientation 1 to 8 of the EXIF in a JPEG (APP1), PNG (eXIf) or WebP (EXIF) file; 1, upright,
-/// when there is none or it is damaged, and for all other formats: a TIFF's is applied when it is
-/// decoded.
+/// Orientation 1 to 8 of the EXIF in a JPEG (APP1), PNG (eXIf) or WebP (EXIF) file, or what an AVIF
+/// says in its container; 1, upright, when there is none or it is damaged, and for all other
+/// formats: a TIFF's is applied when it is decoded.
 int exif_orientation(std::span<const std::byte> file);
 
 /// The picture as it is to be seen, as Pillow's ImageOps.exif_transpose: 2-4 mirror it, 5-8 swap

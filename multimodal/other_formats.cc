@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "multimodal/avif.h"
 #include "multimodal/exif.h"
 
 #ifdef VLR_WITH_FFMPEG
@@ -46,8 +47,7 @@ Status av_failed(OtherFormat format, std::string_view step, int error) {
   return {code, fmt::format("{}: {}: {}", name_of(format), step, av_text(error))};
 }
 
-Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParameters* parameters,
-                         int64_t max_pixels) {
+Result<Codec> open_codec(OtherFormat format, AVCodecID id, int64_t max_pixels) {
   const AVCodec* codec = avcodec_find_decoder(id);
   if (!codec) {
     return {Code::kUnimplemented,
@@ -55,10 +55,6 @@ Result<Codec> open_codec(OtherFormat format, AVCodecID id, const AVCodecParamete
   }
   Codec context(avcodec_alloc_context3(codec));
   if (!context) return no_memory(format);
-  if (parameters) {
-    const int error = avcodec_parameters_to_context(context.get(), parameters);
-    if (error < 0) return av_failed(format, "stream", error);
-  }
   context->thread_count = 1;
   context->max_pixels = max_pixels;
   // Damaged data are an error, not something to conceal. Not for TIFF, where it makes unknown tags
@@ -81,7 +77,9 @@ Result<Frame> decode_packet(OtherFormat format, AVCodecContext* codec, const AVP
 
 // The whole file is one packet.
 Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes, int64_t max_pixels) {
-  VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, id, nullptr, max_pixels));
+  if (bytes.empty())
+    return {Code::kDataLoss, fmt::format("{}: a picture of no bytes", name_of(format))};
+  VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, id, max_pixels));
   Packet packet(av_packet_alloc());
   if (!packet || bytes.size() > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE ||
       av_new_packet(packet.get(), static_cast<int>(bytes.size())) < 0) {
@@ -89,40 +87,6 @@ Result<Frame> decode_bare(OtherFormat format, AVCodecID id, Bytes bytes, int64_t
   }
   std::memcpy(packet->data, bytes.data(), bytes.size());
   return decode_packet(format, codec.get(), packet.get());
-}
-
-// The first picture of an ISO container.
-Result<Frame> decode_isobmff(OtherFormat format, Bytes bytes, int64_t max_pixels) {
-  Cursor cursor{bytes};
-  const Io io = open_memory(&cursor);
-  if (!io) return no_memory(format);
-  AVFormatContext* opening = avformat_alloc_context();
-  if (!opening) return no_memory(format);
-  opening->pb = io.get();
-  int error = avformat_open_input(&opening, nullptr, av_find_input_format("mov"), nullptr);
-  if (error < 0) return av_failed(format, "container", error);  // which freed it
-  Demuxer demuxer(opening);
-  Packet packet(av_packet_alloc());
-  if (!packet) return no_memory(format);
-  for (;;) {
-    error = av_read_frame(demuxer.get(), packet.get());
-    if (error < 0) return av_failed(format, "no picture in the container", error);
-    const AVCodecParameters* stream = demuxer->streams[packet->stream_index]->codecpar;
-    if (stream->codec_type == AVMEDIA_TYPE_VIDEO) {
-      if (packet->flags & AV_PKT_FLAG_CORRUPT) {
-        return {Code::kDataLoss, fmt::format("{}: truncated: {} bytes end in the pixels",
-                                             name_of(format), bytes.size())};
-      }
-      if (stream->codec_id != AV_CODEC_ID_AV1) {
-        return {Code::kUnimplemented,
-                fmt::format("{}: a picture coded as {}, expected av1", name_of(format),
-                            avcodec_get_name(stream->codec_id))};
-      }
-      VLR_ASSIGN_OR_RETURN(Codec codec, open_codec(format, AV_CODEC_ID_AV1, stream, max_pixels));
-      return decode_packet(format, codec.get(), packet.get());
-    }
-    av_packet_unref(packet.get());
-  }
 }
 
 // Grey, with or without alpha, which is dropped.
@@ -306,10 +270,10 @@ std::optional<DeclaredSize> declared_size(OtherFormat format, Bytes bytes) {
       if (!width || !height) return std::nullopt;
       return DeclaredSize{*width, *height};
     }
-    case OtherFormat::kAvif: {  // ImageSpatialExtentsProperty: version and flags first
-      const size_t at = text.find("ispe");
-      if (at == text.npos) return std::nullopt;
-      return DeclaredSize{number(at + 8), number(at + 12)};
+    case OtherFormat::kAvif: {
+      const Result<AvifItems> items = read_avif(bytes);
+      if (!items || items->width == 0) return std::nullopt;
+      return DeclaredSize{items->width, items->height};
     }
     case OtherFormat::kJpeg2000: {  // marker SIZ: its length, capabilities, the grid, its origin
       const size_t at = text.find("\xff\x4f\xff\x51");
@@ -366,14 +330,30 @@ Result<Image> decode_tiff(Bytes bytes, const DecodeLimits& limits, int64_t max_p
 }
 
 Result<Image> decode_avif(Bytes bytes, const DecodeLimits& limits, int64_t max_pixels) {
-  // The name under which a picture or a track is another one's alpha. FFmpeg gives the colours
-  // alone.
-  constexpr std::string_view kAlpha = "urn:mpeg:mpegB:cicp:systems:auxiliary:alpha";
-  if (std::search(bytes.begin(), bytes.end(), kAlpha.begin(), kAlpha.end()) != bytes.end()) {
-    return {Code::kUnimplemented, "avif: a picture with transparency"};
+  VLR_ASSIGN_OR_RETURN(const AvifItems items, read_avif(bytes));
+  const auto decode = [&](Bytes av1) {
+    return decode_bare(OtherFormat::kAvif, AV_CODEC_ID_AV1, av1, max_pixels);
+  };
+  VLR_ASSIGN_OR_RETURN(const Frame frame, decode(items.color));
+  if (items.colors) {
+    frame->colorspace = static_cast<AVColorSpace>(items.colors->matrix);
+    frame->color_range = items.colors->full_range ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
   }
-  VLR_ASSIGN_OR_RETURN(const Frame frame, decode_isobmff(OtherFormat::kAvif, bytes, max_pixels));
-  return to_rgb(OtherFormat::kAvif, *frame, limits);
+  VLR_ASSIGN_OR_RETURN(Image image, to_rgb(OtherFormat::kAvif, *frame, limits));
+  if (items.alpha.empty()) return image;
+
+  VLR_ASSIGN_OR_RETURN(const Frame alpha, decode(items.alpha));
+  if (alpha->width != frame->width || alpha->height != frame->height) {
+    return {Code::kUnimplemented,
+            fmt::format("avif: transparency of {}x{} pixels in a picture of {}x{}", alpha->width,
+                        alpha->height, image.width, image.height)};
+  }
+  VLR_ASSIGN_OR_RETURN(const Image opacity, to_rgb(OtherFormat::kAvif, *alpha, limits));
+  for (size_t i = 0; i < image.rgb.size(); ++i) {
+    const uint32_t a = opacity.rgb[i], value = image.rgb[i];
+    image.rgb[i] = over_white(items.premultiplied ? unmultiplied(value, a) : value, a);
+  }
+  return image;
 }
 
 #endif

@@ -6,8 +6,8 @@
     venv/bin/python tools/compare_pillow.py build/cpu/tools/decode_image
 
 What Pillow opens has to come out as the reference's conversion to RGB gives it: equal in every bit
-for JPEG, PNG, BMP, GIF and WebP, within one level for TIFF, JPEG 2000 and PNM; AVIF is reported (its
-planes of YUV turn into RGB in other code). A clear error instead of pixels is counted apart, and so
+for JPEG, PNG, BMP, GIF and WebP, within one level for TIFF, JPEG 2000 and PNM, within three for AVIF
+(libyuv turns its planes into RGB with coefficients of few bits; vlr does not). A clear error instead of pixels is counted apart, and so
 is the reverse: pixels from a file that Pillow refuses. Prints a table in Markdown; the exit status
 is 1 when something differs by more. All seeds are fixed.
 """
@@ -291,13 +291,15 @@ def exifs():
     """Files whose EXIF has any orientation, whole or damaged; none that makes Pillow itself throw."""
     rng = np.random.default_rng(4)
     im = in_mode("RGB", (17, 13), 0)
-    for fmt in ("jpeg", "png", "webp"):
+    for fmt in ("jpeg", "png", "webp", "avif"):
         for orientation in range(0, 10):
             exif = Image.Exif()
             exif[0x010F] = "maker of some length"
             exif[0x0112] = orientation
             whole = exif.tobytes()
             yield fmt, save(im, fmt, exif=whole)
+            if fmt == "avif":  # which keeps it outside of EXIF
+                continue
             for _ in range(12):
                 bad = bytearray(whole)
                 at = int(rng.integers(14, len(bad)))  # behind "Exif\0\0" and the header
@@ -393,7 +395,7 @@ def main():
             total.equal += c.equal
             total.refused += c.refused
             messages |= set(c.errors)
-            allowed = 255 if fmt == "avif" else 0 if fmt in (*EXACT, "EXIF") else 1
+            allowed = 3 if "avif" in (fmt, kind) else 0 if fmt in (*EXACT, "EXIF") else 1
             if c.largest > allowed or (fmt in (*EXACT, "EXIF") and c.refused):
                 failed.append(f"{fmt} {kind}")
     print(f"\n{total.files} files: {total.equal} equal, {total.refused} refused with an error")

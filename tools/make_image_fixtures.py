@@ -493,6 +493,13 @@ def others():
         )
     yield "avif_limited_range", save(rgb, "avif", range="limited", subsampling="4:4:4")
     yield "avif_truncated", save(rgb, "avif")[:-20]
+    for subsampling in ("4:4:4", "4:2:0"):
+        yield f"avif_rgba_{subsampling.replace(':', '')}", save(
+            rgba, "avif", quality=90, subsampling=subsampling
+        )
+    yield "avif_grey_alpha", save(rgba.convert("LA"), "avif", subsampling="4:0:0")
+    frames = [Image.fromarray(picture(17, 13, 4, s)) for s in range(2)]
+    yield "avif_animated", save(frames[0], "avif", save_all=True, append_images=frames[1:])
 
 
 def patches(rgb, min_pixels=4 * 1024, max_pixels=1800 * 1024):

@@ -1,5 +1,6 @@
-// Any bytes through decode_image() and, when they are a picture, through load_image(). Sizes are
-// limited so that an input costs milliseconds; the formats' headers are hostile all the same.
+// Any bytes through decode_image() and, when they are a picture, through load_image(), turned as
+// their EXIF says. Sizes are limited so that an input costs milliseconds; the formats' headers are
+// hostile all the same.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,7 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       image->rgb.size() != static_cast<size_t>(3 * image->width * image->height)) {
     std::abort();
   }
-  const vlr::Result<vlr::Patches> patches = vlr::load_image(bytes, options);
+  vlr::MediaOptions turned = options;
+  turned.exif = true;
+  const vlr::Result<vlr::Patches> patches = vlr::load_image(bytes, turned);
   if (patches.ok() &&
       patches->data.size() !=
           static_cast<size_t>(patches->grid_h * patches->grid_w * vlr::kPatchValues)) {

@@ -81,17 +81,27 @@ TEST(Image, MessagesSayWhatWasFound) {
 TEST(Image, RefusesWhatItCannotDecodeRight) {
   if (!kWithFfmpeg) GTEST_SKIP() << "built without FFmpeg";
   using namespace std::string_literals;
-  const Result<Image> avif =
-      decode_image(as_bytes("\0\0\0\x20"
-                            "ftypavif....urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"s));
-  EXPECT_EQ(avif.error().code(), Code::kUnimplemented);
-  EXPECT_EQ(avif.error().message(), "avif: a picture with transparency");
-  const Result<Image> tiff =
-      decode_image(as_bytes("II*\0\x08\0\0\0"
-                            "\1\0"
-                            "\3\1\3\0\1\0\0\0\7\0\0\0"s));
-  EXPECT_EQ(tiff.error().code(), Code::kUnimplemented);
-  EXPECT_EQ(tiff.error().message(), "tiff: JPEG inside TIFF");
+  const auto expect = [](const std::string& file, const char* message) {
+    const Result<Image> image = decode_image(as_bytes(file));
+    EXPECT_EQ(image.error().code(), Code::kUnimplemented);
+    EXPECT_EQ(image.error().message(), message);
+  };
+  std::string grid(fixture("avif_420").file.begin(), fixture("avif_420").file.end());
+  grid.replace(grid.find("av01Color"), 4, "grid");
+  expect(grid, "avif: a picture of kind 'grid', expected 'av01'");
+  expect(
+      "\0\0\0\x10"
+      "ftypavis\0\0\0\0"
+      "\0\0\0\x0c"
+      "moov1234"s,
+      "avif: a sequence without a still picture");
+  const auto tiff = [](const std::string& entry) { return "II*\0\x08\0\0\0\1\0"s + entry; };
+  expect(tiff("\3\1\3\0\1\0\0\0\7\0\0\0"s), "tiff: JPEG inside TIFF");
+  expect(tiff("\6\1\3\0\1\0\0\0\x08\0\0\0"s), "tiff: colours of kind 8");
+  expect("II*\0\x08\0\0\0\2\0\6\1\3\0\1\0\0\0\3\0\0\0\x15\1\3\0\1\0\0\0\2\0\0\0"s,
+         "tiff: a palette with transparency");
+  expect(tiff("\x53\1\3\0\1\0\0\0\3\0\0\0"s),
+         "tiff: samples of 1 bits and kind 3, expected unsigned ones of up to 16");
 }
 
 // A file cut anywhere in its first half gives an error, whatever the format, and never pixels.

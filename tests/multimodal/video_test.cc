@@ -12,6 +12,7 @@
 #include <random>
 #include <sstream>
 
+#include "multimodal/source.h"
 #include "multimodal/video_file.h"
 #include "multimodal/video_sampling.h"
 #include "tests/support/make_video.h"
