@@ -10,6 +10,7 @@ two_queries.jsonl  two queries over the same 200 of them
 Needs Pillow and NumPy.
 """
 import json
+import multiprocessing
 import pathlib
 import sys
 
@@ -34,12 +35,16 @@ def photograph(seed):
     return Image.fromarray(picture.clip(0, 255).astype("uint8"))
 
 
+def save(seed, path):
+    photograph(seed).save(path, quality=90)
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{i:03}.jpg" for i in range(COUNT)]
-    for i, name in enumerate(names):
-        photograph(i).save(folder / name, quality=90)
+    with multiprocessing.Pool() as pool:
+        pool.starmap(save, [(i, folder / name) for i, name in enumerate(names)])
     document = lambda i: {"text": TEXT, "image": names[i % COUNT]}
     with open(folder / "images8.jsonl", "w") as out:
         for r in range(20):
