@@ -467,7 +467,10 @@ Result<JoinedWeight> join(std::vector<QuantizedTensor> parts) {
     if (out.codes.empty()) {
       out.codes = std::move(p.codes);
     } else {
-      out.codes.insert(out.codes.end(), p.codes.begin(), p.codes.end());
+      // Not insert(), in which GCC 13 sees an overflow that is none.
+      const size_t at = out.codes.size();
+      out.codes.resize(at + p.codes.size());
+      std::copy(p.codes.begin(), p.codes.end(), out.codes.data() + at);
     }
     if (fingerprints) {
       out.fingerprint.insert(out.fingerprint.end(), p.fingerprint.begin(), p.fingerprint.end());
