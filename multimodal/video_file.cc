@@ -109,6 +109,46 @@ Image rotated(Image in, int degrees) {
   return out;
 }
 
+// H.264 may code the two fields of a frame as pictures of their own, and MPEG-TS hands them out as
+// packets of their own. Finds the second ones, which give no frame.
+class SecondFields {
+ public:
+  explicit SecondFields(const AVCodecParameters& coded) {
+    if (coded.codec_id != AV_CODEC_ID_H264) return;
+    parser_.reset(av_parser_init(coded.codec_id));
+    context_.reset(avcodec_alloc_context3(nullptr));
+    if (!parser_ || !context_ || avcodec_parameters_to_context(context_.get(), &coded) < 0) {
+      parser_.reset();
+      return;
+    }
+    parser_->flags |= PARSER_FLAG_COMPLETE_FRAMES;
+  }
+
+  /// Of all packets, one after another.
+  bool is_second(const AVPacket& packet) {
+    if (!parser_) return false;
+    uint8_t* out = nullptr;
+    int size = 0;
+    av_parser_parse2(parser_.get(), context_.get(), &out, &size, packet.data, packet.size,
+                     packet.pts, packet.dts, packet.pos);
+    constexpr int kBoth = AV_PICTURE_STRUCTURE_TOP_FIELD + AV_PICTURE_STRUCTURE_BOTTOM_FIELD;
+    const int field = parser_->picture_structure;
+    const bool second = open_ != AV_PICTURE_STRUCTURE_UNKNOWN && open_ + field == kBoth;
+    const bool is_field =
+        field == AV_PICTURE_STRUCTURE_TOP_FIELD || field == AV_PICTURE_STRUCTURE_BOTTOM_FIELD;
+    open_ = is_field && !second ? field : AV_PICTURE_STRUCTURE_UNKNOWN;
+    return second;
+  }
+
+ private:
+  struct Close {
+    void operator()(AVCodecParserContext* p) const { av_parser_close(p); }
+  };
+  std::unique_ptr<AVCodecParserContext, Close> parser_;
+  Codec context_;
+  int open_ = AV_PICTURE_STRUCTURE_UNKNOWN;  // a field that waits for the other
+};
+
 // A packet of VP8 whose picture is only referred to: show_frame is bit 4 of the first byte
 // (RFC 6386, 9.1).
 bool is_hidden(AVCodecID codec, const AVPacket& packet) {
@@ -174,6 +214,7 @@ class VideoFile::Impl {
   const AVCodec* codec_ = nullptr;
 
   std::vector<Coded> packets_;
+  int64_t num_empty_ = 0;                 // packets without a byte
   std::vector<int64_t> times_;            // [num_frames_], in units of the stream; empty: untimed
   std::map<int64_t, size_t> key_frames_;  // number of a key frame -> its packet
   int64_t num_frames_ = 0;
@@ -215,7 +256,9 @@ Status VideoFile::Impl::open() {
   VLR_RETURN_IF_ERROR(decode_first());
   find_rate_and_times();
   rotation_ = rotation_of(*stream_);
-  demuxer_.reset();  // the packets are all that is needed now
+  stream_ = nullptr;  // the packets are all that is needed now
+  demuxer_.reset();
+  io_.reset();
   return {};
 }
 
@@ -343,7 +386,10 @@ Status VideoFile::Impl::collect_packets() {
     if (error < 0) return check_all_there(error);
     if (packet->stream_index != stream_->index) continue;
     VLR_RETURN_IF_ERROR(check_packet(*packet));
-    if (packet->size == 0) continue;
+    if (packet->size == 0) {  // the frame before it goes on
+      ++num_empty_;
+      continue;
+    }
     total += packet->size;
     if (static_cast<int64_t>(packets_.size()) == limits_.max_packets) {
       return {Code::kInvalidArgument, fmt::format("{}: more than the allowed {} packets",
@@ -362,8 +408,9 @@ Status VideoFile::Impl::check_all_there(int error) const {
   // The sample table, or, with the edits of an edit list, what came of it.
   if (container_->demuxer == std::string_view("mov"))
     announced = avformat_index_get_entries_count(stream_);
-  if (announced > found) {
-    return damaged(fmt::format("truncated: {} of {} frames are there", found, announced));
+  if (announced > found + num_empty_) {
+    return damaged(
+        fmt::format("truncated: {} of {} frames are there", found + num_empty_, announced));
   }
   if (!length_.ok()) {
     return {length_.code(), fmt::format("{}; {} frames are there", length_.message(), found)};
@@ -379,11 +426,15 @@ Status VideoFile::Impl::number_frames() {
   const auto first_key = std::find_if(packets_.begin(), packets_.end(), is_key);
   if (first_key != packets_.end()) packets_.erase(packets_.begin(), first_key);
 
+  SecondFields fields(*stream_->codecpar);
   std::vector<Coded*> shown;
   bool pts = true, dts = stream_->codecpar->video_delay == 0;
   for (Coded& c : packets_) {
     c.frame = kNever;
-    if (c.packet->flags & AV_PKT_FLAG_DISCARD || is_hidden(codec_->id, *c.packet)) continue;
+    if (fields.is_second(*c.packet) || c.packet->flags & AV_PKT_FLAG_DISCARD ||
+        is_hidden(codec_->id, *c.packet)) {
+      continue;
+    }
     pts = pts && c.packet->pts != AV_NOPTS_VALUE;
     dts = dts && c.packet->dts != AV_NOPTS_VALUE;
     shown.push_back(&c);

@@ -20,7 +20,7 @@ class VideoFile {
     int threads = 1;
   };
 
-  /// Demuxes all of `bytes`, which must outlive the VideoFile, and decodes the first frame.
+  /// Demuxes all of `bytes`, which are not needed afterwards, and decodes the first frame.
   static Result<VideoFile> open(std::span<const std::byte> bytes, const Limits& limits);
 
   VideoFile(VideoFile&&) noexcept;

@@ -291,6 +291,21 @@ TEST(VideoFile, FewFramesAreDecodedWhereKeyFramesAreClose) {
   }
 }
 
+TEST(VideoFile, ThreadsOfTheDecoderDoNotChangePixels) {
+  for (const char* encoder : {"mpeg4", "libx264"}) {
+    MAKE_VIDEO_OR_SKIP(bytes,
+                       {.muxer = "mp4", .encoder = encoder, .pixels = "yuv420p", .b_frames = 2},
+                       numbered_frames(40));
+    Result<VideoFile> one = open(bytes), four = VideoFile::open(bytes, {.threads = 4});
+    ASSERT_TRUE(four.ok()) << four.error().message();
+    for (const int64_t i : {0, 5, 30, 39, 3}) {
+      const Result<Image> image = four->read(i);
+      ASSERT_TRUE(image.ok()) << image.error().message();
+      EXPECT_EQ(image->rgb, one->read(i)->rgb) << encoder << " " << i;
+    }
+  }
+}
+
 TEST(VideoFile, VariableFrameRate) {
   const std::vector<int64_t> times = {0, 1, 2, 10, 11, 40, 41, 100};
   for (const char* muxer : {"matroska", "mp4"}) {
@@ -415,6 +430,92 @@ TEST(VideoFile, BeginsWithTheFirstKeyFrame) {
         ASSERT_EQ(number_of(*file->read(i)), first + i);
     }
     EXPECT_GE(missing, 12) << recipe.encoder;
+  }
+}
+
+// Bits of an H.264 stream: u(n), ue(v) and se(0) of ITU-T H.264, 7.2 and 9.1.
+class BitWriter {
+ public:
+  void u(int count, uint32_t value) {
+    while (count-- > 0) bits_.push_back(value >> count & 1);
+  }
+  void ue(uint32_t value) {
+    int length = 0;
+    while ((value + 1) >> (length + 1)) ++length;
+    u(length, 0);
+    u(length + 1, value + 1);
+  }
+  void align() {
+    while (bits_.size() % 8 != 0) bits_.push_back(false);
+  }
+  /// A NAL unit with its start code: 00 00 0x is written 00 00 03 0x.
+  void append_to(Bytes& stream, uint8_t header) {
+    u(1, 1);
+    align();
+    for (const int b : {0, 0, 0, 1, int{header}}) stream.push_back(static_cast<std::byte>(b));
+    int zeros = 0;
+    for (size_t i = 0; i < bits_.size(); i += 8) {
+      int byte = 0;
+      for (size_t k = 0; k < 8; ++k) byte = byte << 1 | bits_[i + k];
+      if (zeros == 2 && byte <= 3) stream.push_back(std::byte{3}), zeros = 0;
+      zeros = byte == 0 ? zeros + 1 : 0;
+      stream.push_back(static_cast<std::byte>(byte));
+    }
+  }
+
+ private:
+  std::vector<bool> bits_;
+};
+
+// Frames of 16 x 32 pixels whose fields are pictures of their own (PAFF), one raw macroblock each.
+// Frame i is grey 16 + 20 i. No encoder at hand writes such streams.
+Bytes stream_of_fields(int num_frames) {
+  Bytes stream;
+  BitWriter sps;
+  sps.u(8, 77), sps.u(8, 0), sps.u(8, 10);  // main profile, level 1
+  sps.ue(0), sps.ue(0), sps.ue(2), sps.ue(1),
+      sps.u(1, 0);       // frame_num of 4 bits, output as decoded
+  sps.ue(0), sps.ue(0);  // one macroblock by one pair
+  sps.u(1, 0), sps.u(1, 0), sps.u(1, 1), sps.u(1, 0), sps.u(1, 0);  // fields allowed
+  sps.append_to(stream, 0x67);
+  BitWriter pps;
+  pps.ue(0), pps.ue(0), pps.u(1, 0), pps.u(1, 0), pps.ue(0), pps.ue(0), pps.ue(0);
+  pps.u(1, 0), pps.u(2, 0), pps.ue(0), pps.ue(0), pps.ue(0);
+  pps.u(1, 1), pps.u(1, 0), pps.u(1, 0);
+  pps.append_to(stream, 0x68);
+  constexpr int kGroup = 4;
+  for (int i = 0; i < 2 * num_frames; ++i) {
+    const int frame = i / 2, bottom = i % 2;
+    const bool idr = frame % kGroup == 0 && !bottom;
+    BitWriter slice;
+    slice.ue(0), slice.ue(7), slice.ue(0);  // all of the field, I
+    slice.u(4, static_cast<uint32_t>(frame % kGroup));
+    slice.u(1, 1), slice.u(1, static_cast<uint32_t>(bottom));
+    if (idr)
+      slice.ue(static_cast<uint32_t>(frame / kGroup % 2)), slice.u(2, 0);
+    else
+      slice.u(1, 0);
+    slice.ue(0), slice.ue(1);  // no change of qp, no loop filter
+    slice.ue(25);              // I_PCM
+    slice.align();
+    for (int k = 0; k < 256 + 128; ++k)
+      slice.u(8, k < 256 ? static_cast<uint32_t>(16 + 20 * frame) : 128);
+    slice.append_to(stream, idr ? 0x65 : 0x61);
+  }
+  return stream;
+}
+
+TEST(VideoFile, TwoFieldsAreOneFrame) {
+  Result<VideoFile> file = open(stream_of_fields(10));
+  ASSERT_TRUE(file.ok()) << file.error().message();
+  ASSERT_EQ(file->num_frames(), 10);
+  for (const int i : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 9}) {
+    const Result<Image> image = file->read(i);
+    ASSERT_TRUE(image.ok()) << i << ": " << image.error().message();
+    EXPECT_EQ(image->width, 16);
+    EXPECT_EQ(image->height, 32);
+    EXPECT_THAT(image->rgb, testing::Each(testing::AllOf(testing::Ge(i * 20 * 255 / 219 - 1),
+                                                         testing::Le(i * 20 * 255 / 219 + 1))));
   }
 }
 
