@@ -118,7 +118,9 @@ def main():
                 f.write(data)
             run = lambda *more: json.loads(
                 subprocess.run(
-                    [args.bench, str(args.repetitions), path, *more], check=True, capture_output=True
+                    [args.bench, str(args.repetitions), path, *more],
+                    check=True,
+                    capture_output=True,
                 ).stdout
             )
             grid = run(out)

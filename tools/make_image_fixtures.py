@@ -499,6 +499,10 @@ def others():
         )
     yield "avif_grey_alpha", save(rgba.convert("LA"), "avif", subsampling="4:0:0")
     frames = [Image.fromarray(picture(17, 13, 4, s)) for s in range(2)]
+    exif = Image.Exif()
+    for orientation in range(2, 9):  # Pillow writes irot and imir
+        exif[0x0112] = orientation
+        yield f"avif_orientation_{orientation}_ignored", save(rgb, "avif", exif=exif)
     yield "avif_animated", save(frames[0], "avif", save_all=True, append_images=frames[1:])
 
 

@@ -125,6 +125,14 @@ TEST(Exif, AllOrientationsOfAllFormats) {
   }
 }
 
+TEST(Exif, RotationAndMirrorOfAvif) {
+  for (int orientation = 2; orientation <= 8; ++orientation) {
+    const std::string name = "avif_orientation_" + std::to_string(orientation) + "_ignored";
+    EXPECT_EQ(exif_orientation(fixture(name).bytes()), orientation);
+  }
+  EXPECT_EQ(exif_orientation(fixture("avif_420").bytes()), 1);
+}
+
 TEST(Exif, LoadImageTurnsBeforeItResizes) {
   const std::string file = jpeg_with(tiff({{274, 3, 1, 6}}, true));
   const MediaOptions wide = {.min_pixels = 8 * 1024};
