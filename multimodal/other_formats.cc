@@ -220,7 +220,16 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
       pixels->nb_components == 3 && (pixels->flags & AV_PIX_FMT_FLAG_PLANAR) &&
       !(pixels->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_BE)) && pixels->log2_chroma_w <= 1 &&
       pixels->log2_chroma_h <= 1 && pixels->comp[2].plane == 2;
-  if (planes_of_yuv) return yuv_to_rgb(format, frame, *pixels);
+  if (planes_of_yuv) {
+    constexpr int kMatrices[] = {AVCOL_SPC_UNSPECIFIED, AVCOL_SPC_BT709,     AVCOL_SPC_FCC,
+                                 AVCOL_SPC_BT470BG,     AVCOL_SPC_SMPTE170M, AVCOL_SPC_SMPTE240M,
+                                 AVCOL_SPC_BT2020_NCL};
+    if (const int matrix = number(frame.colorspace); std::ranges::count(kMatrices, matrix) == 0) {
+      return {Code::kUnimplemented,
+              fmt::format("{}: YUV with colour matrix {} of H.273", name_of(format), matrix)};
+    }
+    return yuv_to_rgb(format, frame, *pixels);
+  }
   const bool alpha = (pixels->flags & AV_PIX_FMT_FLAG_ALPHA) && !palette;
   const AVPixelFormat target = alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
   VLR_ASSIGN_OR_RETURN(const Scaler scaler, make_scaler(format, frame, target));

@@ -95,6 +95,9 @@ TEST(Image, RefusesWhatItCannotDecodeRight) {
       "\0\0\0\x0c"
       "moov1234"s,
       "avif: a sequence without a still picture");
+  std::string matrix(fixture("avif_420").file.begin(), fixture("avif_420").file.end());
+  matrix[matrix.find("nclx") + 9] = 8;  // YCgCo
+  expect(matrix, "avif: YUV with colour matrix 8 of H.273");
   const auto tiff = [](const std::string& entry) { return "II*\0\x08\0\0\0\1\0"s + entry; };
   expect(tiff("\3\1\3\0\1\0\0\0\7\0\0\0"s), "tiff: JPEG inside TIFF");
   expect(tiff("\6\1\3\0\1\0\0\0\x08\0\0\0"s), "tiff: colours of kind 8");
