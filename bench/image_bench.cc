@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "multimodal/media.h"
+#include "multimodal/source.h"
 
 namespace {
 

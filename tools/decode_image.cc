@@ -8,7 +8,7 @@
 
 #include "multimodal/exif.h"
 #include "multimodal/image.h"
-#include "multimodal/media.h"
+#include "multimodal/source.h"
 
 namespace {
 

@@ -4,11 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <random>
 
 #include "multimodal/source.h"
+#include "tests/multimodal/fixtures.h"
 
 namespace vlr {
 
@@ -85,6 +87,27 @@ TEST(LoadImage, PatchesOfTheReference) {
     EXPECT_EQ(fmt::format("{:08x}", crc32(patches->data)), crc) << name;
   }
   EXPECT_EQ(count, 26);
+}
+
+// Rows on their way and whole pictures give the same.
+TEST(LoadImage, EqualsItsSteps) {
+  int count = 0;
+  for (const Fixture& f : fixtures()) {
+    const Result<Image> image = decode_image(f.bytes());
+    if (!image) {
+      EXPECT_FALSE(load_image(f.bytes()).ok()) << f.name;
+      continue;
+    }
+    const MediaOptions options = {.min_pixels = 16 * 1024};
+    const Result<Size> size = smart_resize(image->height, image->width, 32, 16 * 1024, 1800 * 1024);
+    const Result<Patches> expected = patchify_image(*resize_pillow_bicubic(*image, *size));
+    const Result<Patches> patches = load_image(f.bytes(), options);
+    ASSERT_TRUE(patches.ok()) << f.name << ": " << patches.error().message();
+    EXPECT_EQ(patches->grid_w, expected->grid_w);
+    EXPECT_TRUE(std::ranges::equal(patches->data, expected->data)) << f.name;
+    ++count;
+  }
+  EXPECT_GE(count, kWithFfmpeg ? 150 : 100);
 }
 
 TEST(LoadImage, Limits) {

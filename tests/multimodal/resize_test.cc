@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <random>
 
 #include "multimodal/weighted_rows.h"
@@ -230,6 +231,31 @@ TEST(ResizePillow, EqualsThePlainLoops) {
     const Result<Image> got = resize_pillow_bicubic(image, {to_h, to_w});
     ASSERT_TRUE(got.ok());
     EXPECT_EQ(got->rgb, expected.rgb) << h << "x" << w << " to " << to_h << "x" << to_w;
+  }
+}
+
+// However few rows come at a time.
+TEST(ResizePillow, RowsAsTheyCome) {
+  std::mt19937 random(12);
+  Image image{70, 150, std::vector<uint8_t>(3 * 70 * 150)};
+  for (uint8_t& v : image.rgb) v = static_cast<uint8_t>(random());
+  for (const Size size : {Size{33, 40}, {150, 40}, {400, 70}, {33, 70}, {150, 70}, {300, 200}}) {
+    const Result<Image> expected = resize_pillow_bicubic(image, size);
+    for (const size_t most : {1u, 7u, 40u}) {
+      ImageSink out;
+      const std::unique_ptr<RowSink> sink = pillow_bicubic_sink(size, out);
+      ASSERT_TRUE(sink->start(image.width, image.height).ok());
+      const size_t row = 3 * 70;
+      for (std::span<const uint8_t> left(image.rgb); !left.empty();) {
+        const std::span<uint8_t> buffer = sink->buffer();
+        const size_t rows = std::min({left.size() / row, buffer.size() / row, most});
+        ASSERT_GE(rows, 1u);
+        std::copy_n(left.begin(), rows * row, buffer.begin());
+        sink->put(static_cast<int64_t>(rows));
+        left = left.subspan(rows * row);
+      }
+      EXPECT_EQ(out.take().rgb, expected->rgb) << size.height << "x" << size.width << ", " << most;
+    }
   }
 }
 
