@@ -27,9 +27,11 @@ extern "C" {
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
 #include <map>
 #include <new>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
