@@ -291,6 +291,21 @@ TEST(VideoFile, FewFramesAreDecodedWhereKeyFramesAreClose) {
   }
 }
 
+TEST(VideoFile, HiddenPicturesAreNoFrames) {
+  const Result<Bytes> bytes = read_file(
+      std::filesystem::path(VLR_SOURCE_DIR) / "tests/golden/video/vp8_hidden.webm", 1 << 20);
+  ASSERT_TRUE(bytes.ok()) << bytes.error().message();
+  Result<VideoFile> file = open(*bytes);
+  ASSERT_TRUE(file.ok()) << file.error().message();
+  ASSERT_EQ(file->num_frames(), 75);
+  for (int64_t i = 0; i < 75; ++i) {
+    const Result<Image> image = file->read(i);
+    ASSERT_TRUE(image.ok()) << image.error().message();
+    EXPECT_NEAR(file->seconds(i), static_cast<double>(i) / 25, 0.001);
+  }
+  EXPECT_EQ(file->num_decoded(), 75);
+}
+
 TEST(VideoFile, ThreadsOfTheDecoderDoNotChangePixels) {
   for (const char* encoder : {"mpeg4", "libx264"}) {
     MAKE_VIDEO_OR_SKIP(bytes,
