@@ -1,6 +1,7 @@
 #include "engine/runtime/host_pool.h"
 
 #include <algorithm>
+#include <future>
 #include <map>
 #include <mutex>
 
@@ -52,14 +53,34 @@ std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
 }
 
 struct PagePool::State {
+  static constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
+
   State(OpenDevice& d, int64_t bytes) : device(d), capacity(bytes / kPageBytes) {}
 
   std::mutex mutex;
   OpenDevice& device;
-  int64_t capacity;      // pages
-  int64_t in_slabs = 0;  // pages that were taken from the system
+  int64_t capacity;   // pages
+  int64_t taken = 0;  // pages of slabs
   std::vector<Buffer> slabs;
   std::vector<std::byte*> free;
+  std::future<Buffer> next;  // a slab that is on its way; without memory: the system has no more
+
+  void start_next() {
+    if (next.valid() || taken == capacity) return;
+    next = std::async(std::launch::async, [this, pages = std::min(kSlabPages, capacity - taken)] {
+      Buffer slab = device.staging();
+      if (!device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) slab.release();
+      return slab;
+    });
+  }
+  void finish_next() {
+    Buffer slab = next.get();
+    const int64_t pages = slab.size() / kPageBytes;
+    for (int64_t p = pages; p-- > 0;) free.push_back(slab.data() + p * kPageBytes);
+    taken += pages;
+    if (pages == 0) capacity = taken;
+    slabs.push_back(std::move(slab));
+  }
 };
 
 PagePool::PagePool(OpenDevice& device, int64_t bytes)
@@ -73,29 +94,23 @@ int64_t PagePool::num_pages() const {
 
 int64_t PagePool::free_pages() const {
   const std::lock_guard lock(state_->mutex);
-  return std::ssize(state_->free) + state_->capacity - state_->in_slabs;
+  return std::ssize(state_->free) + state_->capacity - state_->taken;
 }
 
 std::vector<std::byte*> PagePool::take(int64_t count) {
-  constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
   const std::lock_guard lock(state_->mutex);
   State& s = *state_;
-  while (std::ssize(s.free) < count && s.in_slabs < s.capacity) {
-    const int64_t pages = std::min(kSlabPages, s.capacity - s.in_slabs);
-    Buffer slab = s.device.staging();
-    if (!s.device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) {
-      s.capacity = s.in_slabs;  // the system has no more
-      break;
-    }
-    for (int64_t p = pages; p-- > 0;) s.free.push_back(slab.data() + p * kPageBytes);
-    s.in_slabs += pages;
-    s.slabs.push_back(std::move(slab));
+  while (std::ssize(s.free) < count) {
+    s.start_next();
+    if (!s.next.valid()) break;  // all of it is in use
+    s.finish_next();
   }
   std::vector<std::byte*> out;
   while (std::ssize(out) < count && !s.free.empty()) {
     out.push_back(s.free.back());
     s.free.pop_back();
   }
+  if (std::ssize(s.free) < State::kSlabPages / 2) s.start_next();
   return out;
 }
 
