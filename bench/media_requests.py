@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Pictures as photographs are, and requests over them for `vlr score --usage`.
+"""Pictures as photographs are, requests over them, and what `vlr score` takes for those.
 
     bench/media_requests.py FOLDER      writes FOLDER/*.jpg, images8.jsonl and two_queries.jsonl
+    bench/media_requests.py FOLDER --vlr build/cuda/tools/vlr --model DIR --json OUT
+                                        scores them with and without a vision cache, in turns, and
+                                        holds the scores against each other
 
 images8.jsonl    20 requests of 8 pictures each, 1280 x 960 pixels, JPEG 4:2:0 at quality 90: the
                  images8 workload of `vlr bench` as files
@@ -9,10 +12,12 @@ two_queries.jsonl  two queries over the same 200 of them
 
 Needs Pillow and NumPy.
 """
+import argparse
 import json
 import multiprocessing
 import pathlib
-import sys
+import re
+import subprocess
 
 import numpy
 from PIL import Image
@@ -39,8 +44,42 @@ def save(seed, path):
     photograph(seed).save(path, quality=90)
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1]).resolve()
+USAGE = re.compile(
+    r"(?P<requests>\d+) requests in (?P<total>[\d.]+) s: media (?P<media>[\d.]+), "
+    r"prompts (?P<prompts>[\d.]+), vision (?P<vision>[\d.]+), text (?P<text>[\d.]+); "
+    r"(?P<tokens>\d+) tokens in (?P<batches>\d+) batches, (?P<image_tokens>\d+) image tokens in "
+    r"(?P<vision_batches>\d+); (?P<decoded>\d+) media decoded, (?P<cached>\d+) cached")
+
+
+def score(vlr, model, requests, cache, at_once):
+    """Usage of every group of requests, and what was printed."""
+    run = subprocess.run([vlr, "score", "-m", model, "-r", requests, "--usage", "--at-once",
+                          str(at_once), "--vision-cache-memory", cache],
+                         capture_output=True, text=True, check=True)
+    usage = [{k: float(v) for k, v in m.groupdict().items()} for m in USAGE.finditer(run.stderr)]
+    return usage, run.stdout
+
+
+def measure(folder, vlr, model):
+    runs, printed = [], {}
+    plan = [("images8.jsonl", cache, 256) for cache in ("0", "8GB")] * 2
+    plan += [("two_queries.jsonl", cache, 1) for cache in ("0", "12GB")] * 2
+    for name, cache, at_once in plan:
+        usage, out = score(vlr, model, folder / name, cache, at_once)
+        assert printed.setdefault(name, out) == out, f"{name}: the cache changes scores"
+        runs.append({"requests": name, "vision_cache": cache, "usage": usage})
+        print(name, cache, *(f"{u['total']:.3f} s" for u in usage), flush=True)
+    return runs
+
+
+def describe_gpu():
+    fields = "name,driver_version,power.limit,clocks.max.sm,clocks.max.mem"
+    query = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
+                           capture_output=True, text=True, check=True)
+    return dict(zip(fields.split(","), (x.strip() for x in query.stdout.split(","))))
+
+
+def make(folder):
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{i:03}.jpg" for i in range(COUNT)]
     with multiprocessing.Pool() as pool:
@@ -55,6 +94,26 @@ def main():
         for query in ("a market day", "a bridge over the river"):
             request = {"query": {"text": query}, "documents": [document(i) for i in range(COUNT)]}
             print(json.dumps(request), file=out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--vlr", help="the command; without it files are made only")
+    parser.add_argument("--model")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--commit", default="")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    if not (folder / "two_queries.jsonl").exists():
+        make(folder)
+    if not arguments.vlr:
+        return
+    result = {"gpu": describe_gpu(), "commit": arguments.commit,
+              "what": f"{WIDTH} x {HEIGHT} JPEGs, seconds of score()",
+              "runs": measure(folder, arguments.vlr, arguments.model)}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
