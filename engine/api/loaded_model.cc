@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/api/device_map.h"
 #include "kernels/cuda/weight_ring.h"
 #include "model/weight_names.h"
 
@@ -32,12 +33,20 @@ Result<std::vector<QuantRule>> quant_rules(const Options& options) {
 Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options, const DeviceSpec& device,
                                 const StoredQuantization& stored) {
   VLR_ASSIGN_OR_RETURN(const std::vector<QuantRule> rules, quant_rules(options));
-  if (device.kind == Device::kCuda && options.host_embeddings) {
+  VLR_ASSIGN_OR_RETURN(QuantModes modes, apply_quantization(plan, rules, stored));
+  if (device.kind == Device::kCuda) {
+    VLR_ASSIGN_OR_RETURN(const DeviceMap map, DeviceMap::parse(options.device_map));
+    VLR_RETURN_IF_ERROR(map.apply(plan));
     for (WeightSpec& spec : plan) {
-      if (spec.name == weights::kEmbedTokens) spec.in_host_memory = true;
+      if (options.host_embeddings && spec.name == weights::kEmbedTokens)
+        spec.place = WeightPlace::kHost;
     }
+  } else if (!options.device_map.empty()) {
+    return {Code::kInvalidArgument,
+            "options: a device_map places weights for a GPU, on the CPU all "
+            "of them are in host memory"};
   }
-  return apply_quantization(plan, rules, stored);
+  return modes;
 }
 
 int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType dtype) {
@@ -72,6 +81,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
                              ? DeviceWeights::load(*source.checkpoint, source.plan, dtype, device)
                              : DeviceWeights::make(source.plan, dtype, device, source.fill));
     lookup = [&m](std::string_view weight) { return m.device_weights.get(weight); };
+    if (!m.device_weights.groups().empty())
+      m.stream = std::make_unique<WeightStream>(device, m.device_weights);
     VLR_RETURN_IF_ERROR(device.reserve_ring(ring_place_bytes(source.plan, m.modes, dtype)));
   } else {
     VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(*std::move(source.checkpoint), source.plan,
@@ -80,9 +91,10 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   }
   VLR_ASSIGN_OR_RETURN(m.runner, ModelRunner::create(config, lookup, device,
                                                      graph_options(options, device, dtype, m.modes),
-                                                     std::move(observers)));
+                                                     std::move(observers), m.stream.get()));
   VLR_RETURN_IF_ERROR(check_impls(*device.context().choices, *m.runner));
-  if (!options.record_small_batches) m.runner->recordings.max_tokens = 0;
+  // What is recorded would not wait for the weights.
+  if (!options.record_small_batches || m.stream) m.runner->recordings.max_tokens = 0;
   VLR_ASSIGN_OR_RETURN(m.limits, choose_limits(options, *m.runner));
   VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(m.limits.prefix_rows));
   double start = now();
@@ -94,12 +106,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     // The checks work where passes will, so that no plan has to count them.
     const int64_t arena_bytes = m.runner->arena_bytes();
     VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
-    VLR_RETURN_IF_ERROR(choose_fused_products(m.modes, lookup, device, dtype, options.exact));
+    VLR_RETURN_IF_ERROR(
+        choose_fused_products(m.modes, lookup, device, dtype, options.exact, m.stream.get()));
     if (options.self_check) {
       const Fingerprints& fingerprints =
           gpu ? m.device_weights.fingerprints() : m.weights.fingerprints();
-      VLR_ASSIGN_OR_RETURN(m.distances,
-                           check_fingerprints(m.modes, lookup, fingerprints, device, dtype));
+      VLR_ASSIGN_OR_RETURN(m.distances, check_fingerprints(m.modes, lookup, fingerprints, device,
+                                                           dtype, m.stream.get()));
     }
     VLR_RETURN_IF_ERROR(m.runner->resize_arena(arena_bytes));
   }

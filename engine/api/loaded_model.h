@@ -13,6 +13,7 @@
 #include "engine/runtime/device.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/runtime/weight_store.h"
+#include "engine/runtime/weight_stream.h"
 #include "model/quantization.h"
 #include "vlr/reranker.h"
 #include "vlr/status.h"
@@ -48,6 +49,7 @@ struct LoadedModel {
   bool stored_quantized = false;  ///< some weight was quantised before
   WeightStore weights;
   DeviceWeights device_weights;
+  std::unique_ptr<WeightStream> stream;  ///< null: nothing is streamed
   std::unique_ptr<ModelRunner> runner;
   BatchLimits limits;
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked

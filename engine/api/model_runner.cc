@@ -139,21 +139,19 @@ ModelRunner::ModelRunner(const ModelConfig& config, OpenDevice& device, const Gr
   }
 }
 
-Result<std::unique_ptr<ModelRunner>> ModelRunner::create(const ModelConfig& config,
-                                                         const WeightLookup& weights,
-                                                         OpenDevice& device,
-                                                         const GraphOptions& options,
-                                                         Observers observers) {
+Result<std::unique_ptr<ModelRunner>> ModelRunner::create(
+    const ModelConfig& config, const WeightLookup& weights, OpenDevice& device,
+    const GraphOptions& options, Observers observers, WeightStream* stream) {
   std::unique_ptr<ModelRunner> r(new ModelRunner(config, device, options, std::move(observers)));
   r->text_pairs_ = text_rotary_pairs(config.text_config);
   r->score_graph_ = build_text_graph(config, TextPass::kScore, options);
   r->prefix_graph_ = build_text_graph(config, TextPass::kPrefix, options);
-  VLR_ASSIGN_OR_RETURN(r->score_, Executor::create(r->score_graph_, weights));
-  VLR_ASSIGN_OR_RETURN(r->prefix_, Executor::create(r->prefix_graph_, weights));
+  VLR_ASSIGN_OR_RETURN(r->score_, Executor::create(r->score_graph_, weights, stream));
+  VLR_ASSIGN_OR_RETURN(r->prefix_, Executor::create(r->prefix_graph_, weights, stream));
   if (config.vision_config) {
     r->vision_pairs_ = vision_rotary_pairs(*config.vision_config);
     r->vision_graph_ = build_vision_graph(*config.vision_config, options);
-    VLR_ASSIGN_OR_RETURN(r->vision_, Executor::create(*r->vision_graph_, weights));
+    VLR_ASSIGN_OR_RETURN(r->vision_, Executor::create(*r->vision_graph_, weights, stream));
   }
   return r;
 }

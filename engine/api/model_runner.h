@@ -73,12 +73,10 @@ class ModelRunner {
     std::function<void(const NodeTiming&)> on_node;
   };
 
-  /// config, weights and device must outlive the runner.
-  static Result<std::unique_ptr<ModelRunner>> create(const ModelConfig& config,
-                                                     const WeightLookup& weights,
-                                                     OpenDevice& device,
-                                                     const GraphOptions& options,
-                                                     Observers observers);
+  /// config, weights, device and the stream of weights, if there is one, must outlive the runner.
+  static Result<std::unique_ptr<ModelRunner>> create(
+      const ModelConfig& config, const WeightLookup& weights, OpenDevice& device,
+      const GraphOptions& options, Observers observers, WeightStream* stream = nullptr);
 
   /// Measures the GPU's libraries on this model's products, for batches of up to `max_tokens`
   /// tokens and `max_patches` patches. Nothing on the CPU.

@@ -969,7 +969,12 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
                  {"CUDA context, about", context_estimate()}};
     if (place_bytes > 0)
       out.parts.insert(out.parts.begin() + 1, {"decoded weights", 2 * place_bytes});
-    if (weight_bytes.host > 0) out.host_parts = {{"embeddings, pinned", weight_bytes.host}};
+    if (weight_bytes.slot > 0) {
+      out.parts[0].bytes -= 2 * weight_bytes.slot;
+      out.parts.insert(out.parts.begin() + 1, {"slots of streamed layers", 2 * weight_bytes.slot});
+      out.host_parts.push_back({"streamed layers, pinned", weight_bytes.streamed});
+    }
+    if (weight_bytes.host > 0) out.host_parts.push_back({"embeddings, pinned", weight_bytes.host});
     if (image_tokens > 0) {
       out.host_parts.push_back({"decoded patches, pinned", visual * 4 * kPatchValues});
       out.host_parts.push_back({"vision cache, pinned", std::min(options.vision_cache_bytes,

@@ -53,6 +53,16 @@ Result<QuantizedWeight> find_weight(const WeightLookup& weights, const std::stri
   return quantized_weight(codes, absmax, nested, map);
 }
 
+/// Runs `body`, which reads a weight, while the weight is on the device.
+template <class Body>
+Status with_weight(WeightStream* stream, const std::string& name, const Body& body) {
+  const int group = stream ? stream->group_of(name) : -1;
+  if (group < 0) return body();
+  VLR_RETURN_IF_ERROR(stream->need(group));
+  VLR_RETURN_IF_ERROR(body());
+  return stream->done(group, {});
+}
+
 /// Memory of a check, and ops in it. Dropped, it gives everything back.
 struct Bench {
   explicit Bench(OpenDevice& open)
@@ -128,8 +138,10 @@ Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode,
 Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
                                                        const WeightLookup& weights,
                                                        const Fingerprints& fingerprints,
-                                                       OpenDevice& device, DType dtype) {
+                                                       OpenDevice& device, DType dtype,
+                                                       WeightStream* stream) {
   struct Checked {
+    std::string name;
     const Fingerprint* fingerprint;
     QuantMode mode;
     QuantizedWeight w;
@@ -142,7 +154,7 @@ Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
     const auto it = fingerprints.find(name);
     if (it == fingerprints.end()) continue;
     VLR_ASSIGN_OR_RETURN(const QuantizedWeight w, find_weight(weights, name, mode));
-    all.push_back({.fingerprint = &it->second, .mode = mode, .w = w, .at = results});
+    all.push_back({.name = name, .fingerprint = &it->second, .mode = mode, .w = w, .at = results});
     cols = std::max(cols, w.cols);
     results += round_up(w.rows * size);
   }
@@ -158,19 +170,18 @@ Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
   for (int64_t k = 0; k < cols; ++k) store_f32(signs, k, probe_sign(k));
   std::byte* const base = bench.memory.data();
   VLR_RETURN_IF_ERROR(device.copy(base, bench.host.data(), cols * size));
-  for (const Checked& c : all) {
+  const auto product = [&](const Checked& c) -> Status {
     const Tensor x(base, dtype, {1, c.w.cols}, device.kind());
     const Tensor y(base + results_at + c.at, dtype, {1, c.w.rows}, device.kind());
-    if (!is_w8a8(c.mode)) {
-      VLR_RETURN_IF_ERROR(bench.run<ops::LinearWeightOnly>({.x = x, .w = c.w, .y = y}));
-      continue;
-    }
+    if (!is_w8a8(c.mode)) return bench.run<ops::LinearWeightOnly>({.x = x, .w = c.w, .y = y});
     const Tensor q(base + codes_at, c.w.codes.dtype, {1, c.w.cols}, device.kind());
     const Tensor scale(base + scale_at, DType::kF32, {1}, device.kind());
     VLR_RETURN_IF_ERROR(bench.run<ops::QuantizeRows>({.x = x, .q = q, .scale = scale}));
-    VLR_RETURN_IF_ERROR(bench.run<ops::LinearW8A8>(
-        {.x = q, .x_scale = scale, .w = c.w.codes, .w_scale = c.w.scales, .y = y}));
-  }
+    return bench.run<ops::LinearW8A8>(
+        {.x = q, .x_scale = scale, .w = c.w.codes, .w_scale = c.w.scales, .y = y});
+  };
+  for (const Checked& c : all)
+    VLR_RETURN_IF_ERROR(with_weight(stream, c.name, [&] { return product(c); }));
   VLR_RETURN_IF_ERROR(device.synchronize());
   VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + results_at, results));
   VLR_RETURN_IF_ERROR(device.synchronize());
@@ -184,7 +195,7 @@ Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
 #if VLR_WITH_CUDA
 
 Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
-                             OpenDevice& device, DType dtype, bool exact) {
+                             OpenDevice& device, DType dtype, bool exact, WeightStream* stream) {
   cuda::WeightRing* const ring = device.context().ring;
   if (!ring) return {};
   ring->fused_agrees = !exact;
@@ -237,8 +248,10 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
         return bench.run<ops::LinearWeightOnly>(args, implementation);
       };
       ring->fused_agrees = true;
-      VLR_RETURN_IF_ERROR(run_into(first_at, {}));
-      VLR_RETURN_IF_ERROR(run_into(second_at, "dequantize"));
+      VLR_RETURN_IF_ERROR(with_weight(stream, name, [&]() -> Status {
+        VLR_RETURN_IF_ERROR(run_into(first_at, {}));
+        return run_into(second_at, "dequantize");
+      }));
       VLR_RETURN_IF_ERROR(device.synchronize());
       VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + first_at, end - first_at));
       VLR_RETURN_IF_ERROR(device.synchronize());
@@ -252,7 +265,8 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
 
 #else
 
-Status choose_fused_products(const QuantModes&, const WeightLookup&, OpenDevice&, DType, bool) {
+Status choose_fused_products(const QuantModes&, const WeightLookup&, OpenDevice&, DType, bool,
+                             WeightStream*) {
   return {};
 }
 

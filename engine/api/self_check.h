@@ -10,11 +10,14 @@
 #include "engine/runtime/device.h"
 #include "engine/runtime/executor.h"
 #include "engine/runtime/weight_store.h"
+#include "engine/runtime/weight_stream.h"
 #include "model/quantization.h"
 #include "vlr/reranker.h"
 #include "vlr/status.h"
 
 namespace vlr {
+
+// Weights that are streamed are brought to the device by `stream`.
 
 /// How far a quantised weight's product with the probe vector is from that of the weight before, as
 /// relative L2.
@@ -28,12 +31,14 @@ struct WeightDistance {
 Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
                                                        const WeightLookup& weights,
                                                        const Fingerprints& fingerprints,
-                                                       OpenDevice& device, DType dtype);
+                                                       OpenDevice& device, DType dtype,
+                                                       WeightStream* stream = nullptr);
 
 /// On a GPU: whether the fused nf4 product gives the bits of the other one, for this model's
 /// shapes; only then it runs in exact mode.
 Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
-                             OpenDevice& device, DType dtype, bool exact);
+                             OpenDevice& device, DType dtype, bool exact,
+                             WeightStream* stream = nullptr);
 
 /// The relevance probe: queries with a document that answers and one that does not, in this order.
 std::vector<Request> probe_requests();

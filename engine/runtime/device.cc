@@ -172,7 +172,7 @@ Status Buffer::reserve(int64_t bytes) {
 
 #if VLR_WITH_CUDA
 struct OpenDevice::Gpu {
-  cuda::Stream stream;
+  cuda::Stream stream, copies;
   std::unique_ptr<cuda::Blas> blas;
 };
 struct OpenDevice::Ring {
@@ -226,6 +226,7 @@ Result<std::unique_ptr<OpenDevice>> OpenDevice::open(DeviceSpec spec, bool exact
   }
   d->gpu_ = std::make_unique<Gpu>();
   VLR_ASSIGN_OR_RETURN(d->gpu_->stream, cuda::make_stream());
+  VLR_ASSIGN_OR_RETURN(d->gpu_->copies, cuda::make_stream());
   VLR_ASSIGN_OR_RETURN(d->gpu_->blas, cuda::Blas::create(exact));
   d->context_.stream = d->gpu_->stream.get();
   d->context_.blas = d->gpu_->blas.get();
@@ -324,6 +325,29 @@ Status OpenDevice::wait(const Mark& mark) {
   return cuda::to_status(cudaEventSynchronize(mark.state_->event.get()), "cudaEventSynchronize");
 }
 
+Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int64_t bytes,
+                                                 const Mark& after) {
+  if (!is_gpu()) {
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+    return mark();
+  }
+  CUstream_st* const stream = gpu_->copies.get();
+  if (after.state_) VLR_CUDA_TRY(cudaStreamWaitEvent(stream, after.state_->event.get(), 0));
+  VLR_CUDA_TRY(
+      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream));
+  Mark m;
+  m.state_ = std::make_unique<Mark::State>();
+  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(false));
+  VLR_CUDA_TRY(cudaEventRecord(m.state_->event.get(), stream));
+  return m;
+}
+
+Status OpenDevice::compute_after(const Mark& mark) {
+  if (!is_gpu() || !mark.state_) return {};
+  VLR_CUDA_TRY(cudaStreamWaitEvent(context_.stream, mark.state_->event.get(), 0));
+  return context_.ring ? context_.ring->wait_for(mark.state_->event.get()) : Status();
+}
+
 Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
   if (!is_gpu()) {
     return std::chrono::duration<double>(to.state_->time - from.state_->time).count();
@@ -384,6 +408,12 @@ Result<OpenDevice::Mark> OpenDevice::mark(bool) {
   return m;
 }
 Status OpenDevice::wait(const Mark&) { return {}; }
+Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int64_t bytes,
+                                                 const Mark&) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+  return mark();
+}
+Status OpenDevice::compute_after(const Mark&) { return {}; }
 Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
   return std::chrono::duration<double>(to.state_->time - from.state_->time).count();
 }

@@ -126,6 +126,13 @@ class OpenDevice {
   };
   Result<Mark> mark(bool timing = false);
   Status wait(const Mark& mark);
+
+  /// Copies beside the stream, in an order of their own: how weights come in while others are
+  /// computed with. `after` is what has to be done before; the result, for compute_after(), is when
+  /// the copy is. On the CPU at once.
+  Result<Mark> copy_beside(void* to, const void* from, int64_t bytes, const Mark& after);
+  /// What is launched from now on waits for `mark`.
+  Status compute_after(const Mark& mark);
   /// Seconds between two timing marks that have been waited for.
   Result<double> seconds_between(const Mark& from, const Mark& to);
 

@@ -66,7 +66,8 @@ Status check_segments(const Graph& graph, const RunArgs& args) {
 
 }  // namespace
 
-Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weights) {
+Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weights,
+                                  WeightStream* stream) {
   VLR_RETURN_IF_ERROR(graph.validate());
   Executor e;
   e.graph_ = &graph;
@@ -85,6 +86,22 @@ Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weight
     slot.rank = w.rank;
     slot.dims = w.dims;
     slot.strides = w.strides;
+  }
+  if (stream) {
+    e.stream_ = stream;
+    for (const Node& node : graph.nodes()) {
+      int& group = e.group_of_node_.emplace_back(-1);
+      for (Value v : node.inputs) {
+        if (!v.defined()) continue;
+        const ValueInfo& root = graph.info(graph.root(v));
+        if (root.kind != ValueKind::kWeight) continue;
+        const int g = stream->group_of(root.name);
+        if (g < 0 || g == group) continue;
+        if (group >= 0)
+          return {Code::kInternal, node.name + ": reads weights of two groups that are streamed"};
+        group = g;
+      }
+    }
   }
   int32_t step = 0;
   for (const Node& node : graph.nodes()) {
@@ -186,8 +203,27 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     return {};
   };
   const size_t first_time = args.times ? args.times->size() : 0;
+  // Streamed groups in the order of the nodes that read them, and where in it the run is.
+  std::vector<int> groups;
+  size_t at = 0;
+  if (stream_) {
+    for (size_t n = 0; n < group_of_node_.size(); ++n) {
+      const int g = group_of_node_[n];
+      if (g < 0 || (args.only && !args.only(graph_->nodes()[n]))) continue;
+      if (groups.empty() || groups.back() != g) groups.push_back(g);
+    }
+    VLR_RETURN_IF_ERROR(stream_->begin(groups));
+    if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->need(groups[0]));
+  }
+  const auto bring = [&](size_t node) -> Status {
+    const int g = stream_ ? group_of_node_[node] : -1;
+    if (g < 0 || g == groups[at]) return {};
+    VLR_RETURN_IF_ERROR(stream_->done(groups[at], std::span(groups).subspan(at + 1)));
+    return stream_->need(groups[++at]);
+  };
   for (const Node& node : graph_->nodes()) {
     if (args.only && !args.only(node)) continue;
+    VLR_RETURN_IF_ERROR(bring(static_cast<size_t>(&node - graph_->nodes().data())));
     VLR_RETURN_IF_ERROR(mark());
     const NodeRange range(args.times != nullptr, node);
     const auto start = std::chrono::steady_clock::now();
@@ -203,6 +239,7 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
       }
     }
   }
+  if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->done(groups[at], {}));
   if (marks.empty()) return {};
   VLR_RETURN_IF_ERROR(mark());
   VLR_RETURN_IF_ERROR(gpu->wait(marks.back()));

@@ -12,6 +12,7 @@
 #include "engine/runtime/device.h"
 #include "engine/runtime/graph.h"
 #include "engine/runtime/weight_store.h"
+#include "engine/runtime/weight_stream.h"
 #include "kernels/core/context.h"
 #include "vlr/status.h"
 
@@ -50,8 +51,10 @@ using WeightLookup = std::function<Result<ConstTensor>(std::string_view name)>;
 /// Keeps references to graph and weights; both must outlive it. One thread at a time.
 class Executor {
  public:
-  /// Checks the graph and looks up every weight: the error is that of the lookup.
-  static Result<Executor> create(const Graph& graph, const WeightLookup& weights);
+  /// Checks the graph and looks up every weight: the error is that of the lookup. `stream`, if not
+  /// null, brings weights to the device before the nodes that read them; it must outlive this.
+  static Result<Executor> create(const Graph& graph, const WeightLookup& weights,
+                                 WeightStream* stream = nullptr);
   static Result<Executor> create(const Graph& graph, const WeightStore& weights) {
     return create(graph, [&weights](std::string_view name) { return weights.get(name); });
   }
@@ -70,6 +73,8 @@ class Executor {
  private:
   const Graph* graph_ = nullptr;
   std::vector<Tensor> weights_;  // by value id; undefined for others
+  WeightStream* stream_ = nullptr;
+  std::vector<int> group_of_node_;  // what a node reads of the stream, or -1
   std::vector<Lifetime>
       lifetimes_;  // by value id, bytes unset; first = -1 for values not in the arena
 };

@@ -228,10 +228,25 @@ class Uploader {
 
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
   DeviceWeightBytes bytes;
+  std::map<std::string_view, int64_t> groups;
   for (const WeightSpec& spec : plan) {
+    int64_t sum = 0;
     for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
-      (spec.in_host_memory ? bytes.host : bytes.device) += aligned(t.shape.bytes());
+      sum += aligned(t.shape.bytes());
+    switch (spec.place) {
+      case WeightPlace::kDevice:
+        bytes.device += sum;
+        break;
+      case WeightPlace::kHost:
+        bytes.host += sum;
+        break;
+      case WeightPlace::kStreamed:
+        bytes.streamed += sum;
+        bytes.slot = std::max(bytes.slot, groups[spec.group] += sum);
+        break;
+    }
   }
+  bytes.device += 2 * bytes.slot;
   return bytes;
 }
 
@@ -302,18 +317,51 @@ class DeviceWeights::Placer {
     weights_.host_memory_ = device_.staging();
     const DeviceWeightBytes bytes = device_weight_bytes(plan, dtype_);
     VLR_RETURN_IF_ERROR(weights_.memory_.reserve(bytes.device));
-    return weights_.host_memory_.reserve(bytes.host);
+    VLR_RETURN_IF_ERROR(weights_.host_memory_.reserve(bytes.host + bytes.streamed));
+    weights_.slot_bytes_ = bytes.slot;
+    weights_.slot_offset_ = bytes.device - 2 * bytes.slot;
+    // Groups lie one after the other, in the order in which their first weights come.
+    std::map<std::string_view, int64_t> sizes;
+    std::vector<std::string_view> order;
+    for (const WeightSpec& spec : plan) {
+      if (spec.place != WeightPlace::kStreamed) continue;
+      const auto [it, is_new] = sizes.try_emplace(spec.group, 0);
+      if (is_new) order.push_back(spec.group);
+      for (const WeightTensor& t : tensors_of(spec, dtype_, device_.kind()))
+        it->second += aligned(t.shape.bytes());
+    }
+    int64_t at = bytes.host;
+    for (const std::string_view name : order) {
+      const auto index = static_cast<int>(weights_.groups_.size());
+      weights_.groups_.push_back({.name = std::string(name),
+                                  .host = weights_.host_memory_.data() + at,
+                                  .bytes = sizes[name],
+                                  .slot = index % 2});
+      streams_[std::string(name)] = {.index = index, .host_offset = at};
+      at += sizes[name];
+    }
+    return {};
   }
 
   /// Where the tensors of the next weight are to stand.
   Result<std::vector<Tensor>> next(const WeightSpec& spec) {
     std::vector<Tensor> out;
-    int64_t& offset = spec.in_host_memory ? host_offset_ : offset_;
-    const Buffer& memory = spec.in_host_memory ? weights_.host_memory_ : weights_.memory_;
+    const bool streamed = spec.place == WeightPlace::kStreamed;
+    Stream* const stream = streamed ? &streams_.at(spec.group) : nullptr;
+    int64_t& offset = streamed                           ? stream->used
+                      : spec.place == WeightPlace::kHost ? host_offset_
+                                                         : offset_;
+    std::byte* const base = streamed ? weights_.host_memory_.data() + stream->host_offset
+                            : spec.place == WeightPlace::kHost ? weights_.host_memory_.data()
+                                                               : weights_.memory_.data();
     for (WeightTensor& t : tensors_of(spec, dtype_, device_.kind())) {
-      std::byte* const data = memory.data() + offset;
-      offset += aligned(t.shape.bytes());
+      std::byte* const data = base + offset;  // where it is put now
       t.shape.data = data;
+      if (streamed) {
+        t.shape.data = weights_.slot(stream->index % 2) + offset;
+        weights_.group_of_[t.name] = stream->index;
+      }
+      offset += aligned(t.shape.bytes());
       out.emplace_back(data, t.shape.dtype, std::initializer_list<int64_t>{t.shape.numel()},
                        device_.kind());
       if (!weights_.tensors_.emplace(std::move(t.name), t.shape).second)
@@ -341,6 +389,11 @@ class DeviceWeights::Placer {
   DType dtype_;
   OpenDevice& device_;
   int64_t offset_ = 0, host_offset_ = 0;
+  struct Stream {
+    int index = 0;
+    int64_t host_offset = 0, used = 0;
+  };
+  std::map<std::string, Stream, std::less<>> streams_;  // by group
 };
 
 Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, OpenDevice& device,
@@ -404,6 +457,11 @@ Result<DeviceWeights> DeviceWeights::load(const Checkpoint& checkpoint, const We
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   return w;
+}
+
+int DeviceWeights::group_of(std::string_view name) const {
+  const auto it = group_of_.find(name);
+  return it == group_of_.end() ? -1 : it->second;
 }
 
 Result<ConstTensor> DeviceWeights::get(std::string_view name) const {

@@ -35,6 +35,10 @@ struct WeightPart {
   WeightFormat stored = WeightFormat::kDense;  ///< otherwise all rows are taken
 };
 
+/// Where a GPU finds a weight: in its memory; in pinned memory of the host, over the bus; or in its
+/// memory, where it is copied from pinned memory before it is needed.
+enum class WeightPlace : uint8_t { kDevice, kHost, kStreamed };
+
 /// A weight as the model wants it: the parts' rows, one part after the other.
 struct WeightSpec {
   std::string name;
@@ -42,7 +46,9 @@ struct WeightSpec {
   std::vector<WeightPart> parts;
   /// Not dense: parts that are stored dense are quantised, others have this format already.
   WeightFormat format = WeightFormat::kDense;
-  bool in_host_memory = false;  ///< of a GPU's weights: pinned, read over the bus
+  WeightPlace place = WeightPlace::kDevice;  ///< of a GPU's weights
+  /// Of a streamed weight: all weights of a group are on the device at a time, or none.
+  std::string group = {};
 };
 
 using WeightPlan = std::vector<WeightSpec>;
@@ -98,20 +104,38 @@ class DeviceWeights {
   static Result<DeviceWeights> make(const WeightPlan& plan, DType dtype, OpenDevice& device,
                                     const Fill& fill);
 
+  /// The address of a streamed weight is where it stands while its group is on the device.
   Result<ConstTensor> get(std::string_view name) const;
   int64_t bytes() const { return memory_.size(); }
+
+  /// Weights that are copied to the device together. Groups take turns in two slots of it.
+  struct Group {
+    std::string name;
+    const std::byte* host = nullptr;  ///< all of the group's bytes, pinned
+    int64_t bytes = 0;
+    int slot = 0;
+  };
+  const std::vector<Group>& groups() const { return groups_; }
+  std::byte* slot(int s) const { return memory_.data() + slot_offset_ + s * slot_bytes_; }
+  int group_of(std::string_view name) const;  ///< index of a tensor's group; -1: it has none
   const Fingerprints& fingerprints() const { return fingerprints_; }
 
  private:
   class Placer;
-  Buffer memory_, host_memory_;
+  Buffer memory_, host_memory_;  // resident weights, then two slots; weights of the host, groups
+  int64_t slot_offset_ = 0, slot_bytes_ = 0;
+  std::vector<Group> groups_;
   std::map<std::string, ConstTensor, std::less<>> tensors_;
+  std::map<std::string, int, std::less<>> group_of_;
   Fingerprints fingerprints_;
 };
 
 /// Bytes of DeviceWeights: on the device, and in pinned memory of the host.
 struct DeviceWeightBytes {
-  int64_t device = 0, host = 0;
+  int64_t device = 0;    ///< resident weights and the slots of streamed ones
+  int64_t host = 0;      ///< weights that are read over the bus
+  int64_t streamed = 0;  ///< weights that are copied, in host memory
+  int64_t slot = 0;      ///< of device: one of the two slots
 };
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype);
 

@@ -165,6 +165,10 @@ struct Options {
   /// On a GPU: the embedding table stays in pinned memory of the host, read row by row. On the CPU
   /// it is never anywhere else.
   bool host_embeddings = false;
+  /// On a GPU: which layers stay in pinned memory of the host and are copied to it ahead of their
+  /// use, as in "layers.18-35=cpu,vision=cpu", a JSON object as Hugging Face's device_map, or the
+  /// path of a file with one (docs/memory.md). Empty: everything is on the GPU.
+  std::string device_map = {};
   /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
   bool exact = true;
   /// Most bytes of GPU memory to take, the CUDA context included; 0: nine tenths of what is free.

@@ -70,6 +70,10 @@ Status WeightRing::run(CUstream_st* main, bool overlap, const Decode& decode, co
   return to_status(cudaEventRecord(p.free.get(), main), "cudaEventRecord");
 }
 
+Status WeightRing::wait_for(CUevent_st* event) {
+  return to_status(cudaStreamWaitEvent(state_->side.get(), event, 0), "cudaStreamWaitEvent");
+}
+
 Status WeightRing::launched(CUstream_st* main) {
   for (Place& p : state_->places) VLR_CUDA_TRY(cudaEventRecord(p.free.get(), main));
   return {};

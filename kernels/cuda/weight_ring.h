@@ -15,6 +15,7 @@
 
 #include "vlr/status.h"
 
+struct CUevent_st;
 struct CUstream_st;
 
 namespace vlr::cuda {
@@ -39,6 +40,9 @@ class WeightRing {
   using Decode = std::function<Status(std::byte* memory, CUstream_st* stream)>;
   using Use = std::function<Status(const std::byte* memory)>;
   Status run(CUstream_st* main, bool overlap, const Decode& decode, const Use& use);
+
+  /// Nothing is decoded from now on before `event`, which is another stream's.
+  Status wait_for(CUevent_st* event);
 
   /// What `main` has been given so far may read both places: a recorded graph was launched.
   Status launched(CUstream_st* main);

@@ -287,6 +287,18 @@ TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
   }
 }
 
+TEST_P(CudaBits, DoNotDependOnTheDeviceMap) {
+  const Request request = request_of("a shining star", documents(80, 5));
+  Reranker resident = open_or_die(demo_model(), base_options({.batch_tokens = 1500}));
+  const std::vector<uint32_t> truth = bits(resident, request);
+  for (const char* map : {"layers.2=cpu", "layers.0-5=cpu", "vision=cpu,layers.1-4=cpu", "=cpu"}) {
+    SCOPED_TRACE(map);
+    Reranker streamed =
+        open_or_die(demo_model(), base_options({.device_map = map, .batch_tokens = 1500}));
+    for (int round = 0; round < 3; ++round) EXPECT_EQ(bits(streamed, request), truth) << round;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CudaBits,
                          ::testing::Values("bf16", "f16", "bf16_nf4", "f16_nf4", "bf16_int8",
                                            "f16_int8", "bf16_int8_weight", "bf16_llm_int8",

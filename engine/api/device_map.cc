@@ -1,0 +1,163 @@
+#include "engine/api/device_map.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "engine/runtime/json.h"
+#include "model/weight_names.h"
+
+namespace vlr {
+namespace {
+
+constexpr std::string_view kText = "model.language_model.", kVisual = "model.visual.";
+constexpr int64_t kMaxLayers = 4096;
+
+Status wrong(std::string message) {
+  return {Code::kInvalidArgument, "device_map: " + std::move(message)};
+}
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
+
+/// The canonical prefix of what a module's name stands for, with a dot behind it.
+std::string prefix_of(std::string_view name) {
+  if (name.empty() || name == "model") return "";
+  if (name == "text" || name == "model.language_model" || name == "language_model")
+    return std::string(kText);
+  if (name == "vision" || name == "visual" || name == "model.visual") return std::string(kVisual);
+  for (const std::string_view outer : {"model.language_model.", "language_model.", "model."}) {
+    if (name.starts_with(outer) && !name.starts_with(kVisual)) {
+      name.remove_prefix(outer.size());
+      break;
+    }
+  }
+  if (name.starts_with("model.visual.") || name.starts_with("visual."))
+    return fmt::format("{}{}.", kVisual, name.substr(name.find("visual.") + 7));
+  if (name == "lm_head") return "score_head.";
+  return fmt::format("{}{}.", kText, name);
+}
+
+/// What moves together: a decoder layer, a block of the vision tower or one of its mergers; empty
+/// for what is too small or too scattered to move.
+std::string group_of(std::string_view weight) {
+  for (const auto& [parts, numbered] :
+       {std::pair<std::string_view, bool>{"model.language_model.layers.", true},
+        {"model.visual.blocks.", true},
+        {"model.visual.deepstack_merger_list.", true},
+        {"model.visual.merger.", false}}) {
+    if (!weight.starts_with(parts)) continue;
+    if (!numbered) return std::string(parts);
+    return std::string(weight.substr(0, weight.find('.', parts.size()) + 1));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status DeviceMap::add(std::string_view name, std::string_view place) {
+  const auto in_map = [&](std::string_view what) {
+    return wrong(fmt::format("{}: {}", in_quotes(name), what));
+  };
+  const bool device = place == "cuda" || is_number(place) ||
+                      (place.starts_with("cuda:") && is_number(place.substr(5)));
+  if (place == "disk")
+    return {Code::kUnimplemented,
+            fmt::format("device_map: {}: weights on disk; cpu keeps them in host memory", name)};
+  if (!device && place != "cpu")
+    return in_map(fmt::format("a place is cuda, cuda:N, N or cpu, got {}", in_quotes(place)));
+  // layers.18-35 is many layers.
+  const size_t dash = name.rfind('-'), dot = name.rfind('.');
+  if (dash == name.npos || dot == name.npos || dot > dash) {
+    rules_.push_back({std::string(name), prefix_of(name), device});
+    return {};
+  }
+  int64_t first = 0, last = 0;
+  const std::string_view from = name.substr(dot + 1, dash - dot - 1), to = name.substr(dash + 1);
+  const auto parse = [](std::string_view text, int64_t& value) {
+    return is_number(text) &&
+           std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
+  };
+  if (!parse(from, first) || !parse(to, last) || first > last || last >= kMaxLayers)
+    return in_map("a range is FIRST-LAST, as in layers.18-35");
+  for (int64_t n = first; n <= last; ++n) {
+    const std::string one = fmt::format("{}.{}", name.substr(0, dot), n);
+    rules_.push_back({one, prefix_of(one), device});
+  }
+  return {};
+}
+
+Result<DeviceMap> DeviceMap::parse(std::string_view text) {
+  DeviceMap map;
+  const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
+  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
+  if (text.empty()) return map;
+  std::string file;
+  if (text.front() != '{' && text.find('=') == text.npos) {
+    constexpr int64_t kMaxBytes = 1 << 20;
+    std::error_code error;
+    if (!std::filesystem::exists(std::filesystem::path(text), error)) {
+      return wrong(fmt::format("expected NAME=PLACE,..., a JSON object or a file with one, got {}",
+                               in_quotes(text)));
+    }
+    VLR_ASSIGN_OR_RETURN(file, read_text_file(std::string(text), kMaxBytes));
+    text = file;
+  }
+  const size_t brace = text.find_first_not_of(" \t\r\n");
+  if (brace != text.npos && text[brace] == '{') {
+    auto root = parse_json(text);
+    if (!root) return root.error().with_context("device_map");
+    // Transformers' own files have the map inside.
+    if (const auto inner = root->find("device_map"); inner != root->end() && inner->is_object()) {
+      const nlohmann::json map_alone = *inner;
+      *root = map_alone;
+    }
+    for (const auto& [name, place] : root->items()) {
+      if (!place.is_string() && !place.is_number_unsigned())
+        return wrong(fmt::format("{}: a place is a string or a number, got {}", in_quotes(name),
+                                 place.type_name()));
+      VLR_RETURN_IF_ERROR(
+          map.add(name, place.is_string() ? place.get<std::string>() : place.dump()));
+    }
+    return map;
+  }
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(','), text.size());
+    const std::string_view item = text.substr(0, end);
+    const size_t equals = item.find('=');
+    if (equals == item.npos)
+      return wrong(fmt::format("expected NAME=PLACE, got {}", in_quotes(item)));
+    VLR_RETURN_IF_ERROR(map.add(item.substr(0, equals), item.substr(equals + 1)));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return map;
+}
+
+Status DeviceMap::apply(WeightPlan& plan) const {
+  std::vector<bool> used(rules_.size(), false);
+  for (WeightSpec& spec : plan) {
+    const Rule* rule = nullptr;
+    for (size_t i = 0; i < rules_.size(); ++i) {
+      const Rule& r = rules_[i];
+      if (!spec.name.starts_with(r.prefix)) continue;
+      used[i] = true;
+      if (!rule || r.prefix.size() >= rule->prefix.size()) rule = &r;
+    }
+    if (!rule || rule->on_device) continue;
+    if (spec.name == weights::kEmbedTokens) spec.place = WeightPlace::kHost;
+    spec.group = group_of(spec.name);
+    if (!spec.group.empty()) spec.place = WeightPlace::kStreamed;
+  }
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    if (!used[i]) {
+      return wrong(fmt::format("{} stands for no weight of this model", in_quotes(rules_[i].name)));
+    }
+  }
+  return {};
+}
+
+}  // namespace vlr

@@ -1,0 +1,181 @@
+// Which weights stay in host memory, and that models whose layers come and go give the same bits.
+#include "engine/api/device_map.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "engine/api/limits.h"
+#include "engine/api/loaded_model.h"
+#include "engine/runtime/weight_stream.h"
+#include "model/weight_names.h"
+#include "multimodal/patchify.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/temp_folder.h"
+
+namespace vlr {
+namespace {
+
+using ::testing::HasSubstr;
+using Names = std::set<std::string>;
+
+struct Model {
+  ModelConfig config;
+  Checkpoint checkpoint;
+  WeightPlan plan;
+};
+
+Model open_demo() {
+  auto config = read_config(demo_model() + "/config.json");
+  auto checkpoint = Checkpoint::open(demo_model());
+  EXPECT_TRUE(config && checkpoint);
+  auto plan = make_weight_plan(*config, checkpoint->tensors(), {.yes = 3, .no = 5});
+  EXPECT_TRUE(plan) << plan.error().message();
+  return {*std::move(config), *std::move(checkpoint), *std::move(plan)};
+}
+
+/// Groups that a map streams, and "host" for weights that are read over the bus.
+Names placed(const std::string& text) {
+  WeightPlan plan = open_demo().plan;
+  const auto map = DeviceMap::parse(text);
+  EXPECT_TRUE(map) << text << ": " << map.error().message();
+  const Status applied = map->apply(plan);
+  EXPECT_TRUE(applied.ok()) << text << ": " << applied.message();
+  Names out;
+  for (const WeightSpec& spec : plan) {
+    if (spec.place == WeightPlace::kStreamed) out.insert(spec.group);
+    if (spec.place == WeightPlace::kHost) out.insert("host " + spec.name);
+  }
+  return out;
+}
+
+std::string layer(int n) { return "model.language_model.layers." + std::to_string(n) + "."; }
+
+TEST(DeviceMap, NamesOfEverySpelling) {
+  EXPECT_EQ(placed(""), Names{});
+  EXPECT_EQ(placed("layers.2=cpu"), Names{layer(2)});
+  EXPECT_EQ(placed("layers.2-4=cpu"), (Names{layer(2), layer(3), layer(4)}));
+  EXPECT_EQ(placed("model.layers.1=cpu,layers.0=cuda"), Names{layer(1)});
+  EXPECT_EQ(placed("model.language_model.layers.1-2=cpu"), (Names{layer(1), layer(2)}));
+  EXPECT_EQ(placed("text=cpu,layers.1-5=cuda:0"),
+            (Names{layer(0), "host model.language_model.embed_tokens.weight"}));
+  EXPECT_EQ(placed("embed_tokens=cpu"), Names{"host model.language_model.embed_tokens.weight"});
+  EXPECT_EQ(placed("norm=cpu,lm_head=cpu"), Names{});
+  EXPECT_EQ(placed("visual.blocks.1=cpu"), Names{"model.visual.blocks.1."});
+  const Names vision = placed("vision=cpu");
+  EXPECT_TRUE(vision.contains("model.visual.merger.") &&
+              vision.contains("model.visual.blocks.0.") &&
+              vision.contains("model.visual.deepstack_merger_list.0."));
+  EXPECT_FALSE(vision.contains(layer(0)));
+}
+
+TEST(DeviceMap, HuggingFacesJsonInlineAndFromAFile) {
+  const std::string json =
+      R"({"model.embed_tokens": 0, "model.layers.0": "cuda", "model.layers.1": "cpu",
+          "model.layers.2": 0, "model.norm": 0, "lm_head": "cpu", "model.visual": "cuda:0"})";
+  EXPECT_EQ(placed(json), Names{layer(1)});
+  const testing::TempFolder folder;
+  testing::write_file(folder / "map.json", json);
+  EXPECT_EQ(placed(folder / "map.json"), Names{layer(1)});
+  EXPECT_EQ(placed(R"({"device_map": {"": 0, "model.language_model.layers.3": "cpu"}})"),
+            Names{layer(3)});
+  EXPECT_EQ(placed(R"({"": "cpu", "model.visual": 0, "model.layers": 0})"),
+            Names{"host model.language_model.embed_tokens.weight"});
+}
+
+TEST(DeviceMap, SaysWhatIsWrong) {
+  const auto refused = [](const std::string& text) {
+    const auto map = DeviceMap::parse(text);
+    if (!map) return map.error().message();
+    WeightPlan plan = open_demo().plan;
+    return map->apply(plan).message();
+  };
+  EXPECT_THAT(refused("layers.0=gpu"), HasSubstr("a place is cuda, cuda:N, N or cpu, got 'gpu'"));
+  EXPECT_THAT(refused("layers.4-2=cpu"), HasSubstr("a range is FIRST-LAST"));
+  EXPECT_THAT(refused("layers.1-99999999999=cpu"), HasSubstr("a range is FIRST-LAST"));
+  EXPECT_THAT(refused("layers.99=cpu"), HasSubstr("'layers.99' stands for no weight"));
+  EXPECT_THAT(refused("layers.1=cpu,cuda"), HasSubstr("expected NAME=PLACE, got 'cuda'"));
+  EXPECT_THAT(refused("no/such.json"), HasSubstr("got 'no/such.json'"));
+  EXPECT_THAT(refused("{\"a\": []}"), HasSubstr("got array"));
+  EXPECT_THAT(refused("{\"a\""), HasSubstr("device_map: not JSON"));
+  EXPECT_EQ(DeviceMap::parse("layers.0=disk").error().code(), Code::kUnimplemented);
+  const auto on_cpu = Reranker::open(demo_model(), {.device = "cpu", .device_map = "layers.0=cpu"});
+  EXPECT_EQ(on_cpu.error().code(), Code::kInvalidArgument);
+}
+
+/// The device's side of it on the CPU, where a slot is memory like any other: whatever is
+/// overwritten too early, or read before it came, shows.
+TEST(Streamed, LayersThatComeAndGoKeepTheBits) {
+  ThreadPool threads(2);
+  const ImplChoices choices;
+  auto device = std::move(OpenDevice::open({}, true, threads, choices)).value();
+  const GraphOptions graph{.dtype = DType::kF32};
+
+  std::vector<int32_t> ids, positions, none;
+  for (int32_t i = 0; i < 40; ++i) ids.push_back(7 + 13 * i);
+  for (int axis = 0; axis < 3; ++axis)
+    for (int32_t i = 0; i < 40; ++i) positions.push_back(i);
+  none.assign(40, -1);
+  const TextInput text{
+      .ids = ids, .positions = positions, .positions_stride = 40, .visual_rows = none};
+  std::vector<uint8_t> pixels(static_cast<size_t>(4 * 6 * kPatchValues));
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * i >> 4);
+  const VisionInput picture{.grid_t = 1, .grid_h = 4, .grid_w = 6, .patches = pixels};
+
+  struct Bits {
+    float log_odds;
+    std::vector<std::byte> features;
+    bool operator==(const Bits&) const = default;
+  };
+  const auto run = [&](ModelRunner& runner) {
+    Bits bits;
+    VisionFeatures features;
+    EXPECT_TRUE(runner.run_vision({&picture, 1}, 1024, features));
+    bits.features.resize(static_cast<size_t>(6 * runner.feature_row_bytes()));
+    const std::span<std::byte> all(bits.features);
+    EXPECT_TRUE(runner.save_features(features, 0, 6, {&all, 1}).ok());
+    const auto scores = runner.run_scores({&text, 1}, features);
+    EXPECT_TRUE(scores) << scores.error().message();
+    bits.log_odds = scores->at(0);
+    return bits;
+  };
+
+  Model plain = open_demo();
+  const auto store = WeightStore::load(std::move(plain.checkpoint), plain.plan, &threads);
+  ASSERT_TRUE(store);
+  const auto lookup = [&](std::string_view name) { return store->get(name); };
+  auto resident = ModelRunner::create(plain.config, lookup, *device, graph, {});
+  ASSERT_TRUE(resident) << resident.error().message();
+  const Bits truth = run(**resident);
+
+  for (const char* map : {"layers.2=cpu", "layers.1-2=cpu", "layers.0-5=cpu", "vision=cpu",
+                          "layers.0=cpu,layers.3-5=cpu,visual.blocks.1=cpu", "=cpu"}) {
+    SCOPED_TRACE(map);
+    Model m = open_demo();
+    ASSERT_TRUE(DeviceMap::parse(map)->apply(m.plan).ok());
+    const auto weights = DeviceWeights::load(m.checkpoint, m.plan, DType::kBF16, *device);
+    ASSERT_TRUE(weights) << weights.error().message();
+    const DeviceWeightBytes bytes = device_weight_bytes(m.plan, DType::kBF16);
+    EXPECT_EQ(weights->bytes(), bytes.device);
+    int64_t streamed = 0;
+    for (const DeviceWeights::Group& g : weights->groups()) streamed += g.bytes;
+    EXPECT_EQ(streamed, bytes.streamed);
+
+    WeightStream stream(*device, *weights);
+    const auto get = [&](std::string_view name) { return weights->get(name); };
+    auto runner = ModelRunner::create(m.config, get, *device, graph, {}, &stream);
+    ASSERT_TRUE(runner) << runner.error().message();
+    for (int round = 0; round < 3; ++round) EXPECT_EQ(run(**runner), truth) << round;
+    // Up to two groups stay where they are; more have to come again every time, each once.
+    if (weights->groups().size() <= 2) {
+      EXPECT_EQ(stream.bytes_copied(), streamed);
+    } else {
+      EXPECT_GT(stream.bytes_copied(), 2 * streamed);
+      EXPECT_LE(stream.bytes_copied(), 3 * streamed);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vlr
