@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "multimodal/image.h"
@@ -30,6 +31,9 @@ struct MediaOptions {
   DecodeLimits limits = {};
   PatchMemory memory = {};  ///< of the patches; null: the heap
 };
+
+/// Versions of what decodes in this build and on this machine: with others, pixels may be others.
+std::string decoder_versions();
 
 /// Decodes, resizes and cuts up one picture.
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options = {});

@@ -1,15 +1,11 @@
 /// vlr cache: features of images and videos on disk, shown, made ahead, cleared.
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "engine/api/vision_cache_folder.h"
 #include "tools/common.h"
 
 namespace vlr::tools {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct CacheCommand {
   ModelOptions model;
@@ -52,16 +48,17 @@ int CacheCommand::add() {
   Progress progress(std::ssize(files), "files");
   constexpr size_t kFiles = 64;  // between two steps of the progress
   for (size_t begin = 0; begin < files.size(); begin += kFiles) {
-    Content media;
+    Request request;
+    Content& media = request.documents.emplace_back();
     const size_t end = std::min(begin + kFiles, files.size());
     for (size_t i = begin; i < end; ++i) {
-      const auto kind = kind_of(files[i]);
+      const auto kind = kind_of(files[i], model.options.media_root);
       if (kind && *kind == FileKind::kVideo)
         media.videos.push_back({.frames = {}, .file = Media{.path = files[i]}});
       else
         media.images.push_back({.path = files[i]});  // which says what is wrong with it
     }
-    const auto results = reranker->prefetch(media);
+    const auto results = reranker->prefetch(request);
     if (!results) return fail(results.error());
     for (const MediaResult& r : *results) {
       progress.step();

@@ -13,6 +13,7 @@
 
 #include "engine/runtime/json.h"
 #include "multimodal/image.h"
+#include "multimodal/uri.h"
 #include "multimodal/video.h"
 
 namespace vlr::tools {
@@ -130,14 +131,26 @@ Result<Reranker> ModelOptions::open() {
   return Reranker::open(model, options);
 }
 
-Result<FileKind> kind_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return {Code::kNotFound, fmt::format("{}: cannot be opened", path)};
-  char head[4096];
-  in.read(head, sizeof head);
-  const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
-  if (looks_like_video(bytes)) return FileKind::kVideo;
-  if (looks_like_image(bytes)) return FileKind::kPicture;
+std::string media_path(const std::string& argument) {
+  if (argument.empty() || !media::scheme_of(argument).empty()) return argument;
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(argument, error);
+  return error ? argument : absolute.string();
+}
+
+Result<FileKind> kind_of(const std::string& path, const std::string& media_root) {
+  const std::string scheme = media::scheme_of(path);
+  if (scheme == "data")
+    return path.starts_with("data:video/") ? FileKind::kVideo : FileKind::kPicture;
+  if (scheme.empty()) {
+    std::ifstream in(std::filesystem::path(media_root) / path, std::ios::binary);
+    if (!in) return {Code::kNotFound, fmt::format("{}: cannot be opened", path)};
+    char head[4096];
+    in.read(head, sizeof head);
+    const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
+    if (looks_like_video(bytes)) return FileKind::kVideo;
+    if (looks_like_image(bytes)) return FileKind::kPicture;
+  }
   // A damaged picture is not a text to be scored.
   std::string suffix = std::filesystem::path(path).extension().string();
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
@@ -149,7 +162,7 @@ Result<FileKind> kind_of(const std::string& path) {
     return FileKind::kVideo;
   if (is_one_of({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}))
     return FileKind::kPicture;
-  return FileKind::kText;
+  return scheme.empty() ? FileKind::kText : FileKind::kPicture;
 }
 
 int fail(const Status& status) {

@@ -39,7 +39,10 @@ void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::str
 
 /// A picture or a video by what its first bytes are; neither: text, most likely.
 enum class FileKind { kText, kPicture, kVideo };
-Result<FileKind> kind_of(const std::string& path);
+/// A URL is what its suffix says. kNotFound: it cannot be opened.
+Result<FileKind> kind_of(const std::string& path, const std::string& media_root = {});
+/// As Media::path has it: a path from the working directory, whatever the media root; or a URI.
+std::string media_path(const std::string& argument);
 
 /// "vlr: <message>" on stderr; returns kUnusable.
 int fail(const Status& status);

@@ -1,6 +1,6 @@
-// Pictures as vlr sees them, for comparison with other decoders (tools/compare_pillow.py). For every
-// FILE one line to stdout: "ok WIDTH HEIGHT" and WIDTH * HEIGHT * 3 bytes of RGB behind it, or
-// "error MESSAGE". With --exif pictures are turned as their EXIF says.
+// Pictures as vlr sees them, for comparison with other decoders (tools/compare_pillow.py). For
+// every FILE one line to stdout: "ok WIDTH HEIGHT" and WIDTH * HEIGHT * 3 bytes of RGB behind it,
+// or "error MESSAGE". With --exif pictures are turned as their EXIF says.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -13,8 +13,7 @@
 namespace {
 
 vlr::Result<vlr::Image> decode(const char* path, bool exif) {
-  VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
-                       vlr::read_file(path, int64_t{1} << 30));
+  VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, vlr::read_file(path, int64_t{1} << 30));
   VLR_ASSIGN_OR_RETURN(vlr::Image image, vlr::decode_image(bytes));
   return vlr::media::oriented(std::move(image), exif ? vlr::media::exif_orientation(bytes) : 1);
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "multimodal/uri.h"
 #include "tools/common.h"
 
 namespace vlr::tools {
@@ -70,10 +71,9 @@ Result<Ranking> RankCommand::collect() const {
   if (!query.empty()) request.query.texts = {query};
   if (!instruction.empty()) request.instruction = instruction;
   for (const std::string& path : query_images)
-    request.query.images.push_back({.path = fs::absolute(path).string()});
+    request.query.images.push_back({.path = media_path(path)});
   for (const std::string& path : query_videos) {
-    request.query.videos.push_back(
-        {.frames = {}, .file = Media{.path = fs::absolute(path).string()}});
+    request.query.videos.push_back({.frames = {}, .file = Media{.path = media_path(path)}});
   }
   if (request_file.empty() && query.empty() && query_images.empty() && query_videos.empty()) {
     return {Code::kInvalidArgument,
@@ -107,15 +107,16 @@ Result<Ranking> RankCommand::collect() const {
       }
       continue;
     }
-    if (!fs::exists(path)) {
+    std::error_code no_path;
+    if (media::scheme_of(path).empty() && !fs::exists(path, no_path)) {
       return {Code::kNotFound,
               fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     }
     VLR_ASSIGN_OR_RETURN(const FileKind kind, kind_of(path));
     if (kind == FileKind::kPicture) {
-      add(path, {.images = {{.path = fs::absolute(path).string()}}});
+      add(path, {.images = {{.path = media_path(path)}}});
     } else if (kind == FileKind::kVideo) {
-      add(path, {.videos = {{.frames = {}, .file = Media{.path = fs::absolute(path).string()}}}});
+      add(path, {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();

@@ -1,6 +1,8 @@
 /// The vlr command. Exit codes: 0 served, 1 the request or the model was unusable, 2 usage.
 #include <fmt/format.h>
 
+#include <exception>
+
 #include "tools/common.h"
 
 int main(int argc, char** argv) {
@@ -25,5 +27,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
-  return run();
+  try {
+    return run();
+  } catch (const std::exception& e) {  // of a library, or no memory
+    return fail({vlr::Code::kInternal, e.what()});
+  }
 }

@@ -313,15 +313,8 @@ vlr_code vlr_prefetch(vlr_reranker* reranker, const vlr_request* request, int64_
                       vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!reranker || !request) return missing(reranker ? "request" : "reranker");
-    vlr::Content all;
-    const auto add = [&](const vlr::Content& c) {
-      all.images.insert(all.images.end(), c.images.begin(), c.images.end());
-      all.videos.insert(all.videos.end(), c.videos.begin(), c.videos.end());
-    };
-    add(request->request.query);
-    for (const vlr::Content& c : request->request.documents) add(c);
     VLR_ASSIGN_OR_RETURN(const std::vector<vlr::MediaResult> results,
-                         reranker->reranker.prefetch(all, request->request.media_root));
+                         reranker->reranker.prefetch(request->request));
     if (num_failed) {
       *num_failed = std::count_if(results.begin(), results.end(), [](const vlr::MediaResult& r) {
         return r.status != vlr::DocumentStatus::kOk;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <filesystem>
+#include <new>
 
 #include "multimodal/source.h"
 
@@ -117,7 +117,12 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
 
 Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file) const {
   const Media& m = *job.files[file];
-  if (m.bytes) return m.bytes;
+  if (m.bytes) {
+    const auto size = std::ssize(*m.bytes);
+    if (size > 0 && size <= source_options_.max_bytes) return m.bytes;
+    return {Code::kInvalidArgument, fmt::format("{}: has {} bytes, expected 1 to {}", name_of(m),
+                                                size, source_options_.max_bytes)};
+  }
   VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
                        read_source(m.path, root_of(*job.request), source_options_));
   return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
@@ -157,7 +162,7 @@ Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool&
       thin_frames(std::ssize(job.files), job.kind == Kind::kFrames ? media_options_.max_frames : 1);
   std::map<int64_t, Encoded> files;
   Hasher hasher;
-  hasher.add(decoding_key(job));
+  hasher.add(std::string_view(decoding_key(job))).add(std::string_view(decoder_versions()));
   for (const int64_t i : picked) {
     Result<Encoded> bytes = read(job, static_cast<size_t>(i));
     if (!bytes) {
@@ -303,14 +308,14 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   // Pairs share a prefix when its ids are equal and so are the pictures that its pads stand for.
   const auto prefix = std::span(pair.prompt.ids).first(static_cast<size_t>(pair.prompt.prefix_len));
   pair.prefix_key.assign(reinterpret_cast<const char*>(prefix.data()), prefix.size_bytes());
-  size_t last = wave.media.size();
+  auto last = pair.media.end();
   for (size_t t = 0; t < prefix.size(); ++t) {
     int64_t index = pair.where.visual_index[t];
     if (index < 0) continue;
     auto m = pair.media.begin();
     for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-    if (*m != last) pair.prefix_key += '|' + wave.media[*m].content.hex();
-    last = *m;
+    if (m != last) pair.prefix_key += '|' + wave.media[*m].content.hex();
+    last = m;
   }
 }
 
@@ -320,18 +325,24 @@ void Preprocessor::run_jobs(Wave& wave) {
     const LoadJob& job = jobs_[static_cast<size_t>(i)];
     LoadedMedia& media = wave.media[job.media];
     bool was_decoded = false;
-    media.patches = load(job, media, was_decoded);
+    try {
+      media.patches = load(job, media, was_decoded);
+    } catch (const std::bad_alloc&) {
+      media.patches = Status(Code::kOutOfMemory, media.name + ": no host memory");
+    }
     if (was_decoded) ++decoded;
+    if (want_text_ && media.patches) {  // who explains needs no pixels
+      media.patches->data = {};
+      media.patches->owner = {};
+    }
   });
   wave.decoded += decoded;
   jobs_.clear();
 }
 
-std::vector<size_t> Preprocessor::load_media(const Content& content, const std::string& media_root,
+std::vector<size_t> Preprocessor::load_media(const Content& content, const Request& request,
                                              Wave& wave) {
   const Stopwatch watch(wave.seconds.media);
-  Request request;  // for its root alone
-  request.media_root = media_root;
   const SideMedia media = add_media(content, request, wave);
   run_jobs(wave);
   std::vector<size_t> out = media.videos;

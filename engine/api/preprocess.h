@@ -88,8 +88,9 @@ class Preprocessor {
   /// all threads.
   void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave);
 
-  /// Loads media alone: indices into Wave::media, videos first.
-  std::vector<size_t> load_media(const Content& content, const std::string& media_root, Wave& wave);
+  /// Loads the media of a content alone, as a part of the request: indices into Wave::media, videos
+  /// first.
+  std::vector<size_t> load_media(const Content& content, const Request& request, Wave& wave);
 
  private:
   struct SideMedia {

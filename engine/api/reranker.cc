@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <future>
 #include <map>
+#include <mutex>
 #include <set>
 #include <utility>
 
@@ -145,7 +146,7 @@ class Reranker::Impl {
 
   Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result);
   Result<std::vector<Explanation>> explain(const Request& request);
-  Result<std::vector<MediaResult>> prefetch(const Content& media, const std::string& media_root);
+  Result<std::vector<MediaResult>> prefetch(const Request& request);
 
   std::atomic<bool> cancelled{false};
   std::string name, device_name, dtype_name, quant_name;
@@ -156,6 +157,11 @@ class Reranker::Impl {
   Impl(const Options& o, ModelConfig c, Tokenizer t)
       : options(o), config(std::move(c)), tokenizer(std::move(t)), threads(o.num_threads) {
     choices.insert(o.impls.begin(), o.impls.end());
+    if (!options.log) return;
+    options.log = [log = options.log, one = std::make_shared<std::mutex>()](std::string_view line) {
+      const std::lock_guard lock(*one);
+      log(line);
+    };
   }
   Status check_relevance();
   Status open_vision_cache(const std::string& path);
@@ -163,6 +169,7 @@ class Reranker::Impl {
 
   /// Moves `next` forward over all documents until the wave is full.
   std::shared_ptr<Wave> prepare_wave(std::span<const Request> requests, PairRef& next);
+  void abandon();
   std::vector<std::vector<Pair*>> group_pairs(Wave& wave);
   Status run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group);
   struct NewPrefix {
@@ -266,7 +273,9 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   impl->prefix_cache.reset(impl->limits.prefix_rows);
   impl->preprocessor =
       std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
-  impl->name = std::filesystem::weakly_canonical(folder).filename().string();
+  std::error_code unresolved;
+  impl->name = std::filesystem::weakly_canonical(folder, unresolved).filename().string();
+  if (unresolved) impl->name = folder.filename().string();
   impl->device_name = impl->device->name();
   impl->dtype_name = vlr::dtype_name(dtype);
   impl->quant_name = vlr::quant_name(impl->model->modes);
@@ -314,6 +323,11 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   }
   responses = &out;
   on_result = &callback;
+  // Whatever leaves this function early, an exception of the callback's among it.
+  struct Abandon {
+    Impl& impl;
+    ~Abandon() { impl.abandon(); }
+  } const abandon_at_the_end{*this};
 
   // A GPU works on one wave while the threads prepare the next one. On the CPU both want the same
   // threads.
@@ -355,6 +369,17 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   usage.replayed_batches = runner->num_replays() - replays;
   usage.seconds.total = now() - start;
   return out;
+}
+
+/// Forgets what a call has left on the device.
+void Reranker::Impl::abandon() {
+  if (!in_flight.empty()) (void)device->synchronize();
+  in_flight.clear();
+  timings.clear();
+  unwritten.clear();
+  prefix_cache.unpin_all();
+  responses = nullptr;
+  on_result = nullptr;
 }
 
 void Reranker::Impl::report(Pair& pair) {
@@ -586,14 +611,17 @@ Status Reranker::Impl::see(Wave& wave, const std::vector<bool>& needed) {
     (media.features ? seen : unseen).push_back(&media);
   }
   int64_t row = 0;
+  std::map<Hash128, int64_t> rows;  // of what is in `inputs`
   for (LoadedMedia* media : unseen) {
+    const auto [same, is_new] = rows.try_emplace(media->content, row);
+    media->first_row = same->second;
+    if (!is_new) continue;
     const Patches& p = *media->patches;
     inputs.push_back({.grid_t = p.grid_t,
                       .grid_h = p.grid_h,
                       .grid_w = p.grid_w,
                       .patches = p.data,
                       .owner = patch_memory ? p.owner : nullptr});
-    media->first_row = row;
     row += media->tokens();
   }
   usage.image_tokens += row;
@@ -615,8 +643,12 @@ Status Reranker::Impl::see(Wave& wave, const std::vector<bool>& needed) {
   for (const std::vector<LoadedMedia*>* list : {&unseen, &seen}) {
     for (const LoadedMedia* media : *list) {
       if (vision_cache->in_memory(media->content)) continue;
-      const auto kept =
-          vision_cache->add(media->content, media->tokens() * runner->feature_row_bytes());
+      const int64_t bytes = media->tokens() * runner->feature_row_bytes();
+      auto kept = vision_cache->add(media->content, bytes);
+      if (!kept && !unwritten.empty()) {  // what waits for the disk cannot make room
+        VLR_RETURN_IF_ERROR(keep_on_disk());
+        kept = vision_cache->add(media->content, bytes);
+      }
       if (!kept) continue;
       if (const Status s =
               runner->save_features(features, media->first_row, media->tokens(), kept->pieces);
@@ -648,7 +680,10 @@ Status Reranker::Impl::open_vision_cache(const std::string& path) {
   if (!config.vision_config) return {};
   if (device->is_gpu()) {
     patch_memory.emplace(*device, kKeptPatchBytes);
-    preprocessor->set_memory([this](size_t bytes) { return patch_memory->take(bytes); });
+    preprocessor->set_memory([this](size_t bytes) -> std::shared_ptr<uint8_t[]> {
+      if (auto pinned = patch_memory->take(bytes)) return pinned;
+      return std::make_unique_for_overwrite<uint8_t[]>(bytes);  // copies then wait for the device
+    });
   }
   if (options.on_value) return {};  // who looks at values wants them computed
   if (options.vision_cache_bytes == 0) {
@@ -702,8 +737,7 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   return hasher.add(bytes).digest();
 }
 
-Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media,
-                                                          const std::string& media_root) {
+Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request) {
   const double start = now();
   VLR_RETURN_IF_ERROR(device->activate());
   if (!config.vision_config)
@@ -711,19 +745,32 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media,
   if (!vision_cache)
     return {Code::kInvalidArgument, "prefetch: there is no vision cache: vision_cache_bytes is 0"};
   usage = {};
+  usage.seconds.load = load_seconds;
   std::vector<MediaResult> out;
-  // Few at a time, as score() does, one after the other in memory.
+  // A few at a time go through the tower, as many as the cache has room for.
+  const int64_t most =
+      std::min(limits.visual_rows, options.vision_cache_bytes / runner->feature_row_bytes());
   const auto load = [&](const Content& part) -> Status {
     Wave wave;
-    const std::vector<size_t> loaded = preprocessor->load_media(part, media_root, wave);
+    const std::vector<size_t> loaded = preprocessor->load_media(part, request, wave);
     usage.seconds.media += wave.seconds.media;
     usage.decoded_media += wave.decoded;
     std::vector<bool> needed(wave.media.size(), false);
+    std::vector<std::pair<size_t, size_t>> flushed;  // into wave.media, out
     int64_t rows = 0;
     const auto flush = [&]() -> Status {
       VLR_RETURN_IF_ERROR(see(wave, needed));
       VLR_RETURN_IF_ERROR(keep_on_disk());
+      for (const auto& [m, index] : flushed) {
+        const Hash128& content = wave.media[m].content;
+        if (vision_cache->in_memory(content) ||
+            (vision_cache->folder() && vision_cache->folder()->has_features(content)))
+          continue;
+        out[index].status = DocumentStatus::kError;
+        out[index].message = wave.media[m].name + ": its features could not be kept";
+      }
       needed.assign(wave.media.size(), false);
+      flushed.clear();
       rows = 0;
       return {};
     };
@@ -736,30 +783,36 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Content& media,
         continue;
       }
       result.tokens = medium.tokens();
-      if (result.tokens > limits.visual_rows) {
+      if (result.tokens > most) {
         result.status = DocumentStatus::kTooLong;
-        result.message = fmt::format("{}: {} visual tokens, the memory cap allows {} at once",
-                                     medium.name, result.tokens, limits.visual_rows);
+        result.message =
+            fmt::format("{}: {} visual tokens, the cache and the memory cap have room for {}",
+                        medium.name, result.tokens, most);
         continue;
       }
       result.status = DocumentStatus::kOk;
       result.was_cached = medium.features != nullptr;
-      if (rows + result.tokens > limits.visual_rows) VLR_RETURN_IF_ERROR(flush());
+      if (rows + result.tokens > most) VLR_RETURN_IF_ERROR(flush());
       needed[m] = true;
+      flushed.emplace_back(m, out.size() - 1);
       rows += result.tokens;
     }
     VLR_RETURN_IF_ERROR(flush());
     return device->synchronize();  // the wave's patches go away
   };
-  Content part;
-  const auto add = [&](auto& list, const auto& item) -> Status {
-    list.push_back(item);
-    if (std::ssize(part.images) + std::ssize(part.videos) < kChunkMedia) return {};
-    return load(std::exchange(part, {}));
+  const auto load_all = [&](const Content& content) -> Status {
+    Content part;
+    const auto add = [&](auto& list, const auto& item) -> Status {
+      list.push_back(item);
+      if (std::ssize(part.images) + std::ssize(part.videos) < kChunkMedia) return {};
+      return load(std::exchange(part, {}));
+    };
+    for (const Video& v : content.videos) VLR_RETURN_IF_ERROR(add(part.videos, v));
+    for (const Media& m : content.images) VLR_RETURN_IF_ERROR(add(part.images, m));
+    return part.images.empty() && part.videos.empty() ? Status() : load(part);
   };
-  for (const Video& v : media.videos) VLR_RETURN_IF_ERROR(add(part.videos, v));
-  for (const Media& m : media.images) VLR_RETURN_IF_ERROR(add(part.images, m));
-  VLR_RETURN_IF_ERROR(load(part));
+  VLR_RETURN_IF_ERROR(load_all(request.query));
+  for (const Content& document : request.documents) VLR_RETURN_IF_ERROR(load_all(document));
   usage.seconds.total = now() - start;
   return out;
 }
@@ -824,6 +877,7 @@ void Reranker::Impl::finish_oldest() {
   const Result<std::vector<float>> log_odds = runner->finish(oldest.ticket);
   for (size_t i = 0; i < oldest.pairs.size(); ++i) {
     Pair& pair = *oldest.pairs[i];
+    if (pair.done) continue;  // its group failed
     if (!log_odds) {
       report_failed(pair, DocumentStatus::kError, log_odds.error().message());
     } else if (!std::isfinite((*log_odds)[i])) {
@@ -1019,9 +1073,8 @@ Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
 Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
   return impl_->explain(request);
 }
-Result<std::vector<MediaResult>> Reranker::prefetch(const Content& media,
-                                                    const std::string& media_root) {
-  return impl_->prefetch(media, media_root);
+Result<std::vector<MediaResult>> Reranker::prefetch(const Request& request) {
+  return impl_->prefetch(request);
 }
 void Reranker::cancel() { impl_->cancelled = true; }
 const Usage& Reranker::usage() const { return impl_->usage; }

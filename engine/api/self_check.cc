@@ -248,10 +248,11 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
         return bench.run<ops::LinearWeightOnly>(args, implementation);
       };
       ring->fused_agrees = true;
-      VLR_RETURN_IF_ERROR(with_weight(stream, name, [&]() -> Status {
+      const auto run_both = [&]() -> Status {
         VLR_RETURN_IF_ERROR(run_into(first_at, {}));
         return run_into(second_at, "dequantize");
-      }));
+      };
+      VLR_RETURN_IF_ERROR(with_weight(stream, name, run_both));
       VLR_RETURN_IF_ERROR(device.synchronize());
       VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + first_at, end - first_at));
       VLR_RETURN_IF_ERROR(device.synchronize());

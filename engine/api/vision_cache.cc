@@ -28,19 +28,18 @@ std::optional<MediaRecord> VisionCache::find_media(const Hash128& media) {
   }
   if (!folder_) return {};
   std::optional<MediaRecord> record = folder_->read_media(media);
-  if (record) {
-    const std::lock_guard lock(mutex_);
-    media_.put(media, *record);
-  }
+  if (record) put_media(media, *record);
   return record;
 }
 
+void VisionCache::put_media(const Hash128& media, const MediaRecord& record) {
+  const std::lock_guard lock(mutex_);
+  media_.put(media, record);
+  while (media_.size() > kMaxMedia) media_.evict([](const MediaRecord&) { return true; });
+}
+
 void VisionCache::add_media(const Hash128& media, const MediaRecord& record) {
-  {
-    const std::lock_guard lock(mutex_);
-    media_.put(media, record);
-    while (media_.size() > kMaxMedia) media_.evict([](const MediaRecord&) { return true; });
-  }
+  put_media(media, record);
   if (folder_) folder_->write_media(media, record);
 }
 
@@ -57,14 +56,15 @@ void VisionCache::forget(const Hash128& content) {
 std::shared_ptr<const CachedFeatures> VisionCache::find(const Hash128& content, int64_t bytes) {
   {
     const std::lock_guard lock(mutex_);
-    if (const auto* found = features_.find(content)) return *found;
+    if (const auto* found = features_.find(content))
+      return (*found)->bytes == bytes ? *found : nullptr;
   }
   if (!folder_) return nullptr;
   std::vector<std::byte> data = folder_->read_features(content, bytes);
   if (data.empty()) return nullptr;
   auto owned = std::make_shared<std::vector<std::byte>>(std::move(data));
   return std::make_shared<CachedFeatures>(
-      CachedFeatures{.pieces = {std::span(*owned)}, .owner = owned});
+      CachedFeatures{.bytes = bytes, .pieces = {std::span(*owned)}, .owner = owned});
 }
 
 std::shared_ptr<const CachedFeatures> VisionCache::add(const Hash128& content, int64_t bytes) {
@@ -78,7 +78,7 @@ std::shared_ptr<const CachedFeatures> VisionCache::add(const Hash128& content, i
   auto pages = std::make_shared<Pages>(Pages{pages_, {}});
   if (pages_->free_pages() >= count) pages->pages = pages_->take(count);
   if (std::ssize(pages->pages) < count) return nullptr;
-  CachedFeatures features{.pieces = {}, .owner = pages};
+  CachedFeatures features{.bytes = bytes, .pieces = {}, .owner = pages};
   for (std::byte* page : pages->pages) {
     const int64_t size = std::min(bytes, PagePool::kPageBytes);
     features.pieces.emplace_back(page, static_cast<size_t>(size));

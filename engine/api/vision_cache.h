@@ -68,6 +68,7 @@ class LruMap {
 /// Features of one picture or video in host memory, in pieces: those of all levels, one level after
 /// the other, [rows, C] each.
 struct CachedFeatures {
+  int64_t bytes = 0;  ///< of all pieces
   std::vector<std::span<std::byte>> pieces;
   std::shared_ptr<const void> owner;  ///< of the memory
 };
@@ -98,6 +99,8 @@ class VisionCache {
   bool in_memory(const Hash128& content);
 
  private:
+  void put_media(const Hash128& media, const MediaRecord& record);
+
   std::mutex mutex_;
   std::shared_ptr<PagePool> pages_;
   LruMap<std::shared_ptr<const CachedFeatures>> features_;

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <new>
+#include <random>
 #include <system_error>
 #include <tuple>
 
@@ -57,13 +57,23 @@ void for_each_file(const fs::path& root, const Visit& visit) {
   }
 }
 
+/// A checksum of a record's values.
+Hash128 sum_of(const MediaRecord& r) {
+  Hasher hasher;
+  hasher.add(r.content.high).add(r.content.low);
+  for (const int64_t n : r.grid) hasher.add(n);
+  for (const double s : r.seconds) hasher.add(s);
+  return hasher.digest();
+}
+
 std::optional<MediaRecord> parse_record(std::string_view text) {
   const auto root = parse_json(text);
   if (!root || !root->is_object()) return {};
   const auto content = root->find("content"), grid = root->find("grid"),
-             seconds = root->find("seconds");
+             seconds = root->find("seconds"), sum = root->find("sum");
   if (content == root->end() || !content->is_string() || grid == root->end() || !grid->is_array() ||
-      grid->size() != 3 || seconds == root->end() || !seconds->is_array())
+      grid->size() != 3 || seconds == root->end() || !seconds->is_array() || sum == root->end() ||
+      !sum->is_string())
     return {};
   MediaRecord out;
   const auto key = Hash128::from_hex(content->get<std::string>());
@@ -79,11 +89,27 @@ std::optional<MediaRecord> parse_record(std::string_view text) {
     if (!s.is_number()) return {};
     out.seconds.push_back(s.get<double>());
   }
-  const bool fits = out.seconds.empty() || std::ssize(out.seconds) == out.grid[0];
-  return fits ? std::optional(std::move(out)) : std::nullopt;
+  if (Hash128::from_hex(sum->get<std::string>()) != sum_of(out)) return {};
+  return out;
 }
 
 }  // namespace
+
+VisionCacheFolder::VisionCacheFolder(fs::path root, int64_t max_bytes, Log log)
+    : root_(std::move(root)), max_bytes_(max_bytes), log_(std::move(log)) {
+  std::random_device random;  // a process's number is not one of its own across containers
+  id_ = uint64_t{random()} << 32 | random();
+}
+
+fs::path VisionCacheFolder::temporary(const fs::path& to) {
+  return fmt::format("{}.{:016x}.{}{}", to.string(), id_, num_written_++, kTemporary);
+}
+
+void VisionCacheFolder::wrote(int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  bytes_ += bytes;
+  if (bytes_ > max_bytes_) trim();
+}
 
 Result<std::unique_ptr<VisionCacheFolder>> VisionCacheFolder::open(const std::string& path,
                                                                    int64_t max_bytes, Log log) {
@@ -112,25 +138,30 @@ void VisionCacheFolder::write_failed(std::string_view reason) {
 }
 
 std::optional<MediaRecord> VisionCacheFolder::read_media(const Hash128& key) {
-  const auto text = read_text_file(media_path(model_, key).string(), kMaxRecordBytes);
-  return text ? parse_record(*text) : std::nullopt;
+  const fs::path path = media_path(model_, key);
+  const auto text = read_text_file(path.string(), kMaxRecordBytes);
+  if (!text) return {};
+  std::error_code ignored;
+  fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
+  return parse_record(*text);
 }
 
 void VisionCacheFolder::write_media(const Hash128& key, const MediaRecord& record) {
   std::string seconds;
   for (const double s : record.seconds)
     seconds += fmt::format("{}{}", seconds.empty() ? "" : ", ", s);
-  const std::string text =
-      fmt::format("{{\"content\": \"{}\", \"grid\": [{}, {}, {}], \"seconds\": [{}]}}\n",
-                  record.content.hex(), record.grid[0], record.grid[1], record.grid[2], seconds);
+  const std::string text = fmt::format(
+      "{{\"content\": \"{}\", \"grid\": [{}, {}, {}], \"seconds\": [{}], \"sum\": \"{}\"}}\n",
+      record.content.hex(), record.grid[0], record.grid[1], record.grid[2], seconds,
+      sum_of(record).hex());
   const fs::path to = media_path(model_, key);
-  const fs::path partial =
-      fmt::format("{}.{}.{}{}", to.string(), ::getpid(), num_written_++, kTemporary);
+  const fs::path partial = temporary(to);
   if (const Status s = write_text_file(partial.string(), text); !s.ok())
     return write_failed(s.message());
   std::error_code error;
   fs::rename(partial, to, error);
-  if (error) write_failed(fmt::format("{}: {}", to.string(), error.message()));
+  if (error) return write_failed(fmt::format("{}: {}", to.string(), error.message()));
+  wrote(std::ssize(text));
 }
 
 bool VisionCacheFolder::has_features(const Hash128& content) const {
@@ -201,17 +232,14 @@ void VisionCacheFolder::write_features(const Hash128& content,
     return {};
   };
   const fs::path to = features_path(model_, content);
-  const fs::path partial =
-      fmt::format("{}.{}.{}{}", to.string(), ::getpid(), num_written_++, kTemporary);
+  const fs::path partial = temporary(to);
   if (const Status s = write_safetensors(partial.string(), {data, checksum}, fill); !s.ok())
     return write_failed(s.message());
   std::error_code error;
   const auto size = static_cast<int64_t>(fs::file_size(partial, error));
   fs::rename(partial, to, error);
   if (error) return write_failed(fmt::format("{}: {}", to.string(), error.message()));
-  const std::lock_guard lock(mutex_);
-  bytes_ += size;
-  if (bytes_ > max_bytes_) trim();
+  wrote(size);
 }
 
 // To nine tenths of the cap, so that not every write has to look at all files.

@@ -2,7 +2,7 @@
 /// renaming, and are never changed; one that is damaged or gone is as if it had never been.
 ///
 ///   FOLDER/vlr-vision-1/MODEL/media-KEY.json           {"content": KEY, "grid": [t, h, w],
-///                                                       "seconds": [...]}
+///                                                       "seconds": [...], "sum": KEY}
 ///   FOLDER/vlr-vision-1/MODEL/features-KEY.safetensors "features" u8[bytes], "xxh3_128" u8[16]
 ///
 /// MODEL names the vision weights and everything else that the bits of features depend on.
@@ -68,8 +68,9 @@ class VisionCacheFolder {
   static Result<int64_t> clear(const std::string& path);
 
  private:
-  VisionCacheFolder(std::filesystem::path root, int64_t max_bytes, Log log)
-      : root_(std::move(root)), max_bytes_(max_bytes), log_(std::move(log)) {}
+  VisionCacheFolder(std::filesystem::path root, int64_t max_bytes, Log log);
+  std::filesystem::path temporary(const std::filesystem::path& to);
+  void wrote(int64_t bytes);
   void write_failed(std::string_view reason);
   void trim();
 
@@ -77,9 +78,10 @@ class VisionCacheFolder {
   int64_t max_bytes_;
   Log log_;
   std::atomic<bool> complained_ = false;
-  std::atomic<int64_t> num_written_ = 0;  // names temporary files
-  std::mutex mutex_;                      // of bytes_
-  int64_t bytes_ = 0;                     // of the folder, as far as this process knows
+  uint64_t id_ = 0;  // with num_written_ names temporary files
+  std::atomic<int64_t> num_written_ = 0;
+  std::mutex mutex_;   // of bytes_
+  int64_t bytes_ = 0;  // of the folder, as far as this process knows
 };
 
 }  // namespace vlr

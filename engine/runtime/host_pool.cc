@@ -4,6 +4,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <system_error>
 
 namespace vlr {
 
@@ -67,11 +68,16 @@ struct PagePool::State {
 
   void start_next() {
     if (next.valid() || taken == capacity) return;
-    next = std::async(std::launch::async, [this, pages = std::min(kSlabPages, capacity - taken)] {
+    const auto take = [this, pages = std::min(kSlabPages, capacity - taken)] {
       Buffer slab = device.staging();
       if (!device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) slab.release();
       return slab;
-    });
+    };
+    try {
+      next = std::async(std::launch::async, take);
+    } catch (const std::system_error&) {  // no thread is to be had
+      next = std::async(std::launch::deferred, take);
+    }
   }
   void finish_next() {
     Buffer slab = next.get();

@@ -65,7 +65,7 @@ enum class DocumentStatus {
   kOk,         ///< scored
   kEmpty,      ///< nothing in the document or the query: scored as the official pipeline does
   kBadMedia,   ///< an image or a frame could not be used
-  kTooLong,    ///< special and media tokens alone exceed Options::max_length
+  kTooLong,    ///< special and media tokens alone exceed Options::max_length, or the memory cap
   kInvalid,    ///< the document makes no sense
   kCancelled,  ///< not reached before cancel()
   kError,      ///< anything else; the message says what
@@ -215,7 +215,8 @@ struct Options {
   int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
   bool share_prefix = true;    ///< compute the tokens that pairs of a query have in common once
   std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
-  std::function<void(std::string_view)> log = {};          ///< warnings, one line each
+  /// Warnings, one line each; any thread, one at a time.
+  std::function<void(std::string_view)> log = {};
   ValueObserver on_value = {};                             ///< null: nothing is observed
   std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
   std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed
@@ -272,12 +273,10 @@ class VLR_API Reranker {
   Result<std::vector<Response>> score(std::span<const Request> requests,
                                       const OnResult& on_result = nullptr);
 
-  /// Fills the vision cache ahead: images and videos are decoded and go through the vision tower,
-  /// as score() would have it. One result for each, videos first; texts are not looked at.
-  /// Relative paths start from `media_root`, or from Options::media_root if that is empty.
-  /// kInvalidArgument: no cache, no vision tower.
-  Result<std::vector<MediaResult>> prefetch(const Content& media,
-                                            const std::string& media_root = {});
+  /// Fills the vision cache ahead: the images and videos of a request are decoded and go through
+  /// the vision tower, as score() would have it. One result for each: the query's, then those of
+  /// every document, videos before images. kInvalidArgument: no cache, no vision tower.
+  Result<std::vector<MediaResult>> prefetch(const Request& request);
 
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);
@@ -286,7 +285,7 @@ class VLR_API Reranker {
   /// thread.
   void cancel();
 
-  const Usage& usage() const;           ///< of the last score()
+  const Usage& usage() const;           ///< of the last score() or prefetch()
   std::string_view model_name() const;  ///< last part of the path
   std::string_view device() const;      ///< "cpu", "cuda:0 (NVIDIA H200)"
   std::string_view dtype() const;       ///< of activations: "f32", "bf16", "f16"

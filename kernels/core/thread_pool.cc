@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace vlr {
@@ -19,10 +21,18 @@ struct ThreadPool::State {
   uint64_t generation = 0;  // counts loops; a worker waits for it to move
   int running = 0;          // workers inside the current loop
   bool stop = false;
+  std::exception_ptr thrown;  // by a body, the first one
   std::vector<std::thread> workers;
 
   void drain(int thread) {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) (*body)(i, thread);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+      try {
+        (*body)(i, thread);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!thrown) thrown = std::current_exception();
+      }
+    }
   }
 
   void work(int thread) {
@@ -77,6 +87,7 @@ void ThreadPool::parallel_for(int64_t count, const std::function<void(int64_t, i
   s.drain(0);
   std::unique_lock lock(s.mutex);
   s.done.wait(lock, [&] { return s.running == 0; });
+  if (s.thrown) std::rethrow_exception(std::exchange(s.thrown, nullptr));
 }
 
 }  // namespace vlr

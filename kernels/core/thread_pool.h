@@ -21,7 +21,8 @@ class ThreadPool {
   int num_threads() const { return num_threads_; }
 
   /// Calls body(index, thread) once for every index in [0, count), thread in [0, num_threads()).
-  /// Indices are handed out one by one in ascending order. Returns when all are done.
+  /// Indices are handed out one by one in ascending order. Returns when all are done; what
+  /// a body throws, the first of it, is thrown then.
   void parallel_for(int64_t count, const std::function<void(int64_t index, int thread)>& body);
 
  private:

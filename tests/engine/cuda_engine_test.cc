@@ -372,10 +372,10 @@ TEST_F(Cuda, PrefetchedPicturesAreNotSeenAgain) {
   Content media;
   for (const char* name : {"rgb.png", "tall.png", "small.png"})
     media.images.push_back({.path = (kGolden / "media" / name).string()});
-  const auto fetched = reranker.prefetch(media);
+  const Request request = request_of("a shining star", {media});
+  const auto fetched = reranker.prefetch(request);
   ASSERT_TRUE(fetched) << fetched.error().message();
   for (const MediaResult& r : *fetched) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
-  const Request request = request_of("a shining star", {media});
   Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
   EXPECT_EQ(bits(reranker, request), bits(without, request));
   EXPECT_EQ(reranker.usage().decoded_media + reranker.usage().vision_batches, 0);

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <stdexcept>
 
 #include "engine/api/request_json.h"
 #include "tests/support/checkpoints.h"
@@ -140,6 +141,21 @@ TEST(Score, ResultsComeOnceEachAndInOrderAtTheEnd) {
   EXPECT_EQ(response->results[5].status, DocumentStatus::kEmpty);
   EXPECT_THAT(response->results[5].message, HasSubstr("NULL"));
   EXPECT_GT(reranker.usage().batches, 2);
+}
+
+TEST(Score, ACallbackThatThrowsLeavesNothingBehind) {
+  Reranker reranker = open_or_die(demo_model(), {.batch_tokens = 100});
+  const Request request = request_of("a star", mixed_documents()),
+                one = request_of("a", {text_document("b")});
+  const auto truth = score_bits(reranker, request);
+  int calls = 0;
+  EXPECT_THROW((void)reranker.score(request,
+                                    [&](const DocumentResult&) {
+                                      if (++calls == 3) throw std::runtime_error("enough");
+                                    }),
+               std::runtime_error);
+  EXPECT_EQ(score_bits(reranker, one).size(), 1u);
+  EXPECT_EQ(score_bits(reranker, request), truth);
 }
 
 TEST(Score, NoDocumentsNoResults) {

@@ -377,7 +377,9 @@ TEST(Prefetch, FillsTheCacheAndSaysWhatIsWrong) {
   for (uint32_t i = 0; i < 40; ++i) media.images.push_back(picture(i));
   media.images[3] = {.path = "no/such.png"};
   media.videos.push_back({.frames = {picture(1), picture(2)}});
-  auto results = reranker.prefetch(media);
+  Request all;
+  all.documents = {media};
+  auto results = reranker.prefetch(all);
   ASSERT_TRUE(results) << results.error().message();
   ASSERT_EQ(results->size(), 41u);
   EXPECT_EQ((*results)[0].name, "video of picture1.bmp");
@@ -390,7 +392,7 @@ TEST(Prefetch, FillsTheCacheAndSaysWhatIsWrong) {
     EXPECT_GE((*results)[i].tokens, 4);
   }
   EXPECT_EQ(reranker.usage().decoded_media, 40);
-  results = reranker.prefetch(media);
+  results = reranker.prefetch(all);
   ASSERT_TRUE(results);
   EXPECT_TRUE((*results)[0].was_cached && (*results)[40].was_cached);
   EXPECT_EQ(reranker.usage().vision_batches, 0);
@@ -401,7 +403,54 @@ TEST(Prefetch, FillsTheCacheAndSaysWhatIsWrong) {
   EXPECT_EQ(score_bits(reranker, request), score_bits(without, request));
   EXPECT_EQ(reranker.usage().decoded_media, 0);
   EXPECT_EQ(reranker.usage().vision_batches, 0);
-  EXPECT_EQ(without.prefetch(media).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(without.prefetch(all).error().code(), Code::kInvalidArgument);
+}
+
+TEST(Cached, AQuerysPicturesInOtherPlacesAreAnotherPrefix) {
+  Request aab, abb;
+  for (Request* r : {&aab, &abb}) {
+    r->query.texts = {"q"};
+    for (const char* text : {"a", "b", "c"}) r->documents.emplace_back().texts = {text};
+  }
+  aab.query.images = {picture(1), picture(1), picture(2)};
+  abb.query.images = {aab.query.images[0], aab.query.images[2], aab.query.images[2]};
+  Reranker whole = open_or_die(demo_model(), {.share_prefix = false});
+  Reranker shared = open_or_die(demo_model(), {});
+  for (const Request* r : {&aab, &abb, &aab})
+    EXPECT_EQ(score_bits(shared, *r), score_bits(whole, *r));
+  EXPECT_NE(score_bits(whole, aab), score_bits(whole, abb));
+}
+
+TEST(Cached, OnePictureInManyFilesIsSeenOnce) {
+  std::vector<Media> copies;
+  for (int i = 0; i < 5; ++i) copies.push_back(picture(1));
+  Reranker reranker = open_or_die(demo_model(), {.vision_cache_bytes = 0});
+  const auto bits = score_bits(reranker, request_over("q", copies));
+  EXPECT_EQ(bits, std::vector<uint32_t>(5, bits[0]));
+  EXPECT_EQ(reranker.usage().image_tokens, 4);
+}
+
+TEST(Prefetch, ThroughMemoryForAFewOntoDisk) {
+  const testing::TempFolder folder;
+  Request all;
+  Content& media = all.documents.emplace_back();
+  for (uint32_t i = 0; i < 20; ++i) media.images.push_back(picture(i));
+  const Options options{.vision_cache_bytes = 2 * PagePool::kPageBytes,
+                        .vision_cache_dir = folder.path()};
+  Reranker reranker = open_or_die(demo_model(), options);
+  const auto results = reranker.prefetch(all);
+  ASSERT_TRUE(results) << results.error().message();
+  for (const MediaResult& r : *results) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
+  Reranker other = open_or_die(demo_model(), options);
+  score_bits(other, request_over("q", media.images));
+  EXPECT_EQ(other.usage().decoded_media, 0);
+  EXPECT_EQ(other.usage().vision_cache_hits, 20);
+  // What does not fit is not said to be there.
+  Request large;
+  large.documents.emplace_back().images = {picture(1, 1024, 1024)};
+  const auto refused = reranker.prefetch(large);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->at(0).status, DocumentStatus::kTooLong);
 }
 
 TEST(OnDisk, AnotherProcessFindsWhatOneSaw) {
