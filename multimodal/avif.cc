@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -69,7 +70,7 @@ struct Meta {
   Bytes file;
   std::vector<Box> boxes;
 
-  // iloc: the bytes of an item, which may be in pieces.
+  // iloc: the bytes of an item, which may be in pieces, though no more of them than the file has.
   Result<std::vector<uint8_t>> data(uint64_t wanted) const {
     Fields in(body_of(boxes, "iloc"));
     const auto version = in.number(1);
@@ -83,13 +84,18 @@ struct Meta {
       const auto method = version == 0 ? 0 : in.number(2) & 15;
       in.take(2);  // of which file
       const auto base = in.number(base_bytes);
+      auto pieces = in.number(2);
+      if (id != wanted) {
+        in.take(pieces * (index_bytes + offset_bytes + length_bytes));
+        continue;
+      }
+      if (method > 1) return Status{Code::kUnimplemented, "avif: an item made of other items"};
+      const Bytes source = method == 0 ? file : body_of(boxes, "idat");
       std::vector<uint8_t> out;
-      for (auto pieces = in.number(2); pieces > 0 && in.ok(); --pieces) {
+      for (; pieces > 0 && in.ok(); --pieces) {
         in.take(index_bytes);
         const auto offset = base + in.number(offset_bytes), length = in.number(length_bytes);
-        if (id != wanted) continue;
-        if (method > 1) return Status{Code::kUnimplemented, "avif: an item made of other items"};
-        Fields where(method == 0 ? file : body_of(boxes, "idat"));
+        Fields where(source);
         where.take(offset);
         const Bytes piece = where.take(length);
         if (!where.ok()) {
@@ -97,9 +103,11 @@ struct Meta {
                         fmt::format("avif: truncated: {} bytes end before byte {} of the pixels",
                                     file.size(), offset + length)};
         }
+        if (piece.size() > file.size() - out.size())
+          return Status{Code::kDataLoss, "avif: an item longer than the file"};
         out.insert(out.end(), piece.begin(), piece.end());
       }
-      if (id == wanted && in.ok()) return out;
+      if (in.ok()) return out;
     }
     return Status{Code::kDataLoss, fmt::format("avif: item {} is nowhere in the file", wanted)};
   }
@@ -129,28 +137,30 @@ struct Meta {
     const size_t id_bytes = in.number(1) == 0 ? 2 : 4;
     in.take(3);
     for (const Box& box : media::boxes(in.take(in.left()))) {
+      if (box.type != how) continue;
       Fields entry(box.body);
       const auto from = entry.number(id_bytes);
-      for (auto count = entry.number(2); count > 0 && entry.ok(); --count) {
-        if (box.type == how) pairs.emplace_back(from, entry.number(id_bytes));
-      }
+      for (auto count = entry.number(2); count > 0 && entry.ok(); --count)
+        pairs.emplace_back(from, entry.number(id_bytes));
     }
     return pairs;
   }
 
-  // iprp: the properties of an item.
-  std::vector<Box> properties(uint64_t wanted) const {
+  // iprp: the properties of some items, in one pass. Of an item that is named again only the first
+  // list counts; ISO 14496-12 allows no second one.
+  std::map<uint64_t, std::vector<Box>> properties(std::span<const uint64_t> wanted) const {
     const std::vector<Box> iprp = media::boxes(body_of(boxes, "iprp"));
     const std::vector<Box> all = media::boxes(body_of(iprp, "ipco"));
-    std::vector<Box> found;
+    std::map<uint64_t, std::vector<Box>> found;
     Fields in(body_of(iprp, "ipma"));
     const size_t id_bytes = in.number(1) == 0 ? 2 : 4;
     const bool wide = in.number(3) & 1;
     for (auto count = in.number(4); count > 0 && in.ok(); --count) {
       const auto id = in.number(id_bytes);
+      const bool takes = std::ranges::find(wanted, id) != wanted.end() && !found.contains(id);
       for (auto n = in.number(1); n > 0 && in.ok(); --n) {
         const auto index = wide ? in.number(2) & 0x7fff : in.number(1) & 0x7f;
-        if (id == wanted && index >= 1 && index <= all.size()) found.push_back(all[index - 1]);
+        if (takes && index >= 1 && index <= all.size()) found[id].push_back(all[index - 1]);
       }
     }
     return found;
@@ -189,8 +199,21 @@ Result<AvifItems> read_avif(Bytes file) {
 
   AvifItems items;
   VLR_ASSIGN_OR_RETURN(items.color, meta.data(primary));
+  // The primary picture, and those that say they belong to it: transparency, depth and the like.
+  constexpr size_t kMaxAuxiliary = 16;
+  std::vector<uint64_t> pictures = {primary};
+  for (const auto& [from, to] : meta.references("auxl")) {
+    if (to == primary) pictures.push_back(from);
+    if (pictures.size() > 1 + kMaxAuxiliary) {
+      return {
+          Code::kDataLoss,
+          fmt::format("avif: more than {} auxiliary pictures of the primary one", kMaxAuxiliary)};
+    }
+  }
+  std::map<uint64_t, std::vector<Box>> properties = meta.properties(pictures);
+
   uint64_t angle = 0, mirror = 0;  // mirror 1: top and bottom change places, 2: left and right
-  for (const Box& property : meta.properties(primary)) {
+  for (const Box& property : properties[primary]) {
     Fields in(property.body);
     if (property.type == "ispe") {
       in.take(4);
@@ -210,12 +233,12 @@ Result<AvifItems> read_avif(Bytes file) {
   constexpr int kOrientation[3][4] = {{1, 8, 3, 6}, {4, 5, 2, 7}, {2, 7, 4, 5}};
   items.orientation = kOrientation[mirror][angle];
 
-  for (const auto& [from, to] : meta.references("auxl")) {
-    if (to != primary || !is_alpha(meta.properties(from))) continue;
-    VLR_ASSIGN_OR_RETURN(items.alpha, meta.data(from));
-    for (const auto& [picture, alpha] : meta.references("prem"))
-      items.premultiplied = items.premultiplied || (picture == primary && alpha == from);
-    break;
+  const auto alpha = std::find_if(pictures.begin() + 1, pictures.end(),
+                                  [&](uint64_t item) { return is_alpha(properties[item]); });
+  if (alpha != pictures.end()) {
+    VLR_ASSIGN_OR_RETURN(items.alpha, meta.data(*alpha));
+    for (const auto& [picture, other] : meta.references("prem"))
+      items.premultiplied = items.premultiplied || (picture == primary && other == *alpha);
   }
   return items;
 }
