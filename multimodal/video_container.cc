@@ -103,12 +103,13 @@ Status check_boxes(Bytes b) {
   return {};
 }
 
-// Boxes of boxes, down to the tables of samples.
+// Boxes of boxes, down to the tables of samples. A box ends with the one that it is in, at the
+// latest, as FFmpeg has it: so no byte is walked over more than kDepth + 1 times.
 Status check_tables(Bytes b, size_t begin, size_t end, int depth) {
   for (size_t at = begin; at < end;) {
     const std::optional<Box> box = box_at(b, at);
     if (!box) return {};
-    const size_t box_end = at + std::min<uint64_t>(box->size, b.size() - at);
+    const size_t box_end = at + std::min<uint64_t>(box->size, end - at);
     const size_t body = at + box->header;
     if (any_of(box->type, {"moov", "trak", "mdia", "minf", "stbl"})) {
       constexpr int kDepth = 8;

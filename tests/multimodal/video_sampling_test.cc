@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "multimodal/video.h"
+#include "multimodal/video_container.h"
 
 namespace vlr {
 
@@ -199,6 +200,27 @@ TEST(LooksLikeVideo, ByFirstBytes) {
   EXPECT_FALSE(looks("\0\0\1\0\1\0\x10\x10"s));  // an icon
   EXPECT_FALSE(looks("GGGGGGGGGGGGGGGGGGGG"));
   EXPECT_FALSE(looks_like_video({}));
+}
+
+// A box may not reach beyond the one that it is in: what follows would be walked over once for
+// each.
+TEST(SampleCounts, BoxesEndWithTheirParents) {
+  using std::string_literals::operator""s;
+  const auto check = [](const std::string& file) {
+    const std::span bytes(reinterpret_cast<const uint8_t*>(file.data()), file.size());
+    return media::check_sample_counts(*media::find_container(bytes), bytes);
+  };
+  const std::string samples =
+      "\0\0\0\x14stsz"
+      "\0\0\0\0\0\0\0\0\x7f\xff\xff\xff"s;
+  const std::string track = "\0\0\0\x1ctrak"s + samples, endless = "\x7f\xff\xff\xfftrak"s;
+  EXPECT_EQ(check("\0\0\0\x24moov"s + track).message(),
+            "mp4: a track of 2147483647 samples in a file of 36 bytes");
+  EXPECT_FALSE(check("\0\0\0\x24moov"s + endless + samples).ok());
+  std::string file;
+  for (int i = 0; i < 100'000; ++i) file += "\0\0\0\x18moov"s + endless + "\0\0\0\x18"s + "free";
+  EXPECT_TRUE(check(file).ok());
+  EXPECT_TRUE(check(file + "\0\0\0\x24"s + "free________" + samples).ok());
 }
 
 #ifndef VLR_WITH_FFMPEG
