@@ -34,8 +34,7 @@ Result<Header> read_header(Bytes bytes) {
   Header h;
   h.pixels_at = u32(bytes, 10);
   h.header_bytes = u32(bytes, 14);
-  constexpr std::array<uint32_t, 7> kSizes = {12, 40, 52, 56, 64, 108, 124};
-  if (std::find(kSizes.begin(), kSizes.end(), h.header_bytes) == kSizes.end()) {
+  if (!is_bmp_header_size(h.header_bytes)) {
     return {Code::kUnimplemented, fmt::format("bmp: a header of {} bytes", h.header_bytes)};
   }
   h.palette_at = 14 + h.header_bytes;

@@ -27,6 +27,12 @@ Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits);
 enum class OtherFormat { kTiff, kAvif, kJpeg2000, kPnm };
 Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& limits);
 
+/// Which sizes the header of a BMP may have, in bytes: its versions of OS/2 and Windows.
+constexpr bool is_bmp_header_size(uint32_t bytes) {
+  constexpr std::array<uint32_t, 7> kSizes = {12, 40, 52, 56, 64, 108, 124};
+  return std::find(kSizes.begin(), kSizes.end(), bytes) != kSizes.end();
+}
+
 /// Sides of at least 1 and no more pixels than allowed.
 Status check_size(std::string_view format, int64_t width, int64_t height,
                   const DecodeLimits& limits);

@@ -63,6 +63,21 @@ Format format_of(Bytes bytes) {
   return Format::kNone;
 }
 
+// Behind "BM": at byte 14 the size of a header that there is.
+bool goes_on_like_bmp(Bytes bytes) {
+  if (bytes.size() < 18) return true;
+  const uint32_t size = uint32_t{bytes[14]} | uint32_t{bytes[15]} << 8 | uint32_t{bytes[16]} << 16 |
+                        uint32_t{bytes[17]} << 24;
+  return is_bmp_header_size(size);
+}
+
+// Behind "P6": white space, then the width or a comment.
+bool goes_on_like_pnm(Bytes bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const size_t at = text.find_first_not_of(" \t\n\v\f\r", 2);
+  return at != text.npos && (text[at] == '#' || (text[at] >= '0' && text[at] <= '9'));
+}
+
 Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
   switch (format_of(bytes)) {
     case Format::kJpeg: {
@@ -98,8 +113,17 @@ Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
 }  // namespace media
 
 bool looks_like_image(std::span<const std::byte> bytes) {
-  return media::format_of({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}) !=
-         media::Format::kNone;
+  const media::Bytes file(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  switch (media::format_of(file)) {
+    case media::Format::kNone:
+      return false;
+    case media::Format::kBmp:
+      return media::goes_on_like_bmp(file);
+    case media::Format::kPnm:
+      return media::goes_on_like_pnm(file);
+    default:
+      return true;
+  }
 }
 
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits) try {

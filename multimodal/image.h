@@ -35,7 +35,8 @@ struct DecodeLimits {
 /// kUnimplemented: a kind of picture that this build cannot decode; kOutOfMemory.
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeLimits& limits = {});
 
-/// Whether the first bytes are those of a format that decode_image() knows, in some build.
+/// Whether the first bytes are those of a format that decode_image() knows, in some build. BMP and
+/// PNM, whose first two bytes a text may well have, have to go on like pictures, too.
 bool looks_like_image(std::span<const std::byte> bytes);
 
 /// Takes a picture row by row, from the top, so that no one needs to hold all of it.

@@ -85,6 +85,14 @@ std::optional<Box> box_at(Bytes b, size_t at) {
   return box;
 }
 
+// A size of four characters is the beginning of a text ("The free ..."), unless there are that many
+// bytes, 150 million at least.
+bool is_first_box(Bytes b) {
+  const std::optional<Box> box = box_at(b, 0);
+  const auto is_text = [](char c) { return (c >= ' ' && c <= '~') || (c >= '\t' && c <= '\r'); };
+  return box && (box->size <= b.size() || !std::ranges::all_of(text(b, 0, 4), is_text));
+}
+
 Status truncated(const Container& container, std::string_view what, uint64_t at, uint64_t size,
                  Bytes b) {
   return {Code::kDataLoss, fmt::format("{}: truncated: the {} at byte {} has {} bytes, the file "
@@ -194,7 +202,8 @@ const Container* find_container(Bytes b) {
     return picture ? nullptr : &kMp4;
   }
   // QuickTime before there was ftyp.
-  if (any_of(type, {"moov", "mdat", "wide", "skip", "free", "pnot"}) && box_at(b, 0)) return &kMp4;
+  if (any_of(type, {"moov", "mdat", "wide", "skip", "free", "pnot"}) && is_first_box(b))
+    return &kMp4;
   if (big_endian<4>(b, 0) == 0x1a45dfa3) return &kMatroska;
   if (text(b, 0, 4) == "RIFF" && text(b, 8, 4) == "AVI ") return &kAvi;
   if (text(b, 0, 3) == "FLV" && b[3] < 5 && b[5] == 0) return &kFlv;

@@ -77,6 +77,36 @@ TEST(Image, MessagesSayWhatWasFound) {
   EXPECT_EQ(decode_image(fixture("bmp_16_masks_444").bytes()).error().code(), Code::kUnimplemented);
 }
 
+TEST(LooksLikeImage, EveryFixture) {
+  for (const Fixture& f : fixtures()) {
+    if (f.width == 0) continue;
+    EXPECT_TRUE(looks_like_image(f.bytes())) << f.name;
+    EXPECT_TRUE(looks_like_image(f.bytes().first(20))) << f.name;
+  }
+}
+
+TEST(LooksLikeImage, NotTexts) {
+  using namespace std::string_literals;
+  for (const char* text :
+       {"BMW builds cars in Munich.", "BM", "P1 incident in the data centre", "P6\n\n- a list",
+        "P3 ", "P4\t\n", "Passages", "", "GIF is a format", "II. Method"}) {
+    EXPECT_EQ(looks_like_image(as_bytes(text)), text == "BM"s) << text;
+  }
+  for (const char* head : {"P1 12 7", "P6\n# by hand\n", "P5\r\n  3 4 255\n", "P3\t1"})
+    EXPECT_TRUE(looks_like_image(as_bytes(head))) << head;
+  for (int size = 0; size < 256; ++size) {
+    const bool known = size == 12 || size == 40 || size == 52 || size == 56 || size == 64 ||
+                       size == 108 || size == 124;
+    const std::string head = "BM" + std::string(12, '\0') + static_cast<char>(size);
+    EXPECT_EQ(looks_like_image(as_bytes(head + "\0\0\0"s)), known) << size;
+    EXPECT_FALSE(looks_like_image(as_bytes(head + "\0\0\1"s))) << size;
+    EXPECT_TRUE(looks_like_image(as_bytes(head))) << size;  // too short to tell
+  }
+  // decode_image() has words of its own for a damaged one.
+  EXPECT_EQ(decode_image(as_bytes("BMW builds cars in Munich.")).error().message(),
+            "bmp: a header of 1852383347 bytes");
+}
+
 // Where FFmpeg would give other pixels than the reference, silence would be worse than an error.
 TEST(Image, RefusesWhatItCannotDecodeRight) {
   if (!kWithFfmpeg) GTEST_SKIP() << "built without FFmpeg";

@@ -202,6 +202,23 @@ TEST(LooksLikeVideo, ByFirstBytes) {
   EXPECT_FALSE(looks_like_video({}));
 }
 
+// QuickTime without ftyp starts with the size of its first box; a text with its first word.
+TEST(LooksLikeVideo, NotTexts) {
+  using std::string_literals::operator""s;
+  const auto looks = [](const std::string& s) {
+    return looks_like_video(std::as_bytes(std::span(s)));
+  };
+  for (const char* type : {"moov", "mdat", "wide", "skip", "free", "pnot"}) {
+    EXPECT_FALSE(looks("The "s + type + " words of a text")) << type;
+    EXPECT_FALSE(looks("1.\n "s + type + " words of a text")) << type;
+    EXPECT_FALSE(looks("\0\0\0\7"s + type + "1234567890")) << type;
+    EXPECT_FALSE(looks("\0\0\0\1"s + type + "\0\0\0\0\0\0\0\x0f"s + "1234")) << type;
+    EXPECT_TRUE(looks("\0\0\0\1"s + type + "\0\0\0\0\0\0\0\x10"s + "1234")) << type;
+    EXPECT_TRUE(looks("\0\0\0\0"s + type + "1234567890")) << type;  // to the end
+    EXPECT_TRUE(looks("\x54\x68\x65\xff"s + type + "1234567890")) << type;
+  }
+}
+
 // A box may not reach beyond the one that it is in: what follows would be walked over once for
 // each.
 TEST(SampleCounts, BoxesEndWithTheirParents) {
