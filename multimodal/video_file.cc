@@ -26,6 +26,7 @@ extern "C" {
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -300,7 +301,9 @@ Status VideoFile::Impl::open_demuxer() {
   std::vector<AVDictionary*> limits;
   for (unsigned i = 0; i < demuxer_->nb_streams; ++i) {
     AVDictionary* limit = nullptr;
-    av_dict_set_int(&limit, "max_pixels", limits_.frame.max_pixels, 0);
+    // The option's range ends there.
+    const int64_t max_pixels = std::min<int64_t>(limits_.frame.max_pixels, INT_MAX);
+    av_dict_set_int(&limit, "max_pixels", max_pixels, 0);
     limits.push_back(limit);
   }
   error = avformat_find_stream_info(demuxer_.get(), limits.data());

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -569,6 +570,19 @@ TEST(LoadVideo, SaysWhatIsThereInstead) {
   MAKE_VIDEO_OR_SKIP(one, {}, numbered_frames(1));
   EXPECT_EQ(message(one),
             "video: 1 frame(s) at 25 a second, the official sampling needs at least 2");
+}
+
+// FFmpeg knows no limit of more than 2^31 - 1 pixels where it decodes frames to complete a header.
+TEST(VideoFile, AnyNumberOfPixels) {
+  MAKE_VIDEO_OR_SKIP(bytes, {.muxer = "mpegts", .encoder = "libx264", .pixels = "yuv420p"},
+                     numbered_frames(12));
+  for (const int64_t most : {int64_t{INT_MAX}, int64_t{INT_MAX} + 1, INT64_MAX}) {
+    Result<VideoFile> file = VideoFile::open(bytes, {.frame = {.max_pixels = most}});
+    ASSERT_TRUE(file.ok()) << file.error().message();
+    EXPECT_EQ(file->num_frames(), 12) << most;
+    EXPECT_EQ(file->frame_rate(), 25) << most;
+    EXPECT_EQ(number_of(*file->read(7)), 7) << most;
+  }
 }
 
 TEST(LoadVideo, Limits) {
