@@ -25,6 +25,7 @@ class SmartResizeSink : public RowSink {
     VLR_ASSIGN_OR_RETURN(const Size size, smart_resize(height, width, kBlock,
                                                        static_cast<double>(options_.min_pixels),
                                                        static_cast<double>(options_.max_pixels)));
+    VLR_RETURN_IF_ERROR(check_patch_bytes(1, size, options_));
     if (size != Size{height, width}) {
       resizer_ = pillow_bicubic_sink(size, *next_);
       next_ = resizer_.get();
@@ -46,6 +47,15 @@ Result<Image> decode(std::span<const std::byte> bytes, const MediaOptions& optio
 }
 
 }  // namespace
+
+Status check_patch_bytes(int64_t grid_t, Size size, const MediaOptions& options) {
+  const int64_t bytes_of_pair = size.height * size.width / (kPatchSize * kPatchSize) * kPatchValues;
+  if (grid_t <= options.max_patch_bytes / std::max<int64_t>(bytes_of_pair, 1)) return {};
+  return {Code::kInvalidArgument,
+          fmt::format("patches: {} x {} bytes for pairs of frames of {}x{} pixels, at most {} are "
+                      "allowed",
+                      grid_t, bytes_of_pair, size.width, size.height, options.max_patch_bytes)};
+}
 
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options) try {
   PatchSink patches(options.memory);
@@ -120,6 +130,7 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
                          frame_sizes({image.height, image.width}, count, options));
     if (i == 0) {
       first = sizes;
+      VLR_RETURN_IF_ERROR(check_patch_bytes(grid_t, sizes.video, options));
       VLR_ASSIGN_OR_RETURN(
           patches, make_patches(grid_t, sizes.video.height, sizes.video.width, options.memory));
     }

@@ -29,11 +29,18 @@ struct MediaOptions {
   /// does not.
   bool exif = false;
   DecodeLimits limits = {};
+  /// Of the patches of one picture or video, after resizing: 6 bytes a pixel of a pair of frames.
+  int64_t max_patch_bytes = int64_t{2} << 30;
   PatchMemory memory = {};  ///< of the patches; null: the heap
 };
 
 /// Versions of what decodes in this build and on this machine: with others, pixels may be others.
 std::string decoder_versions();
+
+/// kInvalidArgument: the patches of grid_t pairs of frames of this size, multiples of 32, are more
+/// than options.max_patch_bytes. What load_image(), load_frames() and load_video() ask before they
+/// allocate.
+Status check_patch_bytes(int64_t grid_t, Size size, const MediaOptions& options);
 
 /// Decodes, resizes and cuts up one picture.
 Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions& options = {});

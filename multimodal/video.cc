@@ -46,8 +46,9 @@ Result<Patches> load_video(std::span<const std::byte> bytes, const VideoOptions&
       const Result<Size> target = video_size({image.height, image.width}, count);
       if (!target) return target.error().with_context("video");
       size = *target;
-      VLR_ASSIGN_OR_RETURN(patches,
-                           make_patches((count + 1) / kTemporalPatchSize, size.height, size.width));
+      const int64_t grid_t = (count + 1) / kTemporalPatchSize;
+      VLR_RETURN_IF_ERROR(check_patch_bytes(grid_t, size, media).with_context("video"));
+      VLR_ASSIGN_OR_RETURN(patches, make_patches(grid_t, size.height, size.width, media.memory));
     }
     VLR_ASSIGN_OR_RETURN(image, resize_torchvision_bicubic(image, size));
     VLR_RETURN_IF_ERROR(put_frame(image, i, patches));

@@ -36,12 +36,13 @@ struct VideoStats {
 };
 
 /// The frames of a video file that the model sees, as patches. docs/media.md says which files, how
-/// frames are counted and what their colours are. Of `media` only `limits` counts: a frame may have
-/// limits.max_pixels. Needs as much memory as the file's coded pictures, and one decoded frame.
+/// frames are counted and what their colours are. Of `media` only `limits`, of a frame, `memory`
+/// and `max_patch_bytes` count. Needs as much memory as the file's coded pictures, one decoded
+/// frame, and the patches.
 ///
-/// kInvalidArgument: not a video, no video stream, too few frames, more pixels or packets than
-/// allowed; kDataLoss: damaged or truncated; kUnimplemented: encrypted, a codec that FFmpeg lacks,
-/// or a build without FFmpeg; kOutOfMemory. Messages do not name the file.
+/// kInvalidArgument: not a video, no video stream, too few frames, more pixels, packets or patches
+/// than allowed; kDataLoss: damaged or truncated; kUnimplemented: encrypted, a codec that FFmpeg
+/// lacks, or a build without FFmpeg; kOutOfMemory. Messages do not name the file.
 Result<Patches> load_video(std::span<const std::byte> bytes, const VideoOptions& options = {},
                            const MediaOptions& media = {}, VideoStats* stats = nullptr);
 

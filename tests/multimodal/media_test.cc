@@ -188,6 +188,35 @@ TEST(Patchify, MemoryOfTheCaller) {
   EXPECT_EQ(load_frames(1, from({large}), {.memory = memory}).error().code(), Code::kOutOfMemory);
 }
 
+// 96 x 96 pixels: 55,296 bytes for a pair of frames.
+TEST(Patchify, MostBytes) {
+  const std::vector<std::byte> bytes = bmp(noise(96, 96, 1));
+  bool asked = false;
+  const PatchMemory memory = [&](size_t) -> std::shared_ptr<uint8_t[]> {
+    asked = true;
+    return nullptr;
+  };
+  EXPECT_TRUE(load_image(bytes, {.max_patch_bytes = 55'296}).ok());
+  const Result<Patches> image = load_image(bytes, {.max_patch_bytes = 55'295, .memory = memory});
+  EXPECT_EQ(image.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(
+      image.error().message(),
+      "patches: 1 x 55296 bytes for pairs of frames of 96x96 pixels, at most 55295 are allowed");
+  const auto frames = from({bytes, bytes, bytes});
+  const Size size = frame_sizes({96, 96}, 3)->video;
+  EXPECT_EQ(size, (Size{384, 384}));
+  EXPECT_TRUE(load_frames(3, frames, {.max_patch_bytes = 2 * 384 * 384 * 6}).ok());
+  const Result<Patches> video =
+      load_frames(3, frames, {.max_patch_bytes = 2 * 384 * 384 * 6 - 1, .memory = memory});
+  EXPECT_EQ(video.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(
+      video.error().message(),
+      "video frame 0: patches: 2 x 884736 bytes for pairs of frames of 384x384 pixels, at most "
+      "1769471 are allowed");
+  EXPECT_FALSE(asked);
+  EXPECT_FALSE(check_patch_bytes(INT64_MAX, size, {}).ok());
+}
+
 TEST(Patchify, Refuses) {
   EXPECT_EQ(make_patches(1, 64, 48).error().code(), Code::kInvalidArgument);
   EXPECT_EQ(make_patches(0, 64, 64).error().code(), Code::kInvalidArgument);

@@ -634,6 +634,34 @@ TEST(LoadVideo, PatchesOfTheSource) {
   EXPECT_THAT(load_video(single, uniform(8))->seconds, testing::ElementsAre(0));
 }
 
+// Four frames of 512 x 256 pixels: two pairs of 786,432 bytes.
+TEST(LoadVideo, MemoryOfTheCaller) {
+  MAKE_VIDEO_OR_SKIP(bytes, {}, noises(7, 512, 256));
+  constexpr size_t kBytes = 2 * 786'432;
+  const auto mine = std::make_shared<uint8_t[]>(kBytes);
+  std::vector<size_t> asked;
+  const PatchMemory memory = [&](size_t count) {
+    asked.push_back(count);
+    return mine;
+  };
+  const MediaOptions media = {.max_patch_bytes = kBytes, .memory = memory};
+  const Result<Patches> patches = load_video(bytes, {}, media);
+  ASSERT_TRUE(patches.ok()) << patches.error().message();
+  EXPECT_THAT(asked, testing::ElementsAre(kBytes));
+  EXPECT_EQ(patches->data.data(), mine.get());
+  EXPECT_TRUE(std::ranges::equal(patches->data, load_video(bytes)->data));
+  EXPECT_EQ(load_video(bytes, {}, {.memory = [](size_t) { return nullptr; }}).error().code(),
+            Code::kOutOfMemory);
+  // More frames than fit are refused before any memory is asked for.
+  const Result<Patches> more = load_video(bytes, {.fps = 1e300, .max_frames = INT64_MAX}, media);
+  EXPECT_EQ(more.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(
+      more.error().message(),
+      "video: patches: 3 x 786432 bytes for pairs of frames of 512x256 pixels, at most 1572864 "
+      "are allowed");
+  EXPECT_EQ(asked.size(), 1u);
+}
+
 TEST(LoadVideo, ResizesAsTheReference) {
   const std::vector<Image> frames = noises(4, 320, 240);
   MAKE_VIDEO_OR_SKIP(bytes, {}, frames);
