@@ -1,10 +1,8 @@
 #include "engine/runtime/host_pool.h"
 
 #include <algorithm>
-#include <future>
 #include <map>
 #include <mutex>
-#include <system_error>
 
 namespace vlr {
 
@@ -54,8 +52,6 @@ std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
 }
 
 struct PagePool::State {
-  static constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
-
   State(OpenDevice& d, int64_t bytes) : device(d), capacity(bytes / kPageBytes) {}
 
   std::mutex mutex;
@@ -64,28 +60,21 @@ struct PagePool::State {
   int64_t taken = 0;  // pages of slabs
   std::vector<Buffer> slabs;
   std::vector<std::byte*> free;
-  std::future<Buffer> next;  // a slab that is on its way; without memory: the system has no more
 
-  void start_next() {
-    if (next.valid() || taken == capacity) return;
-    const auto take = [this, pages = std::min(kSlabPages, capacity - taken)] {
-      Buffer slab = device.staging();
-      if (!device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) slab.release();
-      return slab;
-    };
-    try {
-      next = std::async(std::launch::async, take);
-    } catch (const std::system_error&) {  // no thread is to be had
-      next = std::async(std::launch::deferred, take);
+  // One more slab; false if the system has no more. Not ahead of time on another thread: pinning
+  // holds up what others launch.
+  bool grow() {
+    constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
+    const int64_t pages = std::min(kSlabPages, capacity - taken);
+    Buffer slab = device.staging();
+    if (pages == 0 || !device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) {
+      capacity = taken;
+      return false;
     }
-  }
-  void finish_next() {
-    Buffer slab = next.get();
-    const int64_t pages = slab.size() / kPageBytes;
     for (int64_t p = pages; p-- > 0;) free.push_back(slab.data() + p * kPageBytes);
     taken += pages;
-    if (pages == 0) capacity = taken;
     slabs.push_back(std::move(slab));
+    return true;
   }
 };
 
@@ -106,17 +95,13 @@ int64_t PagePool::free_pages() const {
 std::vector<std::byte*> PagePool::take(int64_t count) {
   const std::lock_guard lock(state_->mutex);
   State& s = *state_;
-  while (std::ssize(s.free) < count) {
-    s.start_next();
-    if (!s.next.valid()) break;  // all of it is in use
-    s.finish_next();
+  while (std::ssize(s.free) < count && s.grow()) {
   }
   std::vector<std::byte*> out;
   while (std::ssize(out) < count && !s.free.empty()) {
     out.push_back(s.free.back());
     s.free.pop_back();
   }
-  if (std::ssize(s.free) < State::kSlabPages / 2) s.start_next();
   return out;
 }
 

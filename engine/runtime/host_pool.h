@@ -32,9 +32,7 @@ class PagePool {
  public:
   static constexpr int64_t kPageBytes = int64_t{256} << 10;
 
-  /// Memory is taken from the system in slabs, as it is needed, up to `bytes`. The next slab is
-  /// taken in the background once half of the last one is in use: pinning one takes as long as a
-  /// GPU needs to fill it.
+  /// Memory is taken from the system in slabs, as it is needed, up to `bytes`.
   PagePool(OpenDevice& device, int64_t bytes);
   ~PagePool();
 
