@@ -359,6 +359,7 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["quant"] = quant_name(m.model->modes);
   c["quant_rules"] = o.quant_rules;
   c["host_embeddings"] = o.host_embeddings;
+  c["device_map"] = o.device_map;
   c["check_seconds"] = m.model->check_seconds;
   if (!m.model->distances.empty()) c["weight_distances"] = distances_json(m.model->distances);
   c["mode"] = o.exact ? "exact" : "fast";
