@@ -12,7 +12,6 @@
 namespace vlr {
 namespace {
 
-constexpr std::string_view kText = "model.language_model.", kVisual = "model.visual.";
 constexpr int64_t kMaxLayers = 4096;
 
 Status wrong(std::string message) {
@@ -25,27 +24,18 @@ bool is_number(std::string_view text) {
 
 /// The canonical prefix of what a module's name stands for, with a dot behind it.
 std::string prefix_of(std::string_view name) {
-  if (name.empty() || name == "model") return "";
-  if (name == "text" || name == "model.language_model" || name == "language_model")
-    return std::string(kText);
-  if (name == "vision" || name == "visual" || name == "model.visual") return std::string(kVisual);
-  for (const std::string_view outer : {"model.language_model.", "language_model.", "model."}) {
-    if (name.starts_with(outer) && !name.starts_with(kVisual)) {
-      name.remove_prefix(outer.size());
-      break;
-    }
-  }
-  if (name.starts_with("model.visual.") || name.starts_with("visual."))
-    return fmt::format("{}{}.", kVisual, name.substr(name.find("visual.") + 7));
-  if (name == "lm_head") return "score_head.";
-  return fmt::format("{}{}.", kText, name);
+  if (name.empty()) return "";
+  if (name == "text") name = "language_model";
+  if (name == "vision") name = "visual";
+  if (name == "lm_head") name = "score_head";  // which is what becomes of it
+  return canonical_name(std::string(name) + ".");
 }
 
 /// What moves together: a decoder layer, a block of the vision tower or one of its mergers; empty
 /// for what is too small or too scattered to move.
 std::string group_of(std::string_view weight) {
   for (const auto& [parts, numbered] :
-       {std::pair<std::string_view, bool>{"model.language_model.layers.", true},
+       {std::pair<std::string_view, bool>{weights::kTextLayers, true},
         {"model.visual.blocks.", true},
         {"model.visual.deepstack_merger_list.", true},
         {"model.visual.merger.", false}}) {

@@ -83,8 +83,8 @@ Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Re
                    : fmt::format("{}\n{}", root_of(request), m.path);
   };
   const auto add = [&](const std::string& key, std::string name, LoadJob job) {
-    const auto [it, is_new] =
-        wave.media_by_key.try_emplace(decoding_key(job) + key, wave.media.size());
+    job.decoding = decoding_key(job);
+    const auto [it, is_new] = wave.media_by_key.try_emplace(job.decoding + key, wave.media.size());
     if (is_new) {
       wave.media.emplace_back().name = std::move(name);
       job.media = it->second;
@@ -162,7 +162,7 @@ Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool&
       thin_frames(std::ssize(job.files), job.kind == Kind::kFrames ? media_options_.max_frames : 1);
   std::map<int64_t, Encoded> files;
   Hasher hasher;
-  hasher.add(std::string_view(decoding_key(job))).add(std::string_view(decoder_versions()));
+  hasher.add(std::string_view(job.decoding)).add(std::string_view(decoders_));
   for (const int64_t i : picked) {
     Result<Encoded> bytes = read(job, static_cast<size_t>(i));
     if (!bytes) {
@@ -170,7 +170,7 @@ Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool&
                  ? bytes.error().with_context(fmt::format("{}: video frame {}", media.name, i))
                  : bytes.error();  // which has the name
     }
-    hasher.add((*bytes)->size()).add(std::span(**bytes));
+    if (cache_) hasher.add((*bytes)->size()).add(std::span(**bytes));
     files[i] = *std::move(bytes);
   }
   const Hash128 media_key = hasher.digest();

@@ -109,6 +109,7 @@ class Preprocessor {
     Kind kind = Kind::kImage;
     std::vector<const Media*> files = {};  // one, but for frames
     const Request* request = nullptr;      // where paths start, how many frames
+    std::string decoding = {};             // its decoding_key()
   };
   void run_jobs(Wave& wave);
   using Encoded = std::shared_ptr<const std::vector<std::byte>>;
@@ -124,6 +125,7 @@ class Preprocessor {
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
   SourceOptions source_options_;
+  const std::string decoders_ = decoder_versions();
   VisionCache* cache_ = nullptr;
   int64_t feature_row_bytes_ = 0;
   std::vector<LoadJob> jobs_;  // of the current prepare()
