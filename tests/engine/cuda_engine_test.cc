@@ -148,17 +148,6 @@ Request request_of(std::string query, std::vector<Content> docs) {
   return r;
 }
 
-std::vector<uint32_t> bits(Reranker& reranker, const Request& request) {
-  const auto response = reranker.score(request);
-  EXPECT_TRUE(response) << response.error().message();
-  std::vector<uint32_t> out;
-  for (const DocumentResult& r : response->results) {
-    EXPECT_TRUE(r.scored()) << r.index << ": " << r.message;
-    out.push_back(std::bit_cast<uint32_t>(r.log_odds));
-  }
-  return out;
-}
-
 /// "bf16", or with a quantisation "bf16_nf4".
 class CudaBits : public Cuda, public ::testing::WithParamInterface<std::string> {
  protected:
@@ -185,7 +174,8 @@ TEST_P(CudaBits, DoNotDependOnTheBatch) {
   options.share_prefix = options.record_small_batches = false;
   Reranker alone = open_or_die(demo_model(), options);
   std::vector<uint32_t> truth;
-  for (const Content& d : docs) truth.push_back(bits(alone, request_of("a shining star", {d}))[0]);
+  for (const Content& d : docs)
+    truth.push_back(score_bits(alone, request_of("a shining star", {d}))[0]);
 
   std::mt19937 rng(2);
   for (const int64_t batch_tokens : {100, 700, 3000, 0}) {
@@ -205,7 +195,7 @@ TEST_P(CudaBits, DoNotDependOnTheBatch) {
         for (size_t i : order) shuffled.push_back(docs[i]);
         const Request request = request_of("a shining star", shuffled);
         for (int round = 0; round < 2; ++round) {  // the second one finds its prefix in the cache
-          const std::vector<uint32_t> got = bits(reranker, request);
+          const std::vector<uint32_t> got = score_bits(reranker, request);
           int differ = 0;
           for (size_t i = 0; i < order.size(); ++i) differ += got[i] != truth[order[i]];
           EXPECT_EQ(differ, 0) << "round " << round;
@@ -230,7 +220,7 @@ TEST_P(CudaBits, SmallBatchesReplayed) {
       for (int i = 0; i < count; ++i)
         docs.push_back({.texts = {"document " + std::to_string(10 * round + i)}});
       const Request request = request_of("which document?", docs);
-      EXPECT_EQ(bits(recorded, request), bits(launched, request));
+      EXPECT_EQ(score_bits(recorded, request), score_bits(launched, request));
       replayed += recorded.usage().replayed_batches;
       EXPECT_EQ(launched.usage().replayed_batches, 0);
     }
@@ -252,11 +242,11 @@ TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
   const auto together = shared.score(requests);
   ASSERT_TRUE(together);
   for (size_t r = 0; r < requests.size(); ++r) {
-    const std::vector<uint32_t> truth = bits(whole, requests[r]);
+    const std::vector<uint32_t> truth = score_bits(whole, requests[r]);
     for (size_t i = 0; i < truth.size(); ++i)
       EXPECT_EQ(std::bit_cast<uint32_t>((*together)[r].results[i].log_odds), truth[i])
           << r << " " << i;
-    EXPECT_EQ(bits(shared, requests[r]), truth) << "alone, from the cache";
+    EXPECT_EQ(score_bits(shared, requests[r]), truth) << "alone, from the cache";
   }
 }
 
@@ -269,16 +259,16 @@ TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
   ASSERT_GT(docs.size(), 20u);
   const Request first = request_of("a shining star", docs), second = request_of("a game", docs);
   Reranker without = open_or_die(demo_model(), base_options({.vision_cache_bytes = 0}));
-  const std::vector<uint32_t> truth_first = bits(without, first),
-                              truth_second = bits(without, second);
+  const std::vector<uint32_t> truth_first = score_bits(without, first),
+                              truth_second = score_bits(without, second);
   // A page holds the small ones; the large ones take many, or find no room.
   for (const int64_t pages : {1, 20, 4000}) {
     SCOPED_TRACE(pages);
     Reranker cached = open_or_die(
         demo_model(), base_options({.vision_cache_bytes = pages * PagePool::kPageBytes}));
-    EXPECT_EQ(bits(cached, first), truth_first);
-    EXPECT_EQ(bits(cached, second), truth_second);
-    EXPECT_EQ(bits(cached, second), truth_second);
+    EXPECT_EQ(score_bits(cached, first), truth_first);
+    EXPECT_EQ(score_bits(cached, second), truth_second);
+    EXPECT_EQ(score_bits(cached, second), truth_second);
     if (pages == 4000) {
       EXPECT_EQ(cached.usage().decoded_media, 0);
       EXPECT_EQ(cached.usage().vision_batches, 0);
@@ -290,12 +280,13 @@ TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
 TEST_P(CudaBits, DoNotDependOnTheDeviceMap) {
   const Request request = request_of("a shining star", documents(80, 5));
   Reranker resident = open_or_die(demo_model(), base_options({.batch_tokens = 1500}));
-  const std::vector<uint32_t> truth = bits(resident, request);
+  const std::vector<uint32_t> truth = score_bits(resident, request);
   for (const char* map : {"layers.2=cpu", "layers.0-5=cpu", "vision=cpu,layers.1-4=cpu", "=cpu"}) {
     SCOPED_TRACE(map);
     Reranker streamed =
         open_or_die(demo_model(), base_options({.device_map = map, .batch_tokens = 1500}));
-    for (int round = 0; round < 3; ++round) EXPECT_EQ(bits(streamed, request), truth) << round;
+    for (int round = 0; round < 3; ++round)
+      EXPECT_EQ(score_bits(streamed, request), truth) << round;
   }
 }
 
@@ -314,7 +305,7 @@ TEST_F(Cuda, QuantisedProductsByOtherImplementations) {
   const auto scores = [&](Options options, std::map<std::string, std::string> impls) {
     options.impls = std::move(impls);
     Reranker reranker = open_or_die(demo_model(), cuda_options(options));
-    return bits(reranker, request);
+    return score_bits(reranker, request);
   };
   const std::vector<uint32_t> nf4 = scores({.quant = "nf4"}, {});
   EXPECT_EQ(scores({.quant = "nf4"}, {{"linear_weight_only", "dequantize"}}), nf4);
@@ -352,18 +343,18 @@ TEST_F(Cuda, AVisionCacheOnDiskKeepsBits) {
     docs.push_back(image_document(kGolden / "media" / name));
   const Request request = request_of("a shining star", docs);
   Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
-  const std::vector<uint32_t> truth = bits(without, request);
+  const std::vector<uint32_t> truth = score_bits(without, request);
   for (const int decoded : {5, 0}) {
     Reranker reranker =
         open_or_die(demo_model(), cuda_options({.vision_cache_dir = folder.path()}));
-    EXPECT_EQ(bits(reranker, request), truth);
+    EXPECT_EQ(score_bits(reranker, request), truth);
     EXPECT_EQ(reranker.usage().decoded_media, decoded);
     EXPECT_EQ(reranker.usage().vision_cache_hits, 5 - decoded);
   }
   // f16 is another model.
   Reranker half =
       open_or_die(demo_model(), cuda_options({.dtype = "f16", .vision_cache_dir = folder.path()}));
-  bits(half, request);
+  score_bits(half, request);
   EXPECT_EQ(half.usage().vision_cache_hits, 0);
 }
 
@@ -377,14 +368,14 @@ TEST_F(Cuda, PrefetchedPicturesAreNotSeenAgain) {
   ASSERT_TRUE(fetched) << fetched.error().message();
   for (const MediaResult& r : *fetched) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
   Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
-  EXPECT_EQ(bits(reranker, request), bits(without, request));
+  EXPECT_EQ(score_bits(reranker, request), score_bits(without, request));
   EXPECT_EQ(reranker.usage().decoded_media + reranker.usage().vision_batches, 0);
 }
 
 TEST_F(Cuda, OneBadDocumentCostsItself) {
   std::vector<Content> docs = documents(6, 4);
   Reranker reranker = open_or_die(demo_model(), cuda_options());
-  const std::vector<uint32_t> clean = bits(reranker, request_of("q", docs));
+  const std::vector<uint32_t> clean = score_bits(reranker, request_of("q", docs));
   docs.insert(docs.begin() + 2, image_document(kGolden / "media/missing.png"));
   const auto response = reranker.score(request_of("q", docs));
   ASSERT_TRUE(response);
@@ -407,7 +398,7 @@ TEST_F(Cuda, CapsAreKeptOrRefused) {
       EXPECT_THAT(reranker.error().message(), HasSubstr("smallest cap that works"));
       continue;
     }
-    const std::vector<uint32_t> got = bits(*reranker, request_of("a shining star", docs));
+    const std::vector<uint32_t> got = score_bits(*reranker, request_of("a shining star", docs));
     if (truth.empty()) truth = got;
     EXPECT_EQ(got, truth);
     if (megabytes > 0) {
@@ -456,7 +447,7 @@ TEST_F(Cuda, BeyondF16IsReported) {
     EXPECT_THAT(r.message, HasSubstr("65504"));
   }
   Reranker bf16 = open_or_die(model, cuda_options({.dtype = "bf16"}));
-  bits(bf16, request);  // all are scored
+  score_bits(bf16, request);  // all are scored
 
   // Weights that f16 does not hold.
   scale_tensor(file, tensor, 5);

@@ -13,6 +13,7 @@
 #include "engine/api/request_json.h"
 #include "engine/runtime/safetensors.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/crc32.h"
 
 namespace vlr {
 namespace {
@@ -23,15 +24,6 @@ std::string read(const std::filesystem::path& path) {
   text << in.rdbuf();
   EXPECT_TRUE(in.good()) << path;
   return text.str();
-}
-
-uint32_t crc32(std::span<const int32_t> ids) {
-  uint32_t crc = ~0u;
-  for (const std::byte b : std::as_bytes(ids)) {
-    crc ^= static_cast<uint32_t>(b);
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0xedb88320u : 0);
-  }
-  return ~crc;
 }
 
 Request golden_request(const std::string& name) {
@@ -69,7 +61,7 @@ TEST_P(Golden, Request) {
     EXPECT_EQ(r.num_tokens, e["num_tokens"]);
     EXPECT_EQ(x.num_tokens_before_truncation, e["num_tokens_before_truncation"]);
     EXPECT_EQ(r.truncated, e["num_tokens"] != e["num_tokens_before_truncation"]);
-    EXPECT_EQ(crc32(x.token_ids), e["token_ids_crc32"]);
+    EXPECT_EQ(test::crc32(x.token_ids), e["token_ids_crc32"]);
     if (!e["token_ids"].is_null()) {
       EXPECT_EQ(x.token_ids, e["token_ids"].get<std::vector<int32_t>>());
     }

@@ -53,21 +53,6 @@ Request request_of(std::string query, std::vector<Content> documents) {
   return r;
 }
 
-std::vector<uint32_t> bits_of(const Response& response) {
-  std::vector<uint32_t> out;
-  for (const DocumentResult& r : response.results) {
-    EXPECT_TRUE(r.scored()) << r.index << ": " << r.message;
-    out.push_back(std::bit_cast<uint32_t>(r.log_odds));
-  }
-  return out;
-}
-
-std::vector<uint32_t> score_bits(Reranker& reranker, const Request& request) {
-  const auto response = reranker.score(request);
-  EXPECT_TRUE(response) << response.error().message();
-  return bits_of(*response);
-}
-
 TEST(BitInvariance, AloneInBatchesShuffledSharedAndTogether) {
   const std::vector<Content> documents = mixed_documents();
   const std::vector<std::string> queries = {"a shining star", "a game for two", "Wie heißt das?"};

@@ -247,17 +247,6 @@ Request request_over(std::string query, const std::vector<Media>& pictures) {
   return r;
 }
 
-std::vector<uint32_t> score_bits(Reranker& reranker, const Request& request) {
-  const auto response = reranker.score(request);
-  EXPECT_TRUE(response) << response.error().message();
-  std::vector<uint32_t> out;
-  for (const DocumentResult& r : response->results) {
-    EXPECT_TRUE(r.scored()) << r.index << ": " << r.message;
-    out.push_back(std::bit_cast<uint32_t>(r.log_odds));
-  }
-  return out;
-}
-
 TEST(Cached, ASecondQueryOver200PicturesDecodesAndSeesNothing) {
   std::vector<Media> pictures;
   for (uint32_t i = 0; i < 200; ++i)

@@ -10,6 +10,7 @@
 
 #include "multimodal/image.h"
 #include "tests/multimodal/fixtures.h"
+#include "tests/support/crc32.h"
 
 namespace vlr {
 namespace {
@@ -117,12 +118,7 @@ std::string png_chunk(const std::string& kind, const std::string& body) {
     for (int shift = 24; shift >= 0; shift -= 8) s += static_cast<char>(v >> shift);
     return s;
   };
-  uint32_t crc = ~0u;
-  for (const char c : kind + body) {
-    crc ^= static_cast<uint8_t>(c);
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-  }
-  return big(static_cast<uint32_t>(body.size())) + kind + body + big(~crc);
+  return big(static_cast<uint32_t>(body.size())) + kind + body + big(test::crc32(kind + body));
 }
 
 std::string with_header(const std::string& ihdr) {

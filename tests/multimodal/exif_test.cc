@@ -8,6 +8,7 @@
 
 #include "multimodal/media.h"
 #include "tests/multimodal/fixtures.h"
+#include "tests/support/crc32.h"
 
 namespace vlr {
 namespace {
@@ -48,15 +49,6 @@ std::string file_of(std::string_view name) {
   return {file.begin(), file.end()};
 }
 
-uint32_t crc32(const std::string& bytes) {
-  uint32_t crc = ~0u;
-  for (const char c : bytes) {
-    crc ^= static_cast<uint8_t>(c);
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-  }
-  return ~crc;
-}
-
 std::string jpeg_with(const std::string& exif) {
   const std::string body = std::string("Exif\0\0", 6) + exif;
   const std::string plain = file_of("jpeg_420_17x13");
@@ -68,7 +60,7 @@ std::string png_with(const std::string& exif, bool behind_the_pixels) {
   const std::string plain = file_of("png_rgb_8"), body = "eXIf" + exif;
   const size_t at = behind_the_pixels ? plain.size() - 12 : 33;
   return plain.substr(0, at) + number(static_cast<uint32_t>(exif.size()), 4, true) + body +
-         number(crc32(body), 4, true) + plain.substr(at);
+         number(test::crc32(body), 4, true) + plain.substr(at);
 }
 
 // A file with extended header around the pixels of a plain one.

@@ -11,6 +11,7 @@
 
 #include "multimodal/source.h"
 #include "tests/multimodal/fixtures.h"
+#include "tests/support/crc32.h"
 
 namespace vlr {
 
@@ -23,16 +24,6 @@ using testing::HasSubstr;
 
 const fs::path kGolden = fs::path(VLR_SOURCE_DIR) / "tests/golden";
 constexpr int64_t kMaxBytes = 1 << 20;
-
-// CRC-32 as zlib's, bit by bit.
-uint32_t crc32(std::span<const uint8_t> bytes) {
-  uint32_t crc = ~0u;
-  for (const uint8_t b : bytes) {
-    crc ^= b;
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-  }
-  return ~crc;
-}
 
 std::vector<std::byte> golden(const std::string& name) {
   Result<std::vector<std::byte>> bytes = read_file(kGolden / "media" / name, kMaxBytes);
@@ -84,7 +75,7 @@ TEST(LoadImage, PatchesOfTheReference) {
     EXPECT_EQ(patches->grid_h, grid_h) << name;
     EXPECT_EQ(patches->grid_w, grid_w) << name;
     EXPECT_TRUE(patches->seconds.empty());
-    EXPECT_EQ(fmt::format("{:08x}", crc32(patches->data)), crc) << name;
+    EXPECT_EQ(fmt::format("{:08x}", test::crc32(patches->data)), crc) << name;
   }
   EXPECT_EQ(count, 26);
 }

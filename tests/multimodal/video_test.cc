@@ -16,6 +16,7 @@
 #include "multimodal/source.h"
 #include "multimodal/video_file.h"
 #include "multimodal/video_sampling.h"
+#include "tests/support/crc32.h"
 #include "tests/support/make_video.h"
 
 namespace vlr {
@@ -223,16 +224,6 @@ const VideoRecipe kRecipes[] = {
 INSTANTIATE_TEST_SUITE_P(All, Numbered, testing::ValuesIn(kRecipes),
                          [](const auto& p) { return name_of(p.param); });
 
-// CRC-32 as zlib's, bit by bit.
-uint32_t crc32(std::span<const uint8_t> bytes) {
-  uint32_t crc = ~0u;
-  for (const uint8_t b : bytes) {
-    crc ^= b;
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-  }
-  return ~crc;
-}
-
 // Counts, rates, the official choice and pixels of the library that the reference reads videos
 // with.
 TEST(VideoFile, FramesOfDecord) {
@@ -261,7 +252,7 @@ TEST(VideoFile, FramesOfDecord) {
       EXPECT_EQ(image->width, width);
       EXPECT_EQ(image->height, height);
 #ifdef __x86_64__  // elsewhere swscale rounds differently
-      EXPECT_EQ(fmt::format("{:08x}", crc32(image->rgb)), crc) << frame;
+      EXPECT_EQ(fmt::format("{:08x}", test::crc32(image->rgb)), crc) << frame;
 #endif
     }
     EXPECT_EQ(*official_frames(num_frames, rate, 1, 64), frames);

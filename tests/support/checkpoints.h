@@ -4,9 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "model/synthetic.h"
 #include "tests/support/temp_folder.h"
@@ -41,6 +44,21 @@ inline Reranker open_or_die(const std::string& path, Options options = {}) {
     std::abort();
   }
   return *std::move(reranker);
+}
+
+/// The bits of every log-odds; all documents have to be scored.
+inline std::vector<uint32_t> bits_of(const Response& response) {
+  std::vector<uint32_t> out;
+  for (const DocumentResult& r : response.results) {
+    EXPECT_TRUE(r.scored()) << r.index << ": " << r.message;
+    out.push_back(std::bit_cast<uint32_t>(r.log_odds));
+  }
+  return out;
+}
+inline std::vector<uint32_t> score_bits(Reranker& reranker, const Request& request) {
+  const auto response = reranker.score(request);
+  EXPECT_TRUE(response) << response.error().message();
+  return bits_of(*response);
 }
 
 inline Content text_document(std::string text) { return {.texts = {std::move(text)}}; }
