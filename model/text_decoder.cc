@@ -21,6 +21,8 @@ struct Inputs {
 /// One decoder layer (Qwen3VLTextDecoderLayer). Keys are rotated where they stand, in the product's
 /// columns; a prefix pass keeps them and the values beside them, a score pass reads them as the
 /// first key segment.
+///
+/// Three regions of rows around attention: norm and QKV product, output product, MLP.
 class Layer {
  public:
   Layer(GraphBuilder& g, const TextConfig& c, TextPass pass, int64_t index)
@@ -38,6 +40,7 @@ class Layer {
   }
 
   Value run(Value x, const Inputs& in) {
+    g_.graph.begin_rows(Sym::kTokens);
     const LinearWeight qkv_proj = g_.linear_weight(weights::kQkvProj);
     const LinearInput h =
         g_.rmsnorm_for(qkv_proj, "input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
@@ -47,7 +50,8 @@ class Layer {
         g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
     if (pass_ == TextPass::kPrefix)
       g_.convert("store_prefix", g_.graph.columns(qkv, q_width_, 2 * kv_width_), prefix_);
-    return mlp(attend(x, q, k, v, TextSegments::kAll));
+    g_.graph.end_rows();
+    return mlp(attend(x, q, k, v, TextSegments::kAll, Sym::kTokens), Sym::kTokens);
   }
 
   /// kPrefix, last layer: keys and values are all that is needed.
@@ -58,29 +62,32 @@ class Layer {
   /// kScore, last layer: keys and values of all tokens, the rest for final tokens only. -> [B, C]
   Value run_last(Value x, const Inputs& in) {
     const KeysValues kv = keys_and_values(x, in);
-    const Value hq = g_.gather_rows("self_attn.last", kv.h, in.last_rows);
+    const Value last = g_.gather_rows("last", x, in.last_rows);
+    g_.graph.begin_rows(Sym::kSequences);
     const LinearWeight q_proj = g_.rows(g_.linear_weight(weights::kQkvProj), 0, q_width_);
+    const Value hq = g_.rmsnorm("last_layernorm", last, g_.weight("input_layernorm.weight"), eps_);
     const Value q = rotate_one("q", g_.linear("self_attn.q_proj", hq, q_proj, {}, q_width_),
                                in.last_rope_table);
-    const Value last = g_.gather_rows("last", x, in.last_rows);
-    return mlp(attend(last, q, kv.k, kv.v, TextSegments::kFinal));
+    g_.graph.end_rows();
+    return mlp(attend(last, q, kv.k, kv.v, TextSegments::kFinal, Sym::kSequences), Sym::kSequences);
   }
 
  private:
   struct KeysValues {
-    Value h;     // [T, C], normalised tokens
     Value kv;    // [T, 2 * Hkv * D], rotated keys and values side by side
     Value k, v;  // its parts, [T, Hkv, D]
   };
 
   KeysValues keys_and_values(Value x, const Inputs& in) {
+    g_.graph.begin_rows(Sym::kTokens);
     const Value h = g_.rmsnorm("input_layernorm", x, g_.weight("input_layernorm.weight"), eps_);
     const LinearWeight kv_proj =
         g_.rows(g_.linear_weight(weights::kQkvProj), q_width_, 2 * kv_width_);
     const Value kv = g_.linear("self_attn.kv_proj", h, kv_proj, {}, 2 * kv_width_);
     const Value k = rotate_one("k", g_.graph.columns(kv, 0, kv_width_), in.rope_table);
     const Value v = g_.graph.heads(g_.graph.columns(kv, kv_width_, kv_width_), c_.head_dim);
-    return {.h = h, .kv = kv, .k = k, .v = v};
+    g_.graph.end_rows();
+    return {.kv = kv, .k = k, .v = v};
   }
 
   struct QueriesKeys {
@@ -119,7 +126,7 @@ class Layer {
   }
 
   /// residual + o_proj(attention), in the residual's storage.
-  Value attend(Value residual, Value q, Value k, Value v, int segments) {
+  Value attend(Value residual, Value q, Value k, Value v, int segments, Sym rows) {
     AttentionOptions options{.prefix_k = {},
                              .prefix_v = {},
                              .segments = segments,
@@ -131,12 +138,17 @@ class Layer {
           g_.graph.heads(g_.graph.columns(prefix_, kv_width_, kv_width_), c_.head_dim);
     }
     const Value a = g_.graph.flat(g_.attention("self_attn.attention", q, k, v, options));
-    return g_.linear_add_in_place("self_attn.o_proj", "self_attn.residual", a,
-                                  g_.linear_weight("self_attn.o_proj.weight"), {}, residual);
+    g_.graph.begin_rows(rows);
+    const Value x =
+        g_.linear_add_in_place("self_attn.o_proj", "self_attn.residual", a,
+                               g_.linear_weight("self_attn.o_proj.weight"), {}, residual);
+    g_.graph.end_rows();
+    return x;
   }
 
-  Value mlp(Value x) {
+  Value mlp(Value x, Sym rows) {
     const int64_t width = c_.intermediate_size;
+    g_.graph.begin_rows(rows);
     const LinearWeight gate_up_proj = g_.linear_weight(weights::kGateUpProj),
                        down_proj = g_.linear_weight("mlp.down_proj.weight");
     const LinearInput h = g_.rmsnorm_for(gate_up_proj, "post_attention_layernorm", x,
@@ -145,7 +157,9 @@ class Layer {
     const LinearInput s =
         g_.swiglu_for(down_proj, "mlp.swiglu", g_.graph.columns(gate_up, 0, width),
                       g_.graph.columns(gate_up, width, width));
-    return g_.linear_add_in_place("mlp.down_proj", "mlp.residual", s, down_proj, {}, x);
+    x = g_.linear_add_in_place("mlp.down_proj", "mlp.residual", s, down_proj, {}, x);
+    g_.graph.end_rows();
+    return x;
   }
 
   GraphBuilder& g_;

@@ -12,12 +12,14 @@ namespace {
 
 constexpr float kLayerNormEps = 1e-6f;
 
-/// Qwen3VLVisionBlock: pre-norm attention within a frame, pre-norm MLP. x [P, h].
+/// Qwen3VLVisionBlock: pre-norm attention within a frame, pre-norm MLP. x [P, h]. What comes before
+/// attention is one region of rows, what comes after it the other.
 Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value x,
                    Value rope_table) {
   g.scope = fmt::format("blocks.{}.", index);
   g.weight_scope = "model.visual." + g.scope;
   const int64_t width = c.hidden_size, head_dim = c.head_dim();
+  g.graph.begin_rows(Sym::kPatches);
   Value h =
       g.layernorm("norm1", x, g.weight("norm1.weight"), g.weight("norm1.bias"), kLayerNormEps);
   const Value qkv = g.linear("attn.qkv", h, g.linear_weight("attn.qkv.weight"),
@@ -28,12 +30,14 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
   const Value q = g.graph.head_range(qk, 0, c.num_heads);
   const Value k = g.graph.head_range(qk, c.num_heads, c.num_heads);
   const Value v = g.graph.heads(g.graph.columns(qkv, 2 * width, width), head_dim);
+  g.graph.end_rows();
   const Value a = g.attention("attn.attention", q, k, v,
                               {.prefix_k = {},
                                .prefix_v = {},
                                .segments = 0,
                                .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
                                .causal = false});
+  g.graph.begin_rows(Sym::kPatches);
   x = g.linear_add_in_place("attn.proj", "attn.residual", g.graph.flat(a),
                             g.linear_weight("attn.proj.weight"), g.weight("attn.proj.bias"), x);
   h = g.layernorm("norm2", x, g.weight("norm2.weight"), g.weight("norm2.bias"), kLayerNormEps);
@@ -45,9 +49,11 @@ Value vision_block(GraphBuilder& g, const VisionConfig& c, int64_t index, Value 
     h = g.linear("mlp.linear_fc1", h, w1, b1, c.intermediate_size);
     h = g.gelu_in_place("mlp.act", h, ops::GeluKind::kTanh);
   }
-  return g.linear_add_in_place("mlp.linear_fc2", "mlp.residual", h,
-                               g.linear_weight("mlp.linear_fc2.weight"),
-                               g.weight("mlp.linear_fc2.bias"), x);
+  x = g.linear_add_in_place("mlp.linear_fc2", "mlp.residual", h,
+                            g.linear_weight("mlp.linear_fc2.weight"),
+                            g.weight("mlp.linear_fc2.bias"), x);
+  g.graph.end_rows();
+  return x;
 }
 
 /// Qwen3VLVisionPatchMerger: four patches side by side become one token. The DeepStack mergers
@@ -57,6 +63,7 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
   g.scope = std::string(name) + ".";
   g.weight_scope = "model.visual." + g.scope;
   const int64_t factor = c.spatial_merge_size * c.spatial_merge_size;
+  g.graph.begin_rows(Sym::kPatches);
   const auto norm = [&](Value v) {
     return g.layernorm("norm", v, g.weight("norm.weight"), g.weight("norm.bias"), kLayerNormEps);
   };
@@ -67,6 +74,7 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
   h = g.gelu_in_place("act", h, ops::GeluKind::kErf);
   g.linear("linear_fc2", h, g.linear_weight("linear_fc2.weight"), g.weight("linear_fc2.bias"),
            c.out_hidden_size, to);
+  g.graph.end_rows();
 }
 
 }  // namespace
@@ -86,10 +94,12 @@ Graph build_vision_graph(const VisionConfig& c, const GraphOptions& options) {
 
   g.weight_scope = "model.visual.";
   const Value rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
+  graph.begin_rows(Sym::kPatches);
   Value x = g.patch_embed("patch_embed", patches, g.weight("patch_embed.proj.weight"),
                           g.weight("patch_embed.proj.bias"), c.hidden_size);
   x = g.vision_pos_embed_in_place("pos_embed", x, g.weight("pos_embed.weight"), pos_indices,
                                   pos_weights);
+  graph.end_rows();
   size_t level = 0;
   for (int64_t i = 0; i < c.depth; ++i) {
     x = vision_block(g, c, i, x, rope_table);

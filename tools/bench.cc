@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/api/limits.h"
+#include "engine/api/device_options.h"
 #include "engine/api/loaded_model.h"
 #include "engine/api/model_runner.h"
 #include "engine/runtime/safetensors.h"
@@ -144,7 +144,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
   VLR_ASSIGN_OR_RETURN(
       m.model, LoadedModel::load(m.options, m.config, m.dtype, std::move(source), *m.device, {}));
   m.runner = m.model->runner.get();
-  m.limits = m.model->limits;
+  m.limits = m.model->placed.limits;
   m.measure_seconds = m.model->measure_seconds;
   m.load_seconds = now() - start - m.measure_seconds;
   return out;

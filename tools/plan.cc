@@ -32,6 +32,8 @@ void add_plan(CLI::App& app, Run& run) {
       for (const MemoryPlan::Part& part : plan->parts) line(part.name, part.bytes);
       line("total", plan->total());
       for (const MemoryPlan::Part& part : plan->host_parts) line("host: " + part.name, part.bytes);
+      if (plan->smallest_cap > 0) line("smallest cap", plan->smallest_cap);
+      for (const MemoryPlan::Choice& c : plan->choices) fmt::print("{:<40} {}\n", c.name, c.value);
       return kServed;
     };
   });

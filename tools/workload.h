@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/api/limits.h"
+#include "engine/api/memory_planner.h"
 #include "engine/api/model_runner.h"
 #include "model/config.h"
 #include "vlr/status.h"

@@ -31,9 +31,20 @@ std::string prefix_of(std::string_view name) {
   return canonical_name(std::string(name) + ".");
 }
 
-/// What moves together: a decoder layer, a block of the vision tower or one of its mergers; empty
-/// for what is too small or too scattered to move.
-std::string group_of(std::string_view weight) {
+/// The product of a decoder layer beside which a weight is read.
+std::string_view product_of(std::string_view weight) {
+  for (const auto& [part, product] : {std::pair<std::string_view, std::string_view>{"o_proj", "o."},
+                                      {"post_attention_layernorm", "gate_up."},
+                                      {"gate_up_proj", "gate_up."},
+                                      {"down_proj", "down."}}) {
+    if (weight.find(part) != weight.npos) return product;
+  }
+  return "qkv.";
+}
+
+/// What moves together: a decoder layer or a product of it, a block of the vision tower or one of
+/// its mergers; empty for what is too small or too scattered to move.
+std::string group_of(std::string_view weight, bool by_matrix) {
   for (const auto& [parts, numbered] :
        {std::pair<std::string_view, bool>{weights::kTextLayers, true},
         {"model.visual.blocks.", true},
@@ -41,7 +52,9 @@ std::string group_of(std::string_view weight) {
         {"model.visual.merger.", false}}) {
     if (!weight.starts_with(parts)) continue;
     if (!numbered) return std::string(parts);
-    return std::string(weight.substr(0, weight.find('.', parts.size()) + 1));
+    std::string group(weight.substr(0, weight.find('.', parts.size()) + 1));
+    if (by_matrix && parts == weights::kTextLayers) group += product_of(weight);
+    return group;
   }
   return {};
 }
@@ -127,7 +140,7 @@ Result<DeviceMap> DeviceMap::parse(std::string_view text) {
   return map;
 }
 
-Status DeviceMap::apply(WeightPlan& plan) const {
+Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
   std::vector<bool> used(rules_.size(), false);
   for (WeightSpec& spec : plan) {
     const Rule* rule = nullptr;
@@ -139,7 +152,7 @@ Status DeviceMap::apply(WeightPlan& plan) const {
     }
     if (!rule || rule->on_device) continue;
     if (spec.name == weights::kEmbedTokens) spec.place = WeightPlace::kHost;
-    spec.group = group_of(spec.name);
+    spec.group = group_of(spec.name, by_matrix);
     if (!spec.group.empty()) spec.place = WeightPlace::kStreamed;
   }
   for (size_t i = 0; i < rules_.size(); ++i) {

@@ -2,11 +2,12 @@
 ///
 /// A map is a list of NAME=PLACE, or a JSON object {NAME: PLACE} as Hugging Face's device_map, or
 /// the path of a file with one. What a name stands for:
-///   layers.18-35, model.layers.18, model.language_model.layers.18   decoder layers
-///   vision, model.visual, model.visual.blocks.3                     the vision tower, or parts of
-///   it embed_tokens, model.embed_tokens                                the embedding table text,
-///   model, the empty name                                     all of the decoder; everything norm,
-///   lm_head                                                   always on the GPU: a few rows
+///   layers.18-35, model.layers.18,
+///   model.language_model.layers.18                      decoder layers
+///   vision, model.visual, model.visual.blocks.3         the vision tower, or parts of it
+///   embed_tokens, model.embed_tokens                    the embedding table
+///   text; model, the empty name                         all of the decoder; everything
+///   norm, lm_head                                       always on the GPU: a few rows
 /// Places: cuda, cuda:N and N are the GPU that was opened; cpu is pinned host memory, from which
 /// layers are copied ahead of their use and embeddings are read row by row. The longest name
 /// counts.
@@ -28,9 +29,10 @@ class DeviceMap {
   /// the errors of reading a file.
   static Result<DeviceMap> parse(std::string_view text);
 
-  /// Sets place and group of every weight that a name stands for. kInvalidArgument: a name that
-  /// stands for no weight of the model.
-  Status apply(WeightPlan& plan) const;
+  /// Sets place and group of every weight that a name stands for. A decoder layer is one group, or
+  /// `by_matrix` four: each of its products with what is read beside it. kInvalidArgument: a name
+  /// that stands for no weight of the model.
+  Status apply(WeightPlan& plan, bool by_matrix = false) const;
 
  private:
   struct Rule {

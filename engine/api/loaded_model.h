@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/api/limits.h"
+#include "engine/api/memory_planner.h"
 #include "engine/api/model_runner.h"
 #include "engine/api/self_check.h"
 #include "engine/runtime/device.h"
@@ -23,11 +23,9 @@ namespace vlr {
 /// What the options say of quantisation, as rules.
 Result<std::vector<QuantRule>> quant_rules(const Options& options);
 
-/// Modes and formats of a plan's weights, and whose place is the host.
-Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options, const DeviceSpec& device,
+/// Modes and formats of a plan's weights.
+Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
                                 const StoredQuantization& stored);
-/// Bytes of a place in which weights are decoded for the model's largest product; 0: none is.
-int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType dtype);
 
 /// Where weights come from.
 struct WeightSource {
@@ -51,7 +49,7 @@ struct LoadedModel {
   DeviceWeights device_weights;
   std::unique_ptr<WeightStream> stream;  ///< null: nothing is streamed
   std::unique_ptr<ModelRunner> runner;
-  BatchLimits limits;
+  PlacedModel placed;                     ///< its limits are those of every pass
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
   double measure_seconds = 0, check_seconds = 0;
 };

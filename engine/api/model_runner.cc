@@ -78,9 +78,10 @@ class ModelRunner::Inputs {
         if (!is_pinned(part, i)) staged_bytes = end;
       }
     }
+    if (device.is_gpu()) VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
+    if (device.only_plans()) return bind(nullptr, device, args);
     VLR_RETURN_IF_ERROR(slot.staging.reserve(staged_bytes));
     std::byte* base = slot.staging.data();
-    if (device.is_gpu()) VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
     // Runs of what is staged go in one copy each.
     int64_t staged_from = 0;
     const auto copy_staged = [&](int64_t end) {
@@ -102,16 +103,19 @@ class ModelRunner::Inputs {
       }
     }
     VLR_RETURN_IF_ERROR(copy_staged(staged_bytes));
-    if (device.is_gpu()) base = slot.memory.data();
+    return bind(device.is_gpu() ? slot.memory.data() : base, device, args);
+  }
+
+ private:
+  Status bind(std::byte* base, const OpenDevice& device, RunArgs& args) {
     for (Part& part : parts_) {
-      part.tensor.data = base + part.offset;
+      part.tensor.data = base ? base + part.offset : nullptr;
       part.tensor.device = device.kind();
       args.bound[part.name] = part.tensor;
     }
     return {};
   }
 
- private:
   struct Part {
     std::string name;
     std::vector<const void*> from;
@@ -186,6 +190,7 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
   const std::string name = fmt::format("{}.{}", kind, counter->second++);
   std::vector<NodeTime> times;
   args.device = &device_;
+  args.row_chunk = row_chunk;
   if (observers_.on_node) args.times = &times;
   if (observers_.on_value) {
     args.on_value = [&](std::string_view value, const ConstTensor& t) {
@@ -195,6 +200,7 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
   Context& ctx = device_.context();
   VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
   VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()).with_context(name));
+  if (device_.only_plans()) return {};
   VLR_RETURN_IF_ERROR(executor.run(args, plan, arena_.bytes(), ctx).with_context(name));
   for (const NodeTime& t : times) {
     observers_.on_node({.run = name,
@@ -502,6 +508,7 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, const VisionFeatu
 /// the arena: when that moves, all recordings go.
 Status ModelRunner::replay_or_run(const Executor& executor, RunArgs& args, std::string_view kind,
                                   const std::string& key) {
+  if (device_.only_plans()) return run(executor, args, kind);
   const std::string full = fmt::format("{} {}", key, fmt::ptr(arena_.data()));
   auto [it, first_time] = recordings_.try_emplace(full);
   if (first_time) {
@@ -513,6 +520,7 @@ Status ModelRunner::replay_or_run(const Executor& executor, RunArgs& args, std::
   }
   if (!it->second) {
     Context& ctx = device_.context();
+    args.row_chunk = row_chunk;
     VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
     if (plan.total() > arena_.size()) return run(executor, args, kind);
     auto recording = device_.record([&] { return executor.run(args, plan, arena_.bytes(), ctx); });
@@ -542,6 +550,7 @@ Result<ModelRunner::Ticket> ModelRunner::start_scores(std::span<const TextInput>
 Result<std::vector<float>> ModelRunner::finish(const Ticket& ticket) {
   Slot& slot = text_slots_[static_cast<size_t>(ticket.slot)];
   VLR_RETURN_IF_ERROR(device_.wait(slot.done));
+  if (device_.only_plans()) return std::vector<float>(ticket.sequences);
   const auto* values = reinterpret_cast<const float*>(slot.out_staging.data());
   return std::vector<float>(values, values + ticket.sequences);
 }
@@ -555,6 +564,7 @@ Result<std::vector<float>> ModelRunner::run_scores(std::span<const TextInput> ba
 RunArgs ModelRunner::text_plan_args(
     const TextSizes& sizes, std::array<std::vector<ops::AttentionSegment>, 2>& segments) const {
   RunArgs args;
+  args.row_chunk = row_chunk;
   size_of(args.sizes, Sym::kTokens) = sizes.tokens;
   size_of(args.sizes, Sym::kSequences) = sizes.sequences;
   size_of(args.sizes, Sym::kPrefixTokens) = sizes.prefix_tokens;
@@ -572,6 +582,7 @@ Result<RunPlan> ModelRunner::plan_scores(const TextSizes& sizes) const {
 Result<RunPlan> ModelRunner::plan_vision(int64_t patches) const {
   if (!vision_) return {Code::kInvalidArgument, "this checkpoint has no vision tower"};
   RunArgs args;
+  args.row_chunk = row_chunk;
   size_of(args.sizes, Sym::kPatches) = patches;
   const std::vector<ops::AttentionSegment> segments = {{.q_begin = 0,
                                                         .q_len = static_cast<int32_t>(patches),
@@ -620,11 +631,16 @@ Status fill_random(const Buffer& b, DType dtype, const Context& ctx) {
 
 }  // namespace
 
-/// Runs the matrix products of both towers alone, over random numbers, at the top of every bucket
-/// of rows that batches up to these sizes fall into.
-Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
-  if (!device_.is_gpu()) return {};
-  Context& ctx = device_.context();
+/// The matrix products of both towers alone, over random numbers, at the top of every bucket of
+/// rows that batches up to these sizes fall into, which run in chunks of rows.
+Result<ModelRunner::Measuring> ModelRunner::plan_measuring(int64_t max_tokens,
+                                                           int64_t max_patches) const {
+  constexpr int64_t kMostScratch = int64_t{1} << 30;  // verifies thousands of rows
+  if (row_chunk > 0) {
+    max_tokens = std::min(max_tokens, row_chunk);
+    max_patches = std::min(max_patches, row_chunk);
+  }
+  const Context& ctx = device_.context();
   // A small model gains less than measuring takes: every fifth bucket, and the others borrow.
   const bool coarse = weight_bytes() < kSmallModelBytes;
   const auto sizes_up_to = [coarse](int64_t most) {
@@ -637,15 +653,10 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
     }
     return out;
   };
-  struct Run {
-    const Executor* executor;
-    RunArgs args;
-    RunPlan plan;
-  };
-  std::vector<Run> runs;
-  int64_t arena_bytes = 0, bound_bytes = 0, outputs = 0;
+  Measuring out;
+  int64_t outputs = 0;
   const auto add = [&](const Executor& executor, Sizes sizes) -> Status {
-    Run run{.executor = &executor, .args = {}, .plan = {}};
+    Measuring::Run run{.executor = &executor, .args = {}, .plan = {}};
     run.args.sizes = sizes;
     // No attention runs, so its tables may be empty.
     run.args.segments.assign(static_cast<size_t>(executor.graph().num_segment_slots()),
@@ -656,16 +667,16 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
       return node.op.starts_with("linear") || node.op == "patch_embed";
     };
     VLR_ASSIGN_OR_RETURN(run.plan, executor.plan(run.args, ctx));
-    arena_bytes = std::max(arena_bytes, run.plan.total());
+    out.arena_bytes = std::max(out.arena_bytes, run.plan.total());
     for (size_t i = 0; i < run.plan.tensors.size(); ++i) {
       if (executor.graph().values()[i].kind == ValueKind::kBound)
-        bound_bytes = std::max(bound_bytes, run.plan.tensors[i].bytes());
+        out.bound_bytes = std::max(out.bound_bytes, run.plan.tensors[i].bytes());
     }
     for (const Node& node : executor.graph().nodes()) {
       if (run.args.only(node))
         outputs = std::max(outputs, run.plan.tensors[static_cast<size_t>(node.output.id)].numel());
     }
-    runs.push_back(std::move(run));
+    out.runs.push_back(std::move(run));
     return {};
   };
   for (const int64_t tokens : sizes_up_to(max_tokens)) {
@@ -681,26 +692,37 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
       VLR_RETURN_IF_ERROR(add(*vision_, sizes));
     }
   }
+  out.scratch_bytes = std::min(kMostScratch, cuda::Blas::measuring_bytes(outputs));
+  return out;
+}
 
-  // One region stands for every bound tensor: nobody reads what a product leaves there.
-  VLR_RETURN_IF_ERROR(arena_.reserve(arena_bytes));
-  Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");
-  constexpr int64_t kModestScratch = int64_t{512} << 20;  // verifies thousands of rows
+Result<int64_t> ModelRunner::measuring_bytes(int64_t max_tokens, int64_t max_patches) const {
+  VLR_ASSIGN_OR_RETURN(const Measuring m, plan_measuring(max_tokens, max_patches));
+  return round_up(m.arena_bytes, kAlign) + round_up(m.bound_bytes, kAlign) +
+         round_up(m.scratch_bytes, kAlign);
+}
+
+Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
+  if (!device_.is_gpu() || device_.only_plans()) return {};
+  VLR_ASSIGN_OR_RETURN(Measuring m, plan_measuring(max_tokens, max_patches));
+  Context& ctx = device_.context();
   const MemoryBudget& budget = device_.budget();
-  const int64_t room =
-      (budget.cap() - budget.used() - round_up(bound_bytes, kAlign)) / kAlign * kAlign;
+  const int64_t room = budget.cap() - budget.used() - round_up(m.arena_bytes, kAlign) -
+                       round_up(m.bound_bytes, kAlign);
   // Under a tight cap there is no room to compare results in; then cuBLASLt's first offer of the
   // kind that agrees is taken.
-  if (room < ctx.blas->measuring_bytes(outputs / 64)) return {};
-  VLR_RETURN_IF_ERROR(bound.reserve(bound_bytes));
-  const int64_t most = std::max(kModestScratch, room / 8);
-  VLR_RETURN_IF_ERROR(scratch.reserve(std::min({ctx.blas->measuring_bytes(outputs), most, room})));
+  if (room < m.scratch_bytes / 64) return {};
+  // One region stands for every bound tensor: nobody reads what a product leaves there.
+  VLR_RETURN_IF_ERROR(arena_.reserve(m.arena_bytes));
+  Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");
+  VLR_RETURN_IF_ERROR(bound.reserve(m.bound_bytes));
+  VLR_RETURN_IF_ERROR(scratch.reserve(std::min(m.scratch_bytes, room / kAlign * kAlign)));
   for (Buffer* b : {&arena_, &bound}) {
     VLR_RETURN_IF_ERROR(fill_random(*b, options_.dtype, ctx));
   }
   ctx.blas->begin_measuring(scratch.bytes());
   Status status;
-  for (Run& run : runs) {
+  for (Measuring::Run& run : m.runs) {
     for (size_t i = 0; i < run.plan.tensors.size(); ++i) {
       const ValueInfo& info = run.executor->graph().values()[i];
       if (info.kind != ValueKind::kBound) continue;
@@ -717,6 +739,7 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
 
 #else
 Status ModelRunner::measure(int64_t, int64_t) { return {}; }
+Result<int64_t> ModelRunner::measuring_bytes(int64_t, int64_t) const { return 0; }
 #endif
 
 }  // namespace vlr

@@ -81,6 +81,8 @@ class ModelRunner {
   /// Measures the GPU's libraries on this model's products, for batches of up to `max_tokens`
   /// tokens and `max_patches` patches. Nothing on the CPU.
   Status measure(int64_t max_tokens, int64_t max_patches);
+  /// The most device memory that this takes, where there is so much.
+  Result<int64_t> measuring_bytes(int64_t max_tokens, int64_t max_patches) const;
 
   /// The memory that passes work in: how much of it there is, and another size while none runs.
   int64_t arena_bytes() const { return arena_.size(); }
@@ -135,8 +137,10 @@ class ModelRunner {
   void set_observers(Observers observers) { observers_ = std::move(observers); }
 
   RecordingLimits recordings;
+  int64_t row_chunk = 0;  ///< RunArgs::row_chunk of every pass that runs or is planned
   int64_t num_replays() const { return num_replays_; }  ///< batches that ran as a recording
 
+  int64_t num_layers() const { return config_.text_config.num_hidden_layers; }
   const Graph& score_graph() const { return score_graph_; }
   const Graph* vision_graph() const { return vision_graph_ ? &*vision_graph_ : nullptr; }
   const Graph& prefix_graph() const { return prefix_graph_; }
@@ -154,6 +158,17 @@ class ModelRunner {
 
   ModelRunner(const ModelConfig& config, OpenDevice& device, const GraphOptions& options,
               Observers observers);
+  /// Matrix products to measure, and what memory they work in.
+  struct Measuring {
+    struct Run {
+      const Executor* executor;
+      RunArgs args;
+      RunPlan plan;
+    };
+    std::vector<Run> runs;
+    int64_t arena_bytes = 0, bound_bytes = 0, scratch_bytes = 0;
+  };
+  Result<Measuring> plan_measuring(int64_t max_tokens, int64_t max_patches) const;
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
   Status observe(std::string_view name, const ConstTensor& t) const;
   template <class Copy>

@@ -17,8 +17,10 @@
 #include <set>
 #include <utility>
 
-#include "engine/api/limits.h"
+#include "engine/api/device_options.h"
 #include "engine/api/loaded_model.h"
+#include "engine/api/memory_plan.h"
+#include "engine/api/memory_planner.h"
 #include "engine/api/model_runner.h"
 #include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
@@ -34,7 +36,6 @@ namespace {
 
 constexpr int64_t kChunkDocuments =
     64;  // prepared at a time, so that a wave does not overshoot by much
-constexpr int64_t kChunkMedia = 16;
 // Pinned memory for decoded patches that is kept between waves: a wave and a chunk of the largest
 // pictures take half of it, and one wave is decoded while another one is on the GPU.
 constexpr int64_t kKeptPatchBytes = int64_t{512} << 20;
@@ -269,7 +270,7 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
       LoadedModel::load(impl->options, impl->config, dtype, std::move(source), *impl->device,
                         {options.on_value, options.wants_value, options.on_node}));
   impl->runner = impl->model->runner.get();
-  impl->limits = impl->model->limits;
+  impl->limits = impl->model->placed.limits;
   impl->prefix_cache.reset(impl->limits.prefix_rows);
   impl->preprocessor =
       std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
@@ -436,6 +437,17 @@ std::vector<std::vector<Pair*>> Reranker::Impl::group_pairs(Wave& wave) {
     for (size_t m : std::set<size_t>(pair.media.begin(), pair.media.end())) {
       own += wave.media[m].tokens();
       if (!media.contains(m)) added += wave.media[m].tokens();
+    }
+    int64_t frame = 0;
+    for (size_t m : pair.media) {
+      const Patches* p = wave.media[m].features ? nullptr : &*wave.media[m].patches;
+      if (p) frame = std::max(frame, p->grid_h * p->grid_w);
+    }
+    if (frame > limits.frame_patches) {
+      report_failed(pair, DocumentStatus::kTooLong,
+                    fmt::format("a picture of {} patches, the memory cap allows {}", frame,
+                                limits.frame_patches));
+      continue;
     }
     if (own > limits.visual_rows) {
       report_failed(pair, DocumentStatus::kTooLong,
@@ -928,7 +940,8 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   const std::string config_path = (std::filesystem::path(path) / "config.json").string();
   VLR_ASSIGN_OR_RETURN(const ModelConfig config, read_config(config_path));
   if (workload.documents < 1 || workload.tokens_per_document < 1 ||
-      workload.images_per_document < 0 || workload.patches_per_image < 4) {
+      workload.images_per_document < 0 || workload.images_per_query < 0 ||
+      workload.patches_per_image < 4) {
     return {Code::kInvalidArgument,
             "workload: at least one document of one token, and four patches an image"};
   }
@@ -946,7 +959,6 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   VLR_ASSIGN_OR_RETURN(const std::unique_ptr<OpenDevice> device,
                        OpenDevice::for_planning(spec, threads, choices));
   VLR_ASSIGN_OR_RETURN(const DType dtype, activation_dtype(options, spec, config));
-  const DType weight_dtype = device->is_gpu() ? dtype : config.dtype.value_or(DType::kBF16);
   VLR_ASSIGN_OR_RETURN(const StoredQuantization stored_quant,
                        read_stored_quantization(config_path));
   // What the files are quantised in, by the rules that they were made with.
@@ -956,98 +968,16 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
       part.stored = stored_format(mode.value_or(QuantMode::kNone));
     }
   }
-  VLR_ASSIGN_OR_RETURN(const QuantModes modes, prepare_plan(plan, options, spec, stored_quant));
-  std::map<std::string, ConstTensor, std::less<>> shapes;
-  int64_t copied = 0, mapped = 0;
-  for (const WeightSpec& weight : plan) {
-    const bool whole = weight.format == WeightFormat::kDense && weight.parts.size() == 1 &&
-                       weight.parts[0].num_rows == weight.parts[0].shape[0];
-    for (const WeightTensor& t : tensors_of(weight, weight_dtype, spec.kind)) {
-      shapes[t.name] = t.shape;
-      (whole ? mapped : copied) += t.shape.bytes();
-    }
-  }
-  const DeviceWeightBytes weight_bytes = device_weight_bytes(plan, dtype);
-  const WeightLookup lookup = [&](std::string_view name) -> Result<ConstTensor> {
-    const auto it = shapes.find(name);
-    if (it == shapes.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
-    return it->second;
-  };
-  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
-                       ModelRunner::create(config, lookup, *device,
-                                           graph_options(options, *device, dtype, modes), {}));
-  VLR_RETURN_IF_ERROR(check_impls(choices, *runner));
-  const int64_t place_bytes = ring_place_bytes(plan, modes, dtype);
-  if (device->is_gpu()) {
-    constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
-    VLR_RETURN_IF_ERROR(set_cap(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
-    VLR_RETURN_IF_ERROR(device->budget().take("weights", weight_bytes.device));
-    VLR_RETURN_IF_ERROR(device->reserve_ring(place_bytes));
-  }
-  VLR_ASSIGN_OR_RETURN(const BatchLimits limits, choose_limits(options, *runner));
-
-  const int64_t image_tokens = workload.images_per_document * workload.patches_per_image / 4;
-  const int64_t sequence = workload.tokens_per_document + image_tokens;
-  const int64_t prefix = options.share_prefix && workload.documents > 1
-                             ? std::min<int64_t>(64, workload.tokens_per_document / 2)
-                             : 0;
-  const int64_t own = sequence - prefix;
-  const int64_t per_batch =
-      std::min(std::clamp<int64_t>(limits.tokens / own, 1, workload.documents), limits.sequences);
-  const int64_t visual =
-      std::min({image_tokens * workload.documents, kWaveVisualTokens + image_tokens * kChunkMedia,
-                limits.visual_rows});
-  const TextSizes sizes{.tokens = per_batch * own,
-                        .sequences = per_batch,
-                        .prefix_tokens = prefix,
-                        .visual_tokens = visual};
-  VLR_ASSIGN_OR_RETURN(const RunPlan text, runner->plan_scores(sizes));
-  RunPlan vision;
-  const int64_t patches =
-      image_tokens > 0 ? std::max(workload.patches_per_image,
-                                  std::min(limits.patches, image_tokens * workload.documents * 4))
-                       : 0;
-  if (patches > 0) {
-    VLR_ASSIGN_OR_RETURN(vision, runner->plan_vision(patches));
-  }
-  const RunPlan& larger = text.total() > vision.total() ? text : vision;
-  MemoryPlan out;
-  if (device->is_gpu()) {
-    out.parts = {{"weights", weight_bytes.device},
-                 {"activations", larger.activation_bytes},
-                 {"workspace", larger.workspace_bytes},
-                 {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
-                 {"vision features", visual * runner->feature_row_bytes()},
-                 {"inputs", 4 * runner->text_input_bytes(sizes) +
-                                2 * (patches > 0 ? runner->vision_input_bytes(patches) : 0)},
-                 {"CUDA context, about", context_estimate()}};
-    if (place_bytes > 0)
-      out.parts.insert(out.parts.begin() + 1, {"decoded weights", 2 * place_bytes});
-    if (weight_bytes.slot > 0) {
-      out.parts[0].bytes -= 2 * weight_bytes.slot;
-      out.parts.insert(out.parts.begin() + 1, {"slots of streamed layers", 2 * weight_bytes.slot});
-      out.host_parts.push_back({"streamed layers, pinned", weight_bytes.streamed});
-    }
-    if (weight_bytes.host > 0) out.host_parts.push_back({"embeddings, pinned", weight_bytes.host});
-    if (image_tokens > 0) {
-      out.host_parts.push_back({"decoded patches, pinned", visual * 4 * kPatchValues});
-      out.host_parts.push_back({"vision cache, pinned", std::min(options.vision_cache_bytes,
-                                                                 image_tokens * workload.documents *
-                                                                     runner->feature_row_bytes())});
-    }
-  } else {
-    out.parts = {
-        {"weights, mapped from the checkpoint", mapped},
-        {"weights, fused or quantised copies", copied},
-        {"activations", larger.activation_bytes},
-        {"workspace", larger.workspace_bytes},
-        {"prefix keys and values", limits.prefix_rows * runner->prefix_row_bytes()},
-        {"vision features", visual * runner->feature_row_bytes()},
-        {"decoded patches", visual * 4 * kPatchValues},
-        {"vision cache", std::min(options.vision_cache_bytes, image_tokens * workload.documents *
-                                                                  runner->feature_row_bytes())}};
-  }
-  return out;
+  VLR_ASSIGN_OR_RETURN(QuantModes modes, prepare_plan(plan, options, stored_quant));
+  const GraphOptions graph = graph_options(options, *device, dtype, std::move(modes));
+  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryPlanner> planner,
+                       MemoryPlanner::create(options, config, std::move(plan), graph, *device));
+  VLR_RETURN_IF_ERROR(check_impls(choices, planner->runner()));
+  constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
+  VLR_ASSIGN_OR_RETURN(const int64_t cap,
+                       cap_of(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
+  VLR_ASSIGN_OR_RETURN(const PlacedModel placed, planner->choose(cap));
+  return plan_memory(*planner, placed, options, workload);
 }
 
 Reranker::Reranker(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -118,10 +118,12 @@ Buffer& Buffer::operator=(Buffer&& o) noexcept {
 }
 
 void Buffer::release() {
-  if (!data_) return;
+  if (size_ == 0) return;
   switch (place_) {
     case Place::kHost:
       std::free(data_);
+      break;
+    case Place::kNowhere:
       break;
 #if VLR_WITH_CUDA
     case Place::kPinned:
@@ -145,6 +147,10 @@ Status Buffer::reserve(int64_t bytes) {
   release();
   const int64_t rounded = round_up(bytes);
   if (budget_) VLR_RETURN_IF_ERROR(budget_->take(purpose_, rounded));
+  if (place_ == Place::kNowhere) {
+    size_ = rounded;
+    return {};
+  }
 #if VLR_WITH_CUDA
   if (place_ != Place::kHost) {
     auto memory =
@@ -177,6 +183,7 @@ struct OpenDevice::Gpu {
 };
 struct OpenDevice::Ring {
   Buffer memory;
+  int64_t bytes = 0;
   std::unique_ptr<cuda::WeightRing> ring;
 };
 struct OpenDevice::Mark::State {
@@ -251,41 +258,47 @@ std::string OpenDevice::name() const {
 }
 
 Buffer OpenDevice::memory(std::string purpose) {
-  return Buffer(is_gpu() ? Buffer::Place::kDevice : Buffer::Place::kHost, &budget_,
-                std::move(purpose));
+  return Buffer(only_plans() ? Buffer::Place::kNowhere
+                : is_gpu()   ? Buffer::Place::kDevice
+                             : Buffer::Place::kHost,
+                &budget_, std::move(purpose));
 }
 
 Buffer OpenDevice::staging() {
-  return is_gpu() ? Buffer(Buffer::Place::kPinned, nullptr, "staging") : Buffer();
+  return is_gpu() && gpu_ ? Buffer(Buffer::Place::kPinned, nullptr, "staging") : Buffer();
 }
 
 #if VLR_WITH_CUDA
 
-Status OpenDevice::reserve_ring(int64_t place_bytes) {
-  if (!is_gpu() || place_bytes == 0) return {};
-  constexpr std::string_view kPurpose = "decoded weights";
-  place_bytes = round_up(place_bytes);
+int64_t OpenDevice::plan_ring(int64_t place_bytes) {
+  ring_.reset();
+  context_.ring = nullptr;
+  if (!is_gpu() || place_bytes == 0) return 0;
   ring_ = std::make_unique<Ring>();
-  if (!gpu_) {
-    ring_->ring = cuda::WeightRing::for_planning(place_bytes);
-    VLR_RETURN_IF_ERROR(budget_.take(kPurpose, 2 * place_bytes));
-  } else {
-    VLR_ASSIGN_OR_RETURN(ring_->ring, cuda::WeightRing::create());
-    ring_->memory = memory(std::string(kPurpose));
-    VLR_RETURN_IF_ERROR(ring_->memory.reserve(2 * place_bytes));
-    ring_->ring->place(ring_->memory.bytes());
-  }
+  ring_->memory = memory("decoded weights");
+  ring_->bytes = 2 * round_up(place_bytes);
+  ring_->ring = cuda::WeightRing::for_planning(ring_->bytes / 2);
+  context_.ring = ring_->ring.get();
+  return ring_->bytes;
+}
+
+Status OpenDevice::reserve_ring() {
+  if (!ring_) return {};
+  VLR_RETURN_IF_ERROR(ring_->memory.reserve(ring_->bytes));
+  if (only_plans()) return {};
+  VLR_ASSIGN_OR_RETURN(ring_->ring, cuda::WeightRing::create());
+  ring_->ring->place(ring_->memory.bytes());
   context_.ring = ring_->ring.get();
   return {};
 }
 
 Status OpenDevice::activate() {
-  if (!is_gpu()) return {};
+  if (!is_gpu() || only_plans()) return {};
   return cuda::to_status(cudaSetDevice(spec_.index), "cudaSetDevice");
 }
 
 Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
-  if (bytes == 0) return {};
+  if (bytes == 0 || only_plans()) return {};
   if (!is_gpu()) {
     std::memcpy(to, from, static_cast<size_t>(bytes));
     return {};
@@ -296,7 +309,7 @@ Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
 }
 
 Status OpenDevice::fill(void* to, int value, int64_t bytes) {
-  if (bytes == 0) return {};
+  if (bytes == 0 || only_plans()) return {};
   if (!is_gpu()) {
     std::memset(to, value, static_cast<size_t>(bytes));
     return {};
@@ -306,7 +319,7 @@ Status OpenDevice::fill(void* to, int value, int64_t bytes) {
 }
 
 Status OpenDevice::synchronize() {
-  if (!is_gpu()) return {};
+  if (!is_gpu() || only_plans()) return {};
   return cuda::to_status(cudaStreamSynchronize(context_.stream), "cudaStreamSynchronize");
 }
 
@@ -314,19 +327,20 @@ Result<OpenDevice::Mark> OpenDevice::mark(bool timing) {
   Mark m;
   m.state_ = std::make_unique<Mark::State>();
   m.state_->time = std::chrono::steady_clock::now();
-  if (!is_gpu()) return m;
+  if (!is_gpu() || only_plans()) return m;
   VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(timing));
   VLR_CUDA_TRY(cudaEventRecord(m.state_->event.get(), context_.stream));
   return m;
 }
 
 Status OpenDevice::wait(const Mark& mark) {
-  if (!is_gpu() || !mark.state_) return {};
+  if (!is_gpu() || only_plans() || !mark.state_) return {};
   return cuda::to_status(cudaEventSynchronize(mark.state_->event.get()), "cudaEventSynchronize");
 }
 
 Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int64_t bytes,
                                                  const Mark& after) {
+  if (only_plans()) return mark();
   if (!is_gpu()) {
     std::memcpy(to, from, static_cast<size_t>(bytes));
     return mark();
@@ -343,13 +357,13 @@ Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int
 }
 
 Status OpenDevice::compute_after(const Mark& mark) {
-  if (!is_gpu() || !mark.state_) return {};
+  if (!is_gpu() || only_plans() || !mark.state_) return {};
   VLR_CUDA_TRY(cudaStreamWaitEvent(context_.stream, mark.state_->event.get(), 0));
   return context_.ring ? context_.ring->wait_for(mark.state_->event.get()) : Status();
 }
 
 Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
-  if (!is_gpu()) {
+  if (!is_gpu() || only_plans()) {
     return std::chrono::duration<double>(to.state_->time - from.state_->time).count();
   }
   float ms = 0;
@@ -382,7 +396,7 @@ Status OpenDevice::launch(const Recording& recording) {
 }
 
 Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
-  if (!is_gpu()) return {Code::kUnimplemented, "the CPU has no card memory"};
+  if (!is_gpu() || only_plans()) return {Code::kUnimplemented, "there is no card to ask"};
   size_t free = 0, total = 0;
   VLR_CUDA_TRY(cudaMemGetInfo(&free, &total));
   return CardMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
@@ -390,7 +404,8 @@ Result<OpenDevice::CardMemory> OpenDevice::card_memory() const {
 
 #else
 
-Status OpenDevice::reserve_ring(int64_t) { return {}; }
+int64_t OpenDevice::plan_ring(int64_t) { return 0; }
+Status OpenDevice::reserve_ring() { return {}; }
 Status OpenDevice::activate() { return {}; }
 Status OpenDevice::copy(void* to, const void* from, int64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));

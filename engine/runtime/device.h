@@ -54,7 +54,7 @@ class MemoryBudget {
 /// Memory that only grows; owns it, move-only. Contents are lost when it grows.
 class Buffer {
  public:
-  enum class Place : uint8_t { kHost, kPinned, kDevice };
+  enum class Place : uint8_t { kHost, kPinned, kDevice, kNowhere };  ///< the last: only counted
 
   Buffer() = default;  ///< on the host, not counted
   Buffer(Place place, MemoryBudget* budget, std::string purpose)
@@ -84,7 +84,8 @@ class OpenDevice {
   /// `exact`: only library algorithms that give a row the same bits whatever the batch.
   static Result<std::unique_ptr<OpenDevice>> open(DeviceSpec spec, bool exact, ThreadPool& threads,
                                                   const ImplChoices& choices);
-  /// Enough of a device to plan for it, which needs none: nothing can be run or taken.
+  /// Enough of a device to plan for it, which needs none: memory is counted and not there, what
+  /// would be copied or run is not.
   static Result<std::unique_ptr<OpenDevice>> for_planning(DeviceSpec spec, ThreadPool& threads,
                                                           const ImplChoices& choices);
   ~OpenDevice();
@@ -92,6 +93,7 @@ class OpenDevice {
   const DeviceSpec& spec() const { return spec_; }
   Device kind() const { return spec_.kind; }
   bool is_gpu() const { return spec_.kind == Device::kCuda; }
+  bool only_plans() const { return is_gpu() && !gpu_; }
   std::string name() const;  ///< "cpu", "cuda:0 (NVIDIA H200)"
   Context& context() { return context_; }
   MemoryBudget& budget() { return budget_; }
@@ -101,8 +103,11 @@ class OpenDevice {
   /// Host memory that copies to and from the device read and write: pinned for a GPU.
   Buffer staging();
 
-  /// On a GPU: two places of `place_bytes` each in which weights are decoded, from now on.
-  Status reserve_ring(int64_t place_bytes);
+  /// On a GPU: two places of `place_bytes` each in which weights are decoded. Passes are planned with
+  /// them from now on; returns the bytes that they will take.
+  int64_t plan_ring(int64_t place_bytes);
+  /// Takes the memory.
+  Status reserve_ring();
 
   /// Makes the device the calling thread's. Every entry from another thread starts with it.
   Status activate();

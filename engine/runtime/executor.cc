@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <iterator>
+#include <set>
 
 #if VLR_WITH_CUDA
 #include <nvtx3/nvToolsExt.h>
@@ -116,13 +118,84 @@ Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weight
     for (Value v : node.more_outputs) touch(v);
     ++step;
   }
+  e.region_of_value_.assign(graph.values().size(), -1);
+  for (const RowRegion& rows : graph.row_regions()) {
+    Region region{.rows = rows, .values = {}};
+    std::set<int32_t> ids;
+    for (size_t n = rows.begin; n < rows.end; ++n) {
+      const Node& node = graph.nodes()[n];
+      const auto use = [&](Value v) {
+        for (; v.defined() && ids.insert(v.id).second; v = graph.info(v).base) {
+        }
+      };
+      for (Value v : node.inputs) use(v);
+      use(node.output);
+      for (Value v : node.more_outputs) use(v);
+    }
+    for (const int32_t id : ids) {  // a view comes after its base
+      region.values.push_back({id});
+      const Lifetime& life = e.lifetimes_[static_cast<size_t>(id)];
+      if (life.first >= static_cast<int32_t>(rows.begin) &&
+          life.last < static_cast<int32_t>(rows.end))
+        e.region_of_value_[static_cast<size_t>(id)] = static_cast<int>(e.regions_.size());
+    }
+    e.regions_.push_back(std::move(region));
+  }
   return e;
+}
+
+void Executor::bind_rows(const Region& region, const std::vector<Tensor>& whole, int64_t begin,
+                         int64_t count, Bindings& bindings) const {
+  for (const Value v : region.values) {
+    const ValueInfo& info = graph_->info(v);
+    if (info.kind == ValueKind::kWeight) continue;
+    if (info.kind == ValueKind::kView) {
+      bindings.set(v, info.view(bindings[info.base]));
+      continue;
+    }
+    // A row of the region is mul / div rows of the value.
+    const Dim& rows = info.dims[0];
+    const bool own = region_of_value_[index(v)] >= 0;
+    bindings.set(v, whole[index(v)].slice(0, own ? 0 : begin * rows.mul / rows.div,
+                                          count * rows.mul / rows.div));
+  }
+}
+
+template <class Body>
+Status Executor::for_each_node(const RunPlan& plan, const Sizes& sizes, Chunks chunks,
+                               const std::vector<Tensor>& tensors, Bindings& bindings,
+                               const Body& body) const {
+  const auto& nodes = graph_->nodes();
+  auto region = regions_.begin();
+  for (size_t n = 0; n < nodes.size();) {
+    while (region != regions_.end() && region->rows.end <= n) ++region;
+    if (region == regions_.end() || n < region->rows.begin) {
+      VLR_RETURN_IF_ERROR(body(n, bindings));
+      ++n;
+      continue;
+    }
+    const int64_t all = sizes[static_cast<size_t>(region->rows.rows)],
+                  chunk = region->chunk(sizes, plan.row_chunk);
+    int64_t begin = 0;
+    do {
+      if (chunk < all) bind_rows(*region, tensors, begin, std::min(chunk, all - begin), bindings);
+      for (n = region->rows.begin; n < region->rows.end; ++n)
+        VLR_RETURN_IF_ERROR(body(n, bindings));
+      begin += chunk;
+      if (chunks == Chunks::kEnds && begin < all)
+        begin = std::max(begin, (all - 1) / chunk * chunk);
+    } while (begin < all);
+    if (chunk == all) continue;
+    for (const Value v : region->values) bindings.set(v, tensors[index(v)]);
+  }
+  return {};
 }
 
 Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   VLR_RETURN_IF_ERROR(check_segments(*graph_, args));
   const auto& values = graph_->values();
   RunPlan plan;
+  plan.row_chunk = args.row_chunk;
   plan.tensors.resize(values.size());
   plan.offsets.assign(values.size(), -1);
   std::vector<Lifetime> blocks;
@@ -142,9 +215,21 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
         break;
       }
       case ValueKind::kActivation: {
-        plan.tensors[i] = shaped(info, args.sizes, ctx.device);
-        if (lifetimes_[i].first < 0) break;
+        Sizes sizes = args.sizes;
         Lifetime life = lifetimes_[i];
+        if (const int r = region_of_value_[i]; r >= 0) {
+          const Region& region = regions_[static_cast<size_t>(r)];
+          int64_t& rows = size_of(sizes, region.rows.rows);
+          const int64_t chunk = region.chunk(sizes, args.row_chunk);
+          if (chunk < rows) {
+            rows = chunk;
+            // Its nodes run again for the next rows: the first ones follow the last ones.
+            life.first = static_cast<int32_t>(region.rows.begin);
+            life.last = static_cast<int32_t>(region.rows.end) - 1;
+          }
+        }
+        plan.tensors[i] = shaped(info, sizes, ctx.device);
+        if (life.first < 0) break;
         life.bytes = plan.tensors[i].bytes();
         blocks.push_back(life);
         owners.push_back(i);
@@ -159,12 +244,17 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   for (size_t b = 0; b < blocks.size(); ++b) plan.offsets[owners[b]] = arena.offsets[b];
   plan.activation_bytes = (arena.bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 
-  const Bindings shapes(plan.tensors, args.segments);
-  for (const Node& node : graph_->nodes()) {
-    auto bytes = node.workspace(shapes, ctx);
-    if (!bytes) return bytes.error().with_context(node.name);
-    plan.workspace_bytes = std::max(plan.workspace_bytes, *bytes);
-  }
+  Bindings shapes(plan.tensors, args.segments);
+  const Status planned = for_each_node(plan, args.sizes, Chunks::kEnds, plan.tensors, shapes,
+                                       [&](size_t n, const Bindings& b) -> Status {
+                                         const Node& node = graph_->nodes()[n];
+                                         auto bytes = node.workspace(b, ctx);
+                                         if (!bytes) return bytes.error().with_context(node.name);
+                                         plan.workspace_bytes =
+                                             std::max(plan.workspace_bytes, *bytes);
+                                         return {};
+                                       });
+  VLR_RETURN_IF_ERROR(planned);
   return plan;
 }
 
@@ -191,27 +281,36 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
       tensors[i] = it->second;
     }
   }
-  const Bindings bindings(std::move(tensors), args.segments);
+  Bindings bindings(tensors, args.segments);
+  const auto for_each = [&](const auto& body) {
+    return for_each_node(
+        plan, args.sizes, Chunks::kAll, tensors, bindings, [&](size_t n, const Bindings& b) {
+          return args.only && !args.only(graph_->nodes()[n]) ? Status() : body(n, b);
+        });
+  };
   ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes),
                                 static_cast<size_t>(plan.workspace_bytes));
   OpenDevice* gpu = args.device && args.device->is_gpu() ? args.device : nullptr;
-  std::vector<OpenDevice::Mark> marks;  // before every node, and after the last
+  // Of every node in the order in which they run, and on a GPU a mark before each, and at the end.
+  std::vector<size_t> timed;
+  std::vector<OpenDevice::Mark> marks;
+  std::vector<NodeTime> times(args.times ? graph_->nodes().size() : 0);
   const auto mark = [&]() -> Status {
     if (!args.times || !gpu) return {};
     VLR_ASSIGN_OR_RETURN(OpenDevice::Mark m, gpu->mark(true));
     marks.push_back(std::move(m));
     return {};
   };
-  const size_t first_time = args.times ? args.times->size() : 0;
   // Streamed groups in the order of the nodes that read them, and where in it the run is.
   std::vector<int> groups;
   size_t at = 0;
   if (stream_) {
-    for (size_t n = 0; n < group_of_node_.size(); ++n) {
+    const Status listed = for_each([&](size_t n, const Bindings&) {
       const int g = group_of_node_[n];
-      if (g < 0 || (args.only && !args.only(graph_->nodes()[n]))) continue;
-      if (groups.empty() || groups.back() != g) groups.push_back(g);
-    }
+      if (g >= 0 && (groups.empty() || groups.back() != g)) groups.push_back(g);
+      return Status();
+    });
+    VLR_RETURN_IF_ERROR(listed);
     VLR_RETURN_IF_ERROR(stream_->begin(groups));
     if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->need(groups[0]));
   }
@@ -221,32 +320,44 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     VLR_RETURN_IF_ERROR(stream_->done(groups[at], std::span(groups).subspan(at + 1)));
     return stream_->need(groups[++at]);
   };
-  for (const Node& node : graph_->nodes()) {
-    if (args.only && !args.only(node)) continue;
-    VLR_RETURN_IF_ERROR(bring(static_cast<size_t>(&node - graph_->nodes().data())));
+  const Status ran = for_each([&](size_t n, const Bindings& b) -> Status {
+    const Node& node = graph_->nodes()[n];
+    VLR_RETURN_IF_ERROR(bring(n));
     VLR_RETURN_IF_ERROR(mark());
     const NodeRange range(args.times != nullptr, node);
     const auto start = std::chrono::steady_clock::now();
-    if (Status s = node.run(bindings, ctx); !s.ok()) return s.with_context(node.name);
+    if (Status s = node.run(b, ctx); !s.ok()) return s.with_context(node.name);
     if (args.times) {
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-      args.times->push_back({node.name, node.op, seconds.count(), node.cost(bindings)});
+      NodeTime& time = times[n];
+      time.name = node.name;
+      time.op = node.op;
+      if (!gpu) time.seconds += seconds.count();
+      const Cost cost = node.cost(b);
+      time.cost.bytes += cost.bytes;
+      time.cost.flops += cost.flops;
+      timed.push_back(n);
     }
-    if (args.on_value) {
-      VLR_RETURN_IF_ERROR(args.on_value(graph_->info(node.output).name, bindings[node.output]));
-      for (Value v : node.more_outputs) {
-        if (v.defined()) VLR_RETURN_IF_ERROR(args.on_value(graph_->info(v).name, bindings[v]));
-      }
+    if (!args.on_value) return {};
+    VLR_RETURN_IF_ERROR(args.on_value(graph_->info(node.output).name, b[node.output]));
+    for (Value v : node.more_outputs) {
+      if (v.defined()) VLR_RETURN_IF_ERROR(args.on_value(graph_->info(v).name, b[v]));
     }
-  }
+    return {};
+  });
+  VLR_RETURN_IF_ERROR(ran);
   if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->done(groups[at], {}));
-  if (marks.empty()) return {};
-  VLR_RETURN_IF_ERROR(mark());
-  VLR_RETURN_IF_ERROR(gpu->wait(marks.back()));
-  for (size_t i = 0; i + 1 < marks.size(); ++i) {
-    VLR_ASSIGN_OR_RETURN((*args.times)[first_time + i].seconds,
-                         gpu->seconds_between(marks[i], marks[i + 1]));
+  if (!args.times) return {};
+  if (gpu) {
+    VLR_RETURN_IF_ERROR(mark());
+    VLR_RETURN_IF_ERROR(gpu->wait(marks.back()));
+    for (size_t i = 0; i < timed.size(); ++i) {
+      VLR_ASSIGN_OR_RETURN(const double seconds, gpu->seconds_between(marks[i], marks[i + 1]));
+      times[timed[i]].seconds += seconds;
+    }
   }
+  std::copy_if(times.begin(), times.end(), std::back_inserter(*args.times),
+               [](const NodeTime& t) { return !t.name.empty(); });
   return {};
 }
 

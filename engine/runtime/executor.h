@@ -2,6 +2,7 @@
 #ifndef VLR_ENGINE_RUNTIME_EXECUTOR_H_
 #define VLR_ENGINE_RUNTIME_EXECUTOR_H_
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <string>
@@ -33,15 +34,20 @@ struct RunArgs {
   /// After the node that wrote it; on a GPU the node may still be running.
   std::function<Status(std::string_view name, const ConstTensor&)> on_value;
   std::function<bool(const Node&)> only;  ///< runs these nodes and skips the others; null: all
-  OpenDevice* device = nullptr;           ///< needed for the times of a GPU's run
+  /// Regions of rows run so many at a time, a multiple of 64; 0: all at once. Values that only a
+  /// region reads and writes are then chunks, also where on_value sees them.
+  int64_t row_chunk = 0;
+  OpenDevice* device = nullptr;  ///< needed for the times of a GPU's run
 };
 
 /// Memory of one run: activations, then workspace, in one buffer.
 struct RunPlan {
   int64_t activation_bytes = 0;
   int64_t workspace_bytes = 0;
+  int64_t row_chunk = 0;  ///< of RunArgs
   int64_t total() const { return activation_bytes + workspace_bytes; }
-  std::vector<Tensor> tensors;   ///< of every value, data relative to address 0 for activations
+  std::vector<Tensor> tensors;   ///< of every value, data relative to address 0 for activations;
+                                 ///< of a region's own ones, as they are for its first rows
   std::vector<int64_t> offsets;  ///< of every activation in the arena, -1 for other values
 };
 
@@ -71,8 +77,30 @@ class Executor {
   const Graph& graph() const { return *graph_; }
 
  private:
+  /// A region, and what running it for some of its rows takes.
+  struct Region {
+    RowRegion rows;
+    std::vector<Value> values;  // that its nodes name, and what those are views of; bases first
+    int64_t chunk(const Sizes& sizes, int64_t row_chunk) const {
+      const int64_t all = sizes[static_cast<size_t>(rows.rows)];
+      return row_chunk > 0 ? std::min(row_chunk, all) : all;
+    }
+  };
+  /// The tensors of a region for rows [begin, begin + count).
+  void bind_rows(const Region& region, const std::vector<Tensor>& whole, int64_t begin,
+                 int64_t count, Bindings& bindings) const;
+  /// Calls body(node, bindings) for every node, for every chunk of rows in which it runs, or only
+  /// for the first and the last one.
+  enum class Chunks : uint8_t { kAll, kEnds };
+  template <class Body>
+  Status for_each_node(const RunPlan& plan, const Sizes& sizes, Chunks chunks,
+                       const std::vector<Tensor>& tensors, Bindings& bindings,
+                       const Body& body) const;
+
   const Graph* graph_ = nullptr;
-  std::vector<Tensor> weights_;  // by value id; undefined for others
+  std::vector<Region> regions_;
+  std::vector<int> region_of_value_;  // the only region that uses an activation, or -1
+  std::vector<Tensor> weights_;       // by value id; undefined for others
   WeightStream* stream_ = nullptr;
   std::vector<int> group_of_node_;  // what a node reads of the stream, or -1
   std::vector<Lifetime>

@@ -150,6 +150,20 @@ Value Graph::find(std::string_view name) const {
 }
 
 Status Graph::validate() const {
+  for (const RowRegion& region : regions_) {
+    for (size_t n = region.begin; n < region.end; ++n) {
+      std::vector<Value> operands = nodes_[n].inputs;
+      operands.push_back(nodes_[n].output);
+      operands.insert(operands.end(), nodes_[n].more_outputs.begin(), nodes_[n].more_outputs.end());
+      for (Value v : operands) {
+        if (!v.defined() || info(root(v)).kind == ValueKind::kWeight) continue;
+        if (info(v).dims[0].sym == region.rows && info(root(v)).dims[0].sym == region.rows)
+          continue;
+        return {Code::kInternal, fmt::format("graph: node {} has {}, which has no rows of {}",
+                                             nodes_[n].name, info(v).name, sym_name(region.rows))};
+      }
+    }
+  }
   std::vector<bool> written(values_.size(), false), overwritten(values_.size(), false);
   const auto index = [](Value v) { return static_cast<size_t>(v.id); };
   for (const Node& node : nodes_) {

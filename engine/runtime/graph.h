@@ -93,6 +93,7 @@ class Bindings {
   const ops::AttentionTable& table(int slot) const {
     return segments_[static_cast<size_t>(slot)].table;
   }
+  void set(Value v, const Tensor& t) { tensors_[static_cast<size_t>(v.id)] = t; }
 
  private:
   std::vector<Tensor> tensors_;
@@ -109,6 +110,14 @@ struct Node {
   std::function<Status(const Bindings&, Context&)> run;
   std::function<Result<int64_t>(const Bindings&, const Context&)> workspace;
   std::function<Cost(const Bindings&)> cost;
+};
+
+/// Nodes that compute every row of their outputs from the same row of their inputs. They may run
+/// for some rows at a time, all of them for the first rows, then all for the next ones: what only
+/// they read and write is then as small as a chunk of rows.
+struct RowRegion {
+  size_t begin = 0, end = 0;  ///< nodes [begin, end)
+  Sym rows = Sym::kTokens;    ///< what a row is: first axis of every operand that is no weight
 };
 
 class Graph {
@@ -135,6 +144,11 @@ class Graph {
   /// The same storage under a new name, for an op that works in place. x must not be read
   /// afterwards.
   Value in_place(std::string name, Value x);
+
+  /// Nodes that are added between the two are a region of rows.
+  void begin_rows(Sym rows) { regions_.push_back({nodes_.size(), nodes_.size(), rows}); }
+  void end_rows() { regions_.back().end = nodes_.size(); }
+  const std::vector<RowRegion>& row_regions() const { return regions_; }
 
   /// Says that a node reads RunArgs::segments[slot].
   void use_segments(int slot) { num_segment_slots_ = std::max(num_segment_slots_, slot + 1); }
@@ -166,7 +180,7 @@ class Graph {
   Value find(std::string_view name) const;  ///< undefined if there is none
 
   /// Every value is written before it is read and not read after it was overwritten in place;
-  /// kInternal names the node.
+  /// operands of a region have its rows. kInternal names the node.
   Status validate() const;
 
   /// One line a node; JSON and DOT for tools.
@@ -178,6 +192,7 @@ class Graph {
   Value push(ValueInfo info);
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;
+  std::vector<RowRegion> regions_;
   int num_segment_slots_ = 0;
 };
 

@@ -226,27 +226,50 @@ class Uploader {
 
 }  // namespace
 
+namespace {
+
+/// A group of streamed weights: its name and its bytes.
+struct GroupSize {
+  std::string_view name;
+  int64_t bytes = 0;
+};
+
+/// Groups in the order in which their first weights come, which is the order of their slots: they
+/// alternate.
+std::vector<GroupSize> streamed_groups(const WeightPlan& plan, DType dtype) {
+  std::vector<GroupSize> groups;
+  std::map<std::string_view, size_t> index;
+  for (const WeightSpec& spec : plan) {
+    if (spec.place != WeightPlace::kStreamed) continue;
+    const auto [it, is_new] = index.try_emplace(spec.group, groups.size());
+    if (is_new) groups.push_back({.name = spec.group});
+    for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
+      groups[it->second].bytes += aligned(t.shape.bytes());
+  }
+  return groups;
+}
+
+std::array<int64_t, 2> slot_bytes(std::span<const GroupSize> groups) {
+  std::array<int64_t, 2> bytes{};
+  for (size_t i = 0; i < groups.size(); ++i) bytes[i % 2] = std::max(bytes[i % 2], groups[i].bytes);
+  return bytes;
+}
+
+}  // namespace
+
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
   DeviceWeightBytes bytes;
-  std::map<std::string_view, int64_t> groups;
   for (const WeightSpec& spec : plan) {
-    int64_t sum = 0;
+    if (spec.place == WeightPlace::kStreamed) continue;
+    int64_t& sum = spec.place == WeightPlace::kHost ? bytes.host : bytes.device;
     for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
       sum += aligned(t.shape.bytes());
-    switch (spec.place) {
-      case WeightPlace::kDevice:
-        bytes.device += sum;
-        break;
-      case WeightPlace::kHost:
-        bytes.host += sum;
-        break;
-      case WeightPlace::kStreamed:
-        bytes.streamed += sum;
-        bytes.slot = std::max(bytes.slot, groups[spec.group] += sum);
-        break;
-    }
   }
-  bytes.device += 2 * bytes.slot;
+  const std::vector<GroupSize> groups = streamed_groups(plan, dtype);
+  for (const GroupSize& group : groups) bytes.streamed += group.bytes;
+  const std::array<int64_t, 2> slots = slot_bytes(groups);
+  bytes.slots = slots[0] + slots[1];
+  bytes.device += bytes.slots;
   return bytes;
 }
 
@@ -318,27 +341,18 @@ class DeviceWeights::Placer {
     const DeviceWeightBytes bytes = device_weight_bytes(plan, dtype_);
     VLR_RETURN_IF_ERROR(weights_.memory_.reserve(bytes.device));
     VLR_RETURN_IF_ERROR(weights_.host_memory_.reserve(bytes.host + bytes.streamed));
-    weights_.slot_bytes_ = bytes.slot;
-    weights_.slot_offset_ = bytes.device - 2 * bytes.slot;
-    // Groups lie one after the other, in the order in which their first weights come.
-    std::map<std::string_view, int64_t> sizes;
-    std::vector<std::string_view> order;
-    for (const WeightSpec& spec : plan) {
-      if (spec.place != WeightPlace::kStreamed) continue;
-      const auto [it, is_new] = sizes.try_emplace(spec.group, 0);
-      if (is_new) order.push_back(spec.group);
-      for (const WeightTensor& t : tensors_of(spec, dtype_, device_.kind()))
-        it->second += aligned(t.shape.bytes());
-    }
-    int64_t at = bytes.host;
-    for (const std::string_view name : order) {
+    const std::vector<GroupSize> groups = streamed_groups(plan, dtype_);
+    weights_.slot_offsets_ = {bytes.device - bytes.slots,
+                              bytes.device - bytes.slots + slot_bytes(groups)[0]};
+    int64_t at = bytes.host;  // groups lie one after the other
+    for (const GroupSize& group : groups) {
       const auto index = static_cast<int>(weights_.groups_.size());
-      weights_.groups_.push_back({.name = std::string(name),
+      weights_.groups_.push_back({.name = std::string(group.name),
                                   .host = weights_.host_memory_.data() + at,
-                                  .bytes = sizes[name],
+                                  .bytes = group.bytes,
                                   .slot = index % 2});
-      streams_[std::string(name)] = {.index = index, .host_offset = at};
-      at += sizes[name];
+      streams_[std::string(group.name)] = {.index = index, .host_offset = at};
+      at += group.bytes;
     }
     return {};
   }

@@ -6,6 +6,7 @@
 #ifndef VLR_ENGINE_RUNTIME_WEIGHT_STORE_H_
 #define VLR_ENGINE_RUNTIME_WEIGHT_STORE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -108,7 +109,8 @@ class DeviceWeights {
   Result<ConstTensor> get(std::string_view name) const;
   int64_t bytes() const { return memory_.size(); }
 
-  /// Weights that are copied to the device together. Groups take turns in two slots of it.
+  /// Weights that are copied to the device together. Groups take turns in two slots of it, each as
+  /// large as the largest of its groups.
   struct Group {
     std::string name;
     const std::byte* host = nullptr;  ///< all of the group's bytes, pinned
@@ -116,14 +118,14 @@ class DeviceWeights {
     int slot = 0;
   };
   const std::vector<Group>& groups() const { return groups_; }
-  std::byte* slot(int s) const { return memory_.data() + slot_offset_ + s * slot_bytes_; }
+  std::byte* slot(int s) const { return memory_.data() + slot_offsets_[static_cast<size_t>(s)]; }
   int group_of(std::string_view name) const;  ///< index of a tensor's group; -1: it has none
   const Fingerprints& fingerprints() const { return fingerprints_; }
 
  private:
   class Placer;
   Buffer memory_, host_memory_;  // resident weights, then two slots; weights of the host, groups
-  int64_t slot_offset_ = 0, slot_bytes_ = 0;
+  std::array<int64_t, 2> slot_offsets_{};
   std::vector<Group> groups_;
   std::map<std::string, ConstTensor, std::less<>> tensors_;
   std::map<std::string, int, std::less<>> group_of_;
@@ -135,7 +137,7 @@ struct DeviceWeightBytes {
   int64_t device = 0;    ///< resident weights and the slots of streamed ones
   int64_t host = 0;      ///< weights that are read over the bus
   int64_t streamed = 0;  ///< weights that are copied, in host memory
-  int64_t slot = 0;      ///< of device: one of the two slots
+  int64_t slots = 0;     ///< of device: the two slots together
 };
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype);
 

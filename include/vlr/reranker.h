@@ -230,6 +230,13 @@ struct MemoryPlan {
   };
   std::vector<Part> parts;
   std::vector<Part> host_parts = {};  ///< of a GPU's model: pinned memory of the host
+  int64_t cap = 0;                    ///< Options::gpu_memory
+  int64_t smallest_cap = 0;           ///< under which such work runs on a GPU; 0: any, or none
+  /// What was chosen so that the cap is kept: what is where, sizes of batches; for people.
+  struct Choice {
+    std::string name, value;
+  };
+  std::vector<Choice> choices = {};
   int64_t total() const {
     int64_t sum = 0;
     for (const Part& p : parts) sum += p.bytes;
@@ -237,11 +244,12 @@ struct MemoryPlan {
   }
 };
 
-/// What plan() assumes about the work.
+/// What plan() assumes about the work, at most.
 struct Workload {
   int64_t documents = 100;
   int64_t tokens_per_document = 256;  ///< with the query, without images
   int64_t images_per_document = 0;
+  int64_t images_per_query = 0;
   int64_t patches_per_image = 4800;  ///< 1280 x 960 pixels
 };
 
@@ -256,7 +264,8 @@ class VLR_API Reranker {
   /// kUnimplemented, kNotFound, kDataLoss (damaged); or it is kOutOfMemory or kDevice.
   static Result<Reranker> open(const std::string& path, const Options& options);
 
-  /// What open() and score() would take, from config.json alone.
+  /// What open() and score() take at most for such work, from config.json alone. kOutOfMemory: more
+  /// than Options::gpu_memory; names the smallest cap that works.
   static Result<MemoryPlan> plan(const std::string& path, const Options& options,
                                  const Workload& workload);
 

@@ -68,7 +68,7 @@ class Blas {
   void begin_measuring(std::span<std::byte> scratch);
   void end_measuring();
   bool measuring() const;
-  int64_t measuring_bytes(int64_t max_outputs) const;
+  static int64_t measuring_bytes(int64_t max_outputs);
 
   /// What was chosen so far, a line a problem.
   std::string describe() const;

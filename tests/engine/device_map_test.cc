@@ -6,7 +6,6 @@
 
 #include <set>
 
-#include "engine/api/limits.h"
 #include "engine/api/loaded_model.h"
 #include "engine/runtime/weight_stream.h"
 #include "model/weight_names.h"

@@ -70,8 +70,13 @@ class WorkloadRun : public ::testing::Test {
         config_, [this](std::string_view name) { return weights_.get(name); }, *device_, {}, {});
   }
   std::vector<float> run(WorkloadSpec spec) {
-    BatchLimits limits = *choose_limits({}, *runner_);
-    limits.tokens = 128;  // several batches
+    const BatchLimits limits{.tokens = 128,  // several batches
+                             .sequences = 8,
+                             .patches = 2048,
+                             .visual_rows = 4096,
+                             .prefix_rows = 1024,
+                             .max_prefix_rows = 1024,
+                             .max_sequence = 4096};
     auto work = Work::create(std::move(spec), config_, *runner_, limits);
     EXPECT_TRUE(work) << work.error().message();
     EXPECT_TRUE(work->fits().ok());
