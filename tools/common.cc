@@ -27,6 +27,9 @@ void ModelOptions::add_to(CLI::App& app) {
   app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")
       ->required();
   add_execution_to(app);
+  app.add_option("--preset", options.preset,
+                 "Quantisation, batch and length for a card's size: auto | high (24 GB) | mid (16 "
+                 "GB) | low (12 GB); other options come first");
   app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")
       ->capture_default_str();
   app.add_option("--media-root", options.media_root, "Where relative media paths start");

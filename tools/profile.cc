@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "tools/common.h"
 #include "tools/machine.h"
+#include "tools/memory_log.h"
 #include "tools/node_times.h"
 
 namespace vlr::tools {
@@ -33,18 +35,31 @@ class Timeline {
   };
   struct Memory {
     double seconds = 0;
-    MemoryPlan parts;
-    int64_t in_use = 0;
+    MemoryState held;
+  };
+  struct InUse {
+    double seconds = 0;
+    int64_t bytes = 0;  // of the whole card, or of the process
   };
 
-  explicit Timeline(const Machine& machine) : machine_(machine) {}
-  void watch(const Reranker& reranker) { reranker_ = &reranker; }
+  Timeline(const Machine& machine, MemoryLog& log) : machine_(machine), log_(log) {}
   void reset() {
     nodes.clear();
     runs.clear();
-    memory.clear();
+    in_use.clear();
     start_ = now();
+    memory = {{.seconds = 0, .held = log_.now()}};
+    log_.on_change = [this](const MemoryState& held) {
+      const std::lock_guard lock(mutex_);
+      memory.push_back({.seconds = now() - start_, .held = held});
+    };
     sample();
+  }
+  /// What comes later is not recorded.
+  void end() {
+    log_.on_change = nullptr;
+    sample();
+    memory.push_back({.seconds = now() - start_, .held = log_.now()});
   }
   void add(const NodeTiming& t) {
     if (runs.empty() || runs.back().name != t.run) {
@@ -54,10 +69,7 @@ class Timeline {
     nodes.push_back(t);
   }
   void sample() {
-    if (!reranker_) return;
-    memory.push_back({.seconds = now() - start_,
-                      .parts = reranker_->memory(),
-                      .in_use = machine_.memory_in_use()});
+    in_use.push_back({.seconds = now() - start_, .bytes = machine_.memory_in_use()});
   }
   /// Nodes [begin, end) of a run.
   std::span<const NodeTiming> nodes_of(size_t run) const {
@@ -68,15 +80,17 @@ class Timeline {
   std::vector<NodeTiming> nodes;
   std::vector<Run> runs;
   std::vector<Memory> memory;
+  std::vector<InUse> in_use;
 
  private:
   const Machine& machine_;
-  const Reranker* reranker_ = nullptr;
+  MemoryLog& log_;
+  std::mutex mutex_;  // of memory, while the log calls
   double start_ = 0;
 };
 
 /// The Trace Event Format that chrome://tracing and ui.perfetto.dev read: a track for each kind of
-/// run, its nodes inside, and counters of memory.
+/// run, its nodes inside, and counters of memory, on the device and on the host.
 ordered_json trace_of(const Timeline& timeline, const Machine& machine) {
   ordered_json events = ordered_json::array();
   const auto name_track = [&](const char* what, int track, const std::string& name) {
@@ -119,19 +133,25 @@ ordered_json trace_of(const Timeline& timeline, const Machine& machine) {
       at += t.seconds;
     }
   }
+  const auto counter = [&](const char* name, double seconds, ordered_json values) {
+    events.push_back({{"ph", "C"},
+                      {"name", name},
+                      {"pid", 1},
+                      {"ts", 1e6 * seconds},
+                      {"args", std::move(values)}});
+  };
   for (const Timeline::Memory& m : timeline.memory) {
-    const auto counter = [&](const char* name, ordered_json values) {
-      events.push_back({{"ph", "C"},
-                        {"name", name},
-                        {"pid", 1},
-                        {"ts", 1e6 * m.seconds},
-                        {"args", std::move(values)}});
-    };
-    ordered_json parts = ordered_json::object();
-    for (const MemoryPlan::Part& p : m.parts.parts) parts[p.name] = p.bytes;
-    counter("memory by purpose, bytes", std::move(parts));
-    counter(machine.gpu ? "the whole card, bytes" : "the process, bytes", {{"in use", m.in_use}});
+    ordered_json device = ordered_json::object(), host = ordered_json::object();
+    for (const auto& [purpose, bytes] : m.held.purposes) {
+      device[purpose] = bytes.device;
+      host[purpose] = bytes.host;
+    }
+    counter("memory of the device by purpose, bytes", m.seconds, std::move(device));
+    counter("memory of the host by purpose, bytes", m.seconds, std::move(host));
   }
+  for (const Timeline::InUse& u : timeline.in_use)
+    counter(machine.gpu ? "the whole card, bytes" : "the process, bytes", u.seconds,
+            {{"in use", u.bytes}});
   return {{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}};
 }
 
@@ -154,13 +174,14 @@ int ProfileCommand::run() {
 
   const auto machine = Machine::open(model.options, peaks);
   if (!machine) return fail(machine.error());
-  Timeline timeline(*machine);
+  MemoryLog memory;
+  Timeline timeline(*machine, memory);
+  model.options.on_memory = [&](const MemoryEvent& e) { memory.add(e); };
   model.options.on_node = [&](const NodeTiming& t) { timeline.add(t); };
   model.options.vision_cache_bytes = 0;  // or the tower would run for the warm request only
   model.options.vision_cache_dir.clear();
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
-  timeline.watch(*reranker);
 
   // Warm, but with another query, so that its prefix is not the one that is profiled.
   Request warm = request;
@@ -169,7 +190,7 @@ int ProfileCommand::run() {
   timeline.reset();
   const auto response = reranker->score(request);
   if (!response) return fail(response.error());
-  timeline.sample();
+  timeline.end();
 
   int64_t scored = 0;
   for (const DocumentResult& r : response->results) scored += r.scored();
@@ -193,12 +214,12 @@ int ProfileCommand::run() {
   table("ops", GroupBy::kOp, timeline.nodes.size());
   table("places, all layers together", GroupBy::kPlace, kTopNodes);
   table("nodes", GroupBy::kNode, kTopNodes);
-  fmt::print("\nmemory\n");
+  memory.print();
   const auto memory_line = [](std::string_view name, int64_t bytes) {
-    fmt::print("  {:<36} {:>12.1f} MB\n", name, static_cast<double>(bytes) / 1e6);
+    fmt::print("{:<42} {:>12.1f} MB\n", name, static_cast<double>(bytes) * 1e-6);
   };
-  for (const MemoryPlan::Part& p : reranker->memory().parts) memory_line(p.name, p.bytes);
-  memory_line("most of them together", reranker->peak_memory());
+  fmt::print("\n");
+  memory_line("most on the device, loading included", reranker->peak_memory());
   memory_line(machine->gpu ? "the whole card" : "the process", machine->memory_in_use());
 
   if (trace_to.empty()) return kServed;

@@ -84,6 +84,7 @@ vlr::Options options_of(const vlr_options* o) {
   out.allow_remote = o->allow_remote != 0;
   out.vision_cache_bytes = o->vision_cache_bytes;
   if (o->vision_cache_dir) out.vision_cache_dir = o->vision_cache_dir;
+  if (o->preset) out.preset = o->preset;
   return out;
 }
 
@@ -158,7 +159,8 @@ vlr_options vlr_default_options(void) {
           .num_frames = o.num_frames,
           .allow_remote = o.allow_remote,
           .vision_cache_bytes = o.vision_cache_bytes,
-          .vision_cache_dir = nullptr};
+          .vision_cache_dir = nullptr,
+          .preset = nullptr};
 }
 
 vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/api/device_options.h"
+#include "engine/api/memory_watch.h"
 
 namespace vlr {
 namespace {
@@ -28,6 +29,13 @@ Result<std::vector<QuantRule>> quant_rules(const Options& options) {
   return rules;
 }
 
+bool stored_quantized(const WeightPlan& plan) {
+  return std::any_of(plan.begin(), plan.end(), [](const WeightSpec& spec) {
+    return std::any_of(spec.parts.begin(), spec.parts.end(),
+                       [](const WeightPart& part) { return part.stored != WeightFormat::kDense; });
+  });
+}
+
 Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
                                 const StoredQuantization& stored) {
   VLR_ASSIGN_OR_RETURN(const std::vector<QuantRule> rules, quant_rules(options));
@@ -43,10 +51,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   const bool gpu = device.is_gpu();
   m.stored = std::move(source.stored);
   VLR_ASSIGN_OR_RETURN(m.modes, prepare_plan(source.plan, options, m.stored));
-  for (const WeightSpec& spec : source.plan) {
-    for (const WeightPart& part : spec.parts)
-      m.stored_quantized = m.stored_quantized || part.stored != WeightFormat::kDense;
-  }
+  m.stored_quantized = vlr::stored_quantized(source.plan);
   const GraphOptions graph = graph_options(options, device, dtype, m.modes);
   {
     // Before anything is loaded.
@@ -75,8 +80,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   } else {
     VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(*std::move(source.checkpoint), plan,
                                                       device.context().threads));
+    MemoryBudget& host = device.host_budget();
+    VLR_RETURN_IF_ERROR(host.take("weights, mapped from the checkpoint", m.weights.bytes_mapped()));
+    VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
     lookup = [&m](std::string_view weight) { return m.weights.get(weight); };
   }
+  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(plan, lookup, device.kind()));
   VLR_ASSIGN_OR_RETURN(m.runner, ModelRunner::create(config, lookup, device, graph,
                                                      std::move(observers), m.stream.get()));
   m.runner->row_chunk = m.placed.placement.row_chunk;

@@ -23,6 +23,9 @@ namespace vlr {
 /// What the options say of quantisation, as rules.
 Result<std::vector<QuantRule>> quant_rules(const Options& options);
 
+/// Whether some weight of a plan was quantised before.
+bool stored_quantized(const WeightPlan& plan);
+
 /// Modes and formats of a plan's weights.
 Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
                                 const StoredQuantization& stored);
@@ -50,6 +53,7 @@ struct LoadedModel {
   std::unique_ptr<WeightStream> stream;  ///< null: nothing is streamed
   std::unique_ptr<ModelRunner> runner;
   PlacedModel placed;                     ///< its limits are those of every pass
+  std::vector<MemoryPlan::Layer> layers;  ///< bytes of weights
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
   double measure_seconds = 0, check_seconds = 0;
 };

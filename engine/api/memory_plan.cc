@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/api/memory_watch.h"
+#include "engine/runtime/arena_picture.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
@@ -15,17 +17,19 @@ constexpr int64_t kRounding = int64_t{1} << 20;           // what buffers are ro
 
 /// Sizes of one document.
 struct Document {
-  explicit Document(const Workload& w)
+  Document(const Workload& w, int64_t max_length)
       : image_tokens(w.patches_per_image / kPatchesPerToken),
         visual_tokens((w.images_per_document + w.images_per_query) * image_tokens),
-        tokens(w.tokens_per_document + visual_tokens) {}
+        // Longer texts are cut.
+        tokens(std::max(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens),
+                        visual_tokens)) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
 
 }  // namespace
 
-bool enough_for(const Workload& w, const BatchLimits& limits) {
-  const Document d(w);
+bool enough_for(const Workload& w, const Options& options, const BatchLimits& limits) {
+  const Document d(w, options.max_length);
   return d.tokens <= limits.max_sequence && d.visual_tokens <= limits.visual_rows &&
          (d.visual_tokens == 0 || w.patches_per_image <= limits.frame_patches);
 }
@@ -35,13 +39,14 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
   ModelRunner& runner = planner.runner();
   const bool gpu = runner.device().is_gpu();
   const BatchLimits& limits = placed.limits;
-  const Document d(w);
+  const Document d(w, options.max_length);
   MemoryPlan out;
   out.cap = gpu ? options.gpu_memory : 0;
   if (gpu) {
-    out.smallest_cap = planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, l); });
+    out.smallest_cap =
+        planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
   }
-  if (!enough_for(w, limits)) {
+  if (!enough_for(w, options, limits)) {
     return {Code::kOutOfMemory,
             fmt::format("gpu_memory: {} bytes are too few for documents of {} tokens, {} of them "
                         "visual: there is room for {} tokens, {} visual ones and {} patches of a "
@@ -128,6 +133,18 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
   }
   for (auto* parts : {&out.parts, &out.host_parts})
     std::erase_if(*parts, [](const MemoryPlan::Part& part) { return part.bytes == 0; });
+
+  VLR_ASSIGN_OR_RETURN(out.layers,
+                       layer_bytes(placed.plan, planner.shapes(), runner.device().kind()));
+  if (w.pictures) {
+    out.pictures["text"] = arena_svg(
+        runner.score_graph(), score,
+        fmt::format("score pass: {} tokens of {} documents", text.tokens, text.sequences));
+    if (patches > 0) {
+      out.pictures["vision"] = arena_svg(*runner.vision_graph(), vision,
+                                         fmt::format("vision tower: {} patches", patches));
+    }
+  }
 
   const Placement& p = placed.placement;
   const auto choice = [&](std::string name, std::string value) {

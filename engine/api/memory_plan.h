@@ -9,7 +9,7 @@
 namespace vlr {
 
 /// Whether no document of such work is refused for want of memory.
-bool enough_for(const Workload& workload, const BatchLimits& limits);
+bool enough_for(const Workload& workload, const Options& options, const BatchLimits& limits);
 
 /// An upper bound of every purpose, by what score() takes for such work within the model's limits.
 /// kOutOfMemory: a document does not fit under the cap; names the smallest one under which it does.

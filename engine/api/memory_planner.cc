@@ -20,7 +20,6 @@ constexpr int64_t kCpuBatchPatches = 2048, kGpuBatchPatches = 40960;
 constexpr int64_t kSmallestBatch = 64;      // tokens; a cap below that is refused
 constexpr int64_t kSmallestFrame = 1024;    // patches, likewise
 constexpr int64_t kTokensPerSequence = 16;  // a batch of T tokens has at most T / 16 sequences
-constexpr int64_t kTailTokens = 64;         // of a prompt, which max_length does not count
 constexpr int64_t kPatchPixels = 256, kPatchesPerRow = 4;
 constexpr int64_t kCpuPrefixBytes = int64_t{16} << 20;  // at first
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
@@ -90,12 +89,7 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
     for (const WeightTensor& t : tensors_of(weight, p->weight_dtype(), device.kind()))
       p->shapes_[t.name] = t.shape;
   }
-  const WeightLookup lookup = [&shapes = p->shapes_](std::string_view name) -> Result<ConstTensor> {
-    const auto it = shapes.find(name);
-    if (it == shapes.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
-    return it->second;
-  };
-  VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, lookup, device, graph, {}));
+  VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, p->shapes(), device, graph, {}));
   // A run that cannot be planned (an implementation that does not exist, say) is an error now.
   if (const auto text = p->runner_->plan_scores({.tokens = 1}); !text) return text.error();
   if (p->runner_->vision_graph()) {
@@ -112,6 +106,14 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
     if (name.starts_with(weights::kTextLayers)) p->flops_ = is_w8a8(mode) ? kFlops8 : kFlops;
   }
   return p;
+}
+
+WeightLookup MemoryPlanner::shapes() const {
+  return [this](std::string_view name) -> Result<ConstTensor> {
+    const auto it = shapes_.find(name);
+    if (it == shapes_.end()) return {Code::kNotFound, fmt::format("no weight {}", name)};
+    return it->second;
+  };
 }
 
 /// The weight plan of a step.
@@ -221,7 +223,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
     out.frame_patches = out.patches;
     rest -= 2 * runner_->vision_input_bytes(out.patches);
   }
-  const int64_t budget = options_.batch_tokens > 0 ? options_.batch_tokens : kGpuBatchTokens;
+  const int64_t budget = batch_budget(kGpuBatchTokens);
   out.tokens = std::max<int64_t>(
       1, largest(1, budget, [&](int64_t tokens) {
         return text_bytes(row_chunk, tokens, std::max<int64_t>(1, tokens / kTokensPerSequence)) <=
@@ -245,9 +247,15 @@ MemoryPlanner::Wants MemoryPlanner::wants_of_options() const {
   return w;
 }
 
+/// Tokens of a batch: what the caller wants; what a preset allows, within what gains something.
+int64_t MemoryPlanner::batch_budget(int64_t usual) const {
+  if (options_.batch_tokens == 0) return usual;
+  return options_.preset.empty() ? options_.batch_tokens : std::min(options_.batch_tokens, usual);
+}
+
 BatchLimits MemoryPlanner::cpu_limits() const {
   BatchLimits out;
-  out.tokens = options_.batch_tokens > 0 ? options_.batch_tokens : kCpuBatchTokens;
+  out.tokens = batch_budget(kCpuBatchTokens);
   out.sequences = std::max<int64_t>(1, out.tokens / kTokensPerSequence);
   out.patches = kCpuBatchPatches;
   out.frame_patches = out.visual_rows = out.max_prefix_rows = out.max_sequence = kUnlimited;
@@ -311,9 +319,10 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
     const double transfer = static_cast<double>(streamed_text_bytes(plan)) / kBusBytes,
                  compute = static_cast<double>(limits->tokens) * token_flops_ / flops_;
     Rank rank{.fits = true,
-              .comfortable = limits->max_sequence >= wants.sequence &&
-                             limits->visual_rows >= wants.visual_rows &&
-                             limits->patches >= wants.patches,
+              .comfortable =
+                  limits->max_sequence >= wants.sequence &&
+                  limits->visual_rows >= wants.visual_rows && limits->patches >= wants.patches &&
+                  limits->tokens >= (options_.preset.empty() ? options_.batch_tokens : 0),
               .sequence = std::min(limits->max_sequence, wants.sequence),
               .rate = static_cast<double>(limits->tokens) / std::max(transfer, compute)};
     const bool better = std::tuple(rank.comfortable, rank.sequence) >

@@ -36,6 +36,8 @@ namespace vlr {
 constexpr int64_t kWaveTokens = 32768, kWaveVisualTokens = 8192;
 /// Media that are decoded at a time; a wave may be that many too large.
 constexpr int64_t kChunkMedia = 16;
+/// Tokens behind a document's, which Options::max_length does not count; at most.
+constexpr int64_t kTailTokens = 64;
 
 struct BatchLimits {
   int64_t tokens = 0;           ///< of a text batch
@@ -93,6 +95,8 @@ class MemoryPlanner {
   int64_t smallest_cap(const std::function<bool(const BatchLimits&)>& enough);
 
   ModelRunner& runner() { return *runner_; }  ///< plans, and has no weights
+  /// The plan's tensors, without data.
+  WeightLookup shapes() const;
   int64_t ring_bytes() const { return ring_bytes_; }
   /// Of dense weights: a GPU's are those of activations, a CPU's those of the checkpoint.
   DType weight_dtype() const {
@@ -114,6 +118,7 @@ class MemoryPlanner {
   Result<WeightPlan> place(const Placement& p) const;
   int64_t chunk_for(int64_t cap) const;
   std::optional<BatchLimits> limits_in(int64_t room, int64_t row_chunk);
+  int64_t batch_budget(int64_t usual) const;
   BatchLimits cpu_limits() const;
   int64_t text_bytes(int64_t row_chunk, int64_t tokens, int64_t sequences);
   int64_t vision_bytes(int64_t row_chunk, int64_t patches);

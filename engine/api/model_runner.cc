@@ -135,9 +135,9 @@ ModelRunner::ModelRunner(const ModelConfig& config, OpenDevice& device, const Gr
   prefix_memory_ = device.memory("prefix keys and values");
   for (auto* slots : {&text_slots_, &prefix_slots_, &vision_slots_}) {
     for (Slot& slot : *slots) {
-      slot.staging = device.staging();
+      slot.staging = device.staging("inputs");
       slot.memory = device.memory("inputs");
-      slot.out_staging = device.staging();
+      slot.out_staging = device.staging("inputs");
       slot.out = device.memory("inputs");
     }
   }
@@ -348,11 +348,7 @@ Status ModelRunner::load_features(std::span<const std::span<std::byte>> from, in
                         });
 }
 
-int64_t ModelRunner::weight_bytes() const {
-  const auto& parts = device_.budget().parts();
-  const auto it = parts.find("weights");
-  return it == parts.end() ? 0 : it->second;
-}
+int64_t ModelRunner::weight_bytes() const { return device_.budget().bytes("weights"); }
 
 int64_t ModelRunner::prefix_row_bytes() const {
   const TextConfig& c = config_.text_config;

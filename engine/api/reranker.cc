@@ -21,11 +21,14 @@
 #include "engine/api/loaded_model.h"
 #include "engine/api/memory_plan.h"
 #include "engine/api/memory_planner.h"
+#include "engine/api/memory_watch.h"
 #include "engine/api/model_runner.h"
 #include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
+#include "engine/api/preset.h"
 #include "engine/api/self_check.h"
 #include "engine/api/vision_cache.h"
+#include "engine/runtime/arena_picture.h"
 #include "engine/runtime/host_pool.h"
 #include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
@@ -150,9 +153,10 @@ class Reranker::Impl {
   Result<std::vector<MediaResult>> prefetch(const Request& request);
 
   std::atomic<bool> cancelled{false};
-  std::string name, device_name, dtype_name, quant_name;
+  std::string name, device_name, dtype_name, quant_name, preset;
   Usage usage;
   std::unique_ptr<OpenDevice> device;
+  const std::vector<MemoryPlan::Layer>& layers() const { return model->layers; }
 
  private:
   Impl(const Options& o, ModelConfig c, Tokenizer t)
@@ -265,10 +269,19 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
   VLR_ASSIGN_OR_RETURN(impl->device,
                        OpenDevice::open(spec, options.exact, impl->threads, impl->choices));
+  const auto card = impl->device->card_memory();
+  VLR_ASSIGN_OR_RETURN(
+      ResolvedPreset preset,
+      resolve_preset(impl->options, stored_quantized(source.plan), card ? card->total : 0));
+  impl->preset = std::move(preset.explanation);
+  if (options.log && !impl->preset.empty()) impl->options.log(impl->preset);
+  std::shared_ptr<MemoryWatch> watch;
+  if (options.on_memory) watch = MemoryWatch::start(*impl->device, options.on_memory);
   VLR_ASSIGN_OR_RETURN(
       impl->model,
       LoadedModel::load(impl->options, impl->config, dtype, std::move(source), *impl->device,
                         {options.on_value, options.wants_value, options.on_node}));
+  if (watch) watch->layers(impl->model->layers);
   impl->runner = impl->model->runner.get();
   impl->limits = impl->model->placed.limits;
   impl->prefix_cache.reset(impl->limits.prefix_rows);
@@ -282,6 +295,7 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   impl->quant_name = vlr::quant_name(impl->model->modes);
   VLR_RETURN_IF_ERROR(impl->open_vision_cache(path));
   VLR_RETURN_IF_ERROR(impl->check_relevance());
+  if (watch) watch->set_phase(MemoryEvent::Phase::kScore);
   impl->load_seconds = now() - start;
   return impl;
 }
@@ -691,7 +705,7 @@ Status Reranker::Impl::keep_on_disk() {
 Status Reranker::Impl::open_vision_cache(const std::string& path) {
   if (!config.vision_config) return {};
   if (device->is_gpu()) {
-    patch_memory.emplace(*device, kKeptPatchBytes);
+    patch_memory.emplace(*device, "decoded patches", kKeptPatchBytes);
     preprocessor->set_memory([this](size_t bytes) -> std::shared_ptr<uint8_t[]> {
       if (auto pinned = patch_memory->take(bytes)) return pinned;
       return std::make_unique_for_overwrite<uint8_t[]>(bytes);  // copies then wait for the device
@@ -740,7 +754,7 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   runner->set_observers({});
   VLR_RETURN_IF_ERROR(runner->run_vision({&input, 1}, limits.patches, features).error());
   runner->set_observers({options.on_value, options.wants_value, options.on_node});
-  Buffer host = device->staging();
+  Buffer host = device->staging("vision features");
   VLR_RETURN_IF_ERROR(host.reserve(features.rows * runner->feature_row_bytes()));
   const std::span<std::byte> bytes =
       host.bytes().first(static_cast<size_t>(features.rows * runner->feature_row_bytes()));
@@ -934,9 +948,10 @@ Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request)
   return out;
 }
 
-Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& options,
+Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
                                   const Workload& workload) {
-  VLR_RETURN_IF_ERROR(check_options(options));
+  VLR_RETURN_IF_ERROR(check_options(given));
+  Options options = given;
   const std::string config_path = (std::filesystem::path(path) / "config.json").string();
   VLR_ASSIGN_OR_RETURN(const ModelConfig config, read_config(config_path));
   if (workload.documents < 1 || workload.tokens_per_document < 1 ||
@@ -968,6 +983,7 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
       part.stored = stored_format(mode.value_or(QuantMode::kNone));
     }
   }
+  VLR_ASSIGN_OR_RETURN(ResolvedPreset preset, resolve_preset(options, stored_quantized(plan), 0));
   VLR_ASSIGN_OR_RETURN(QuantModes modes, prepare_plan(plan, options, stored_quant));
   const GraphOptions graph = graph_options(options, *device, dtype, std::move(modes));
   VLR_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryPlanner> planner,
@@ -977,7 +993,9 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& option
   VLR_ASSIGN_OR_RETURN(const int64_t cap,
                        cap_of(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
   VLR_ASSIGN_OR_RETURN(const PlacedModel placed, planner->choose(cap));
-  return plan_memory(*planner, placed, options, workload);
+  VLR_ASSIGN_OR_RETURN(MemoryPlan out, plan_memory(*planner, placed, options, workload));
+  out.preset = std::move(preset.explanation);
+  return out;
 }
 
 Reranker::Reranker(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -1012,10 +1030,10 @@ std::string_view Reranker::model_name() const { return impl_->name; }
 std::string_view Reranker::device() const { return impl_->device_name; }
 std::string_view Reranker::dtype() const { return impl_->dtype_name; }
 std::string_view Reranker::quant() const { return impl_->quant_name; }
+std::string_view Reranker::preset() const { return impl_->preset; }
 MemoryPlan Reranker::memory() const {
-  MemoryPlan out;
-  for (const auto& [name, bytes] : impl_->device->budget().parts())
-    out.parts.push_back({name, bytes});
+  MemoryPlan out = memory_of(*impl_->device);
+  out.layers = impl_->layers();
   return out;
 }
 int64_t Reranker::peak_memory() const { return impl_->device->budget().peak(); }

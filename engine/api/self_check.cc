@@ -67,7 +67,7 @@ Status with_weight(WeightStream* stream, const std::string& name, const Body& bo
 struct Bench {
   explicit Bench(OpenDevice& open)
       : device(open),
-        host(open.staging()),
+        host(open.staging("self-check")),
         memory(open.memory("self-check")),
         workspace(open.memory("self-check")) {}
 

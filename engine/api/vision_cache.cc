@@ -19,7 +19,8 @@ struct Pages {
 
 VisionCache::VisionCache(OpenDevice& device, int64_t memory_bytes,
                          std::unique_ptr<VisionCacheFolder> folder)
-    : pages_(std::make_shared<PagePool>(device, memory_bytes)), folder_(std::move(folder)) {}
+    : pages_(std::make_shared<PagePool>(device, "vision cache", memory_bytes)),
+      folder_(std::move(folder)) {}
 
 std::optional<MediaRecord> VisionCache::find_media(const Hash128& media) {
   {

@@ -75,8 +75,7 @@ Result<DeviceSpec> DeviceSpec::parse_for_planning(std::string_view text) {
   return parse(text);
 }
 
-Status MemoryBudget::exhausted(std::string_view purpose, int64_t bytes,
-                               std::string_view why) const {
+Status MemoryBudget::refusal(std::string_view purpose, int64_t bytes, std::string_view why) const {
   std::vector<std::pair<int64_t, std::string>> largest;
   for (const auto& [name, size] : parts_) largest.emplace_back(size, name);
   std::sort(largest.rbegin(), largest.rend());
@@ -85,25 +84,74 @@ Status MemoryBudget::exhausted(std::string_view purpose, int64_t bytes,
     list += fmt::format("{}{} {}", i ? ", " : "", largest[i].second, megabytes(largest[i].first));
   }
   return {Code::kOutOfMemory,
-          fmt::format("device memory: {} wants {}, {}; in use are {}{}{}", purpose,
-                      megabytes(bytes), why, megabytes(used_), list.empty() ? "" : ": ", list)};
+          fmt::format("{}: {} wants {}, {}; in use are {}{}{}", memory_, purpose, megabytes(bytes),
+                      why, megabytes(used_), list.empty() ? "" : ": ", list)};
+}
+
+Status MemoryBudget::exhausted(std::string_view purpose, int64_t bytes,
+                               std::string_view why) const {
+  const std::lock_guard lock(mutex_);
+  return refusal(purpose, bytes, why);
 }
 
 Status MemoryBudget::take(std::string_view purpose, int64_t bytes) {
-  if (cap_ > 0 && used_ + bytes > cap_) {
-    return exhausted(purpose, bytes, fmt::format("the cap is {}", megabytes(cap_)));
+  {
+    const std::lock_guard lock(mutex_);
+    if (cap_ > 0 && used_ + bytes > cap_)
+      return refusal(purpose, bytes, fmt::format("the cap is {}", megabytes(cap_)));
+    used_ += bytes;
+    peak_ = std::max(peak_, used_);
+    auto it = parts_.find(purpose);
+    if (it == parts_.end()) it = parts_.emplace(std::string(purpose), 0).first;
+    it->second += bytes;
   }
-  used_ += bytes;
-  peak_ = std::max(peak_, used_);
-  auto it = parts_.find(purpose);
-  if (it == parts_.end()) it = parts_.emplace(std::string(purpose), 0).first;
-  it->second += bytes;
+  if (on_change_) on_change_(purpose);
   return {};
 }
 
 void MemoryBudget::give(std::string_view purpose, int64_t bytes) {
-  used_ -= bytes;
-  if (const auto it = parts_.find(purpose); it != parts_.end()) it->second -= bytes;
+  {
+    const std::lock_guard lock(mutex_);
+    used_ -= bytes;
+    if (const auto it = parts_.find(purpose); it != parts_.end()) it->second -= bytes;
+  }
+  if (on_change_) on_change_(purpose);
+}
+
+int64_t MemoryBudget::cap() const {
+  const std::lock_guard lock(mutex_);
+  return cap_;
+}
+
+void MemoryBudget::set_cap(int64_t cap) {
+  const std::lock_guard lock(mutex_);
+  cap_ = cap;
+}
+
+int64_t MemoryBudget::used() const {
+  const std::lock_guard lock(mutex_);
+  return used_;
+}
+
+int64_t MemoryBudget::peak() const {
+  const std::lock_guard lock(mutex_);
+  return peak_;
+}
+
+void MemoryBudget::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  peak_ = used_;
+}
+
+MemoryBudget::Parts MemoryBudget::parts() const {
+  const std::lock_guard lock(mutex_);
+  return parts_;
+}
+
+int64_t MemoryBudget::bytes(std::string_view purpose) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = parts_.find(purpose);
+  return it == parts_.end() ? 0 : it->second;
 }
 
 Buffer& Buffer::operator=(Buffer&& o) noexcept {
@@ -158,7 +206,9 @@ Status Buffer::reserve(int64_t bytes) {
     if (!memory) {
       if (!budget_) return memory.error();
       budget_->give(purpose_, rounded);
-      return budget_->exhausted(purpose_, rounded, "the device has no more");
+      return budget_->exhausted(
+          purpose_, rounded,
+          place_ == Place::kPinned ? "no more can be pinned" : "the device has no more");
     }
     data_ = *memory;
     size_ = rounded;
@@ -264,8 +314,9 @@ Buffer OpenDevice::memory(std::string purpose) {
                 &budget_, std::move(purpose));
 }
 
-Buffer OpenDevice::staging() {
-  return is_gpu() && gpu_ ? Buffer(Buffer::Place::kPinned, nullptr, "staging") : Buffer();
+Buffer OpenDevice::staging(std::string purpose) {
+  return Buffer(is_gpu() && gpu_ ? Buffer::Place::kPinned : Buffer::Place::kHost, &host_budget_,
+                std::move(purpose));
 }
 
 #if VLR_WITH_CUDA

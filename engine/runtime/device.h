@@ -6,8 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,10 +30,15 @@ struct DeviceSpec {
 };
 
 /// Bytes that are taken, by purpose. Everything that the engine puts on a device is counted here,
-/// and nothing is taken beyond the cap.
+/// and nothing is taken beyond the cap. Any thread.
 class MemoryBudget {
  public:
-  explicit MemoryBudget(int64_t cap = 0) : cap_(cap) {}  ///< 0: what the device has
+  using Parts = std::map<std::string, int64_t, std::less<>>;
+  using OnChange = std::function<void(std::string_view purpose)>;
+
+  /// A cap of 0: what the device has. `memory` names it in messages.
+  explicit MemoryBudget(int64_t cap = 0, std::string_view memory = "device memory")
+      : memory_(memory), cap_(cap) {}
 
   /// kOutOfMemory says what was wanted, the cap, and the largest parts so far.
   Status take(std::string_view purpose, int64_t bytes);
@@ -39,16 +46,26 @@ class MemoryBudget {
   /// The message of an allocation that failed although the cap allows it.
   Status exhausted(std::string_view purpose, int64_t bytes, std::string_view why) const;
 
-  int64_t cap() const { return cap_; }
-  void set_cap(int64_t cap) { cap_ = cap; }
-  int64_t used() const { return used_; }
-  int64_t peak() const { return peak_; }  ///< largest used() since reset_peak()
-  void reset_peak() { peak_ = used_; }
-  const std::map<std::string, int64_t, std::less<>>& parts() const { return parts_; }
+  int64_t cap() const;
+  void set_cap(int64_t cap);
+  int64_t used() const;
+  int64_t peak() const;  ///< largest used() since reset_peak()
+  void reset_peak();
+  Parts parts() const;
+  int64_t bytes(std::string_view purpose) const;  ///< of one part
+
+  /// Called after every change, in the thread that makes it, which may read all of this; null:
+  /// nobody is told. Set while no other thread is at work; must not throw.
+  void on_change(OnChange f) { on_change_ = std::move(f); }
 
  private:
+  Status refusal(std::string_view purpose, int64_t bytes, std::string_view why) const;
+
+  const std::string memory_;
+  OnChange on_change_;
+  mutable std::mutex mutex_;  // of what follows
   int64_t cap_ = 0, used_ = 0, peak_ = 0;
-  std::map<std::string, int64_t, std::less<>> parts_;
+  Parts parts_;
 };
 
 /// Memory that only grows; owns it, move-only. Contents are lost when it grows.
@@ -97,14 +114,18 @@ class OpenDevice {
   std::string name() const;  ///< "cpu", "cuda:0 (NVIDIA H200)"
   Context& context() { return context_; }
   MemoryBudget& budget() { return budget_; }
+  const MemoryBudget& budget() const { return budget_; }
+  /// Of host memory beside it: pinned for a GPU.
+  MemoryBudget& host_budget() { return host_budget_; }
+  const MemoryBudget& host_budget() const { return host_budget_; }
 
   /// What a pass works in: the device's memory, counted.
   Buffer memory(std::string purpose);
-  /// Host memory that copies to and from the device read and write: pinned for a GPU.
-  Buffer staging();
+  /// Host memory that copies to and from the device read and write, counted: pinned for a GPU.
+  Buffer staging(std::string purpose);
 
-  /// On a GPU: two places of `place_bytes` each in which weights are decoded. Passes are planned with
-  /// them from now on; returns the bytes that they will take.
+  /// On a GPU: two places of `place_bytes` each in which weights are decoded. Passes are planned
+  /// with them from now on; returns the bytes that they will take.
   int64_t plan_ring(int64_t place_bytes);
   /// Takes the memory.
   Status reserve_ring();
@@ -176,7 +197,7 @@ class OpenDevice {
 
   DeviceSpec spec_;
   std::string card_;
-  MemoryBudget budget_;
+  MemoryBudget budget_, host_budget_{0, "host memory"};
   Context context_;
   struct Gpu;
   std::unique_ptr<Gpu> gpu_;  ///< null on the CPU, and for planning

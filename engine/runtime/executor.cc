@@ -198,6 +198,7 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   plan.row_chunk = args.row_chunk;
   plan.tensors.resize(values.size());
   plan.offsets.assign(values.size(), -1);
+  plan.lifetimes = lifetimes_;
   std::vector<Lifetime> blocks;
   std::vector<size_t> owners;
   for (size_t i = 0; i < values.size(); ++i) {
@@ -232,6 +233,7 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
         if (life.first < 0) break;
         life.bytes = plan.tensors[i].bytes();
         blocks.push_back(life);
+        plan.lifetimes[i] = life;
         owners.push_back(i);
         break;
       }
@@ -244,17 +246,17 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   for (size_t b = 0; b < blocks.size(); ++b) plan.offsets[owners[b]] = arena.offsets[b];
   plan.activation_bytes = (arena.bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 
+  plan.node_workspace.assign(graph_->nodes().size(), 0);
   Bindings shapes(plan.tensors, args.segments);
-  const Status planned = for_each_node(plan, args.sizes, Chunks::kEnds, plan.tensors, shapes,
-                                       [&](size_t n, const Bindings& b) -> Status {
-                                         const Node& node = graph_->nodes()[n];
-                                         auto bytes = node.workspace(b, ctx);
-                                         if (!bytes) return bytes.error().with_context(node.name);
-                                         plan.workspace_bytes =
-                                             std::max(plan.workspace_bytes, *bytes);
-                                         return {};
-                                       });
-  VLR_RETURN_IF_ERROR(planned);
+  const auto measure = [&](size_t n, const Bindings& b) -> Status {
+    auto bytes = graph_->nodes()[n].workspace(b, ctx);
+    if (!bytes) return bytes.error().with_context(graph_->nodes()[n].name);
+    plan.node_workspace[n] = std::max(plan.node_workspace[n], *bytes);
+    plan.workspace_bytes = std::max(plan.workspace_bytes, *bytes);
+    return {};
+  };
+  VLR_RETURN_IF_ERROR(
+      for_each_node(plan, args.sizes, Chunks::kEnds, plan.tensors, shapes, measure));
   return plan;
 }
 

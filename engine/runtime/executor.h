@@ -46,9 +46,11 @@ struct RunPlan {
   int64_t workspace_bytes = 0;
   int64_t row_chunk = 0;  ///< of RunArgs
   int64_t total() const { return activation_bytes + workspace_bytes; }
-  std::vector<Tensor> tensors;   ///< of every value, data relative to address 0 for activations;
-                                 ///< of a region's own ones, as they are for its first rows
-  std::vector<int64_t> offsets;  ///< of every activation in the arena, -1 for other values
+  std::vector<Tensor> tensors;      ///< of every value, data relative to address 0 for activations;
+                                    ///< of a region's own ones, as they are for its first rows
+  std::vector<int64_t> offsets;     ///< of every activation in the arena, -1 for other values
+  std::vector<Lifetime> lifetimes;  ///< of what has an offset, in nodes
+  std::vector<int64_t> node_workspace;  ///< of every node
 };
 
 /// Finds a weight by name. For planning without weights, the tensor may have no data.

@@ -7,10 +7,12 @@
 namespace vlr {
 
 struct HostPool::State {
-  State(OpenDevice& d, int64_t keep) : device(d), keep_bytes(keep) {}
+  State(OpenDevice& d, std::string p, int64_t keep)
+      : device(d), purpose(std::move(p)), keep_bytes(keep) {}
 
   std::mutex mutex;
   OpenDevice& device;
+  const std::string purpose;
   int64_t keep_bytes;
   int64_t kept_bytes = 0;
   std::multimap<int64_t, Buffer> blocks;  // that nobody uses, by size
@@ -24,8 +26,8 @@ struct HostPool::State {
   }
 };
 
-HostPool::HostPool(OpenDevice& device, int64_t keep_bytes)
-    : state_(std::make_shared<State>(device, keep_bytes)) {}
+HostPool::HostPool(OpenDevice& device, std::string purpose, int64_t keep_bytes)
+    : state_(std::make_shared<State>(device, std::move(purpose), keep_bytes)) {}
 
 std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
   constexpr int64_t kStep = int64_t{1} << 20;  // so that blocks fit pictures of about their size
@@ -43,7 +45,7 @@ std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
   }
   if (!block.data()) {
     if (!state_->device.activate().ok()) return nullptr;
-    block = state_->device.staging();
+    block = state_->device.staging(state_->purpose);
     if (!block.reserve(wanted).ok()) return nullptr;
   }
   auto* data = reinterpret_cast<uint8_t*>(block.data());
@@ -52,10 +54,12 @@ std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
 }
 
 struct PagePool::State {
-  State(OpenDevice& d, int64_t bytes) : device(d), capacity(bytes / kPageBytes) {}
+  State(OpenDevice& d, std::string p, int64_t bytes)
+      : device(d), purpose(std::move(p)), capacity(bytes / kPageBytes) {}
 
   std::mutex mutex;
   OpenDevice& device;
+  const std::string purpose;
   int64_t capacity;   // pages
   int64_t taken = 0;  // pages of slabs
   std::vector<Buffer> slabs;
@@ -66,7 +70,7 @@ struct PagePool::State {
   bool grow() {
     constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
     const int64_t pages = std::min(kSlabPages, capacity - taken);
-    Buffer slab = device.staging();
+    Buffer slab = device.staging(purpose);
     if (pages == 0 || !device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) {
       capacity = taken;
       return false;
@@ -78,8 +82,8 @@ struct PagePool::State {
   }
 };
 
-PagePool::PagePool(OpenDevice& device, int64_t bytes)
-    : state_(std::make_unique<State>(device, bytes)) {}
+PagePool::PagePool(OpenDevice& device, std::string purpose, int64_t bytes)
+    : state_(std::make_unique<State>(device, std::move(purpose), bytes)) {}
 PagePool::~PagePool() = default;
 
 int64_t PagePool::num_pages() const {

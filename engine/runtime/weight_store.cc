@@ -191,7 +191,7 @@ class Uploader {
       const int64_t n = std::min(count - begin, kPieceBytes / out);
       Piece& piece = pieces_[next_];
       next_ = 1 - next_;
-      if (!piece.buffer.data()) piece.buffer = device_.staging();
+      if (!piece.buffer.data()) piece.buffer = device_.staging("uploads");
       VLR_RETURN_IF_ERROR(piece.buffer.reserve(kPieceBytes));
       VLR_RETURN_IF_ERROR(device_.wait(piece.free));
       std::atomic<bool> fits{true};
@@ -337,7 +337,7 @@ class DeviceWeights::Placer {
 
   Status reserve(const WeightPlan& plan) {
     weights_.memory_ = device_.memory("weights");
-    weights_.host_memory_ = device_.staging();
+    weights_.host_memory_ = device_.staging("weights");
     const DeviceWeightBytes bytes = device_weight_bytes(plan, dtype_);
     VLR_RETURN_IF_ERROR(weights_.memory_.reserve(bytes.device));
     VLR_RETURN_IF_ERROR(weights_.host_memory_.reserve(bytes.host + bytes.streamed));
@@ -416,7 +416,7 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
   Placer placer(w, dtype, device);
   VLR_RETURN_IF_ERROR(placer.reserve(plan));
   Uploader uploader(device);
-  Buffer dense = device.memory("weights to quantise"), host = device.staging();
+  Buffer dense = device.memory("weights to quantise"), host = device.staging("weights to quantise");
   for (const WeightSpec& spec : plan) {
     if (spec.format == WeightFormat::kDense) {
       VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> places, placer.next(spec));

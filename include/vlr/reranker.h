@@ -147,11 +147,29 @@ struct NodeTiming {
   double bytes = 0;
 };
 
+/// Bytes that are held for a purpose from now on: on the device, and in host memory beside it,
+/// which is pinned for a GPU. On the CPU the device's memory is what passes work in.
+struct MemoryEvent {
+  enum class Phase { kLoad, kScore };
+  std::string_view purpose = {};  ///< "weights", "arena", "inputs", ...; valid during the call
+  std::string_view layer = {};    ///< "layers.3": its weights alone; empty: all of the purpose
+  int64_t device_bytes = 0;       ///< of the purpose, or of the layer
+  int64_t host_bytes = 0;         ///< of the purpose, or of the layer
+  int64_t device_total = 0;       ///< of all purposes
+  int64_t host_total = 0;         ///< of all purposes
+  Phase phase = Phase::kLoad;     ///< kScore: open() is done
+};
+
 struct Options {
   std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
   /// Of activations and, on a GPU, of weights: auto | f32 | bf16 | f16. The CPU computes in f32, a
   /// GPU in the checkpoint's bf16 or f16.
   std::string dtype = "auto";
+  /// Options for cards of a size, where they are left at their defaults: high (24 GB and more: 16
+  /// bits, 8 documents of full length in a batch, 32,768 tokens each), mid (16 GB: int8, 4,
+  /// 16,384), low (12 GB and less: nf4, 2, 8,192), auto (by gpu_memory and the card), or empty:
+  /// none. Memory may allow smaller batches only; short documents share one as it has room.
+  std::string preset = {};
   /// The text decoder's linear layers: none | nf4 | int8 | int8-weight | llm-int8 | llm-int8-batch
   /// | fp8, quantised when the model is opened (docs/quantisation.md). Empty: as the checkpoint has
   /// them. What is stored quantised can only choose how int8 computes.
@@ -215,11 +233,15 @@ struct Options {
   int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
   bool share_prefix = true;    ///< compute the tokens that pairs of a query have in common once
   std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
-  /// Warnings, one line each; any thread, one at a time.
+  /// Warnings, and what a preset set, one line each; any thread, one at a time.
   std::function<void(std::string_view)> log = {};
   ValueObserver on_value = {};                             ///< null: nothing is observed
   std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
   std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed
+  /// Told of every change of what is held for a purpose, and of each layer once weights are loaded:
+  /// by the thread that makes the change, one at a time, also while the reranker is destroyed. Must
+  /// not throw nor call the reranker.
+  std::function<void(const MemoryEvent&)> on_memory = {};
 };
 
 /// Bytes that a model will take, by purpose.
@@ -229,14 +251,24 @@ struct MemoryPlan {
     int64_t bytes = 0;
   };
   std::vector<Part> parts;
-  std::vector<Part> host_parts = {};  ///< of a GPU's model: pinned memory of the host
-  int64_t cap = 0;                    ///< Options::gpu_memory
-  int64_t smallest_cap = 0;           ///< under which such work runs on a GPU; 0: any, or none
+  int64_t cap = 0;           ///< Options::gpu_memory
+  int64_t smallest_cap = 0;  ///< under which such work runs on a GPU; 0: any, or none
   /// What was chosen so that the cap is kept: what is where, sizes of batches; for people.
   struct Choice {
     std::string name, value;
   };
   std::vector<Choice> choices = {};
+  /// Memory of the host beside the device's: pinned for a GPU.
+  std::vector<Part> host_parts = {};
+  struct Layer {
+    std::string name;  ///< "layers.3", "visual.blocks.5", "embed_tokens", as in a device map
+    int64_t device_bytes = 0, host_bytes = 0;
+  };
+  std::vector<Layer> layers = {};  ///< the weights of each, in the model's order
+  std::string preset = {};         ///< what Options::preset set and why; empty: none
+  /// With Workload::pictures: SVG documents of what lies where in the memory that a pass works in,
+  /// node by node, by pass: "text", and "vision" if there are images.
+  std::map<std::string, std::string> pictures = {};
   int64_t total() const {
     int64_t sum = 0;
     for (const Part& p : parts) sum += p.bytes;
@@ -251,6 +283,7 @@ struct Workload {
   int64_t images_per_document = 0;
   int64_t images_per_query = 0;
   int64_t patches_per_image = 4800;  ///< 1280 x 960 pixels
+  bool pictures = false;             ///< whether to fill MemoryPlan::pictures
 };
 
 /// Called for every document once it has its status; may be called from the thread of score() only.
@@ -299,7 +332,8 @@ class VLR_API Reranker {
   std::string_view device() const;      ///< "cpu", "cuda:0 (NVIDIA H200)"
   std::string_view dtype() const;       ///< of activations: "f32", "bf16", "f16"
   std::string_view quant() const;       ///< of linear layers: "none", "nf4", ..., "mixed"
-  /// Bytes taken on the device by purpose, now, and the most that were ever taken together.
+  std::string_view preset() const;      ///< what Options::preset set and why; empty: none
+  /// Bytes taken by purpose and by layer, now, and the most that were ever taken on the device.
   MemoryPlan memory() const;
   int64_t peak_memory() const;
 

@@ -75,6 +75,7 @@ typedef struct vlr_options {
   int allow_remote;           /* media may be http(s) URLs, which lead to public addresses */
   int64_t vision_cache_bytes; /* of host memory for features of images and videos; 0: none */
   const char* vision_cache_dir; /* a folder that keeps them; NULL: none */
+  const char* preset;           /* "high", "mid", "low" or "auto" (docs/memory.md); NULL: none */
 } vlr_options;
 
 typedef struct vlr_reranker vlr_reranker;

@@ -296,6 +296,35 @@ INSTANTIATE_TEST_SUITE_P(All, CudaBits,
                                            "bf16_fp8", "f16_fp8"),
                          [](const auto& test) { return test.param; });
 
+TEST_F(Cuda, MemoryByPurposeAndLayer) {
+  const Request request = request_of("a shining star", documents(20, 5));
+  for (const char* map : {"", "layers.1-4=cpu,embed_tokens=cpu"}) {
+    SCOPED_TRACE(map);
+    std::map<std::string, std::pair<int64_t, int64_t>> told;  // device, host
+    Options options{.quant = "nf4", .device_map = map};
+    options.on_memory = [&told](const MemoryEvent& e) {  // any thread, one at a time
+      if (e.layer.empty()) told[std::string(e.purpose)] = {e.device_bytes, e.host_bytes};
+    };
+    Reranker reranker = open_or_die(demo_model(), cuda_options(options));
+    score_bits(reranker, request);
+    const MemoryPlan memory = reranker.memory();
+    std::map<std::string, std::pair<int64_t, int64_t>> held;
+    for (const MemoryPlan::Part& p : memory.parts) held[p.name].first = p.bytes;
+    for (const MemoryPlan::Part& p : memory.host_parts) held[p.name].second = p.bytes;
+    std::erase_if(told, [](const auto& t) { return t.second.first + t.second.second == 0; });
+    EXPECT_EQ(told, held);
+    EXPECT_GT(held["decoded patches"].second, 0);
+    EXPECT_GT(held["inputs"].second, 0);
+    int64_t device = 0, host = 0;
+    for (const MemoryPlan::Layer& l : memory.layers) {
+      device += l.device_bytes;
+      host += l.host_bytes;
+    }
+    EXPECT_EQ(held["weights"], std::pair(device, host));
+    EXPECT_EQ(host > 0, *map != '\0');
+  }
+}
+
 const char* const kQuantModes[] = {"nf4", "int8", "int8-weight", "llm-int8", "fp8"};
 
 /// Which implementations run a quantised product must not show in its scores where the arithmetic

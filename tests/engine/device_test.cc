@@ -4,6 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
 namespace vlr {
 namespace {
 
@@ -54,6 +59,55 @@ TEST(Buffer, GrowsAndGivesBack) {
     EXPECT_EQ(budget.used(), 256);
   }
   EXPECT_EQ(budget.used(), 0);
+}
+
+TEST(MemoryBudget, TellsOfEveryChangeInItsThread) {
+  MemoryBudget budget(1000, "host memory");
+  std::vector<std::pair<std::string, int64_t>> seen;
+  budget.on_change([&](std::string_view purpose) {
+    seen.emplace_back(purpose, budget.bytes(purpose));  // it may be read
+  });
+  EXPECT_TRUE(budget.take("inputs", 300).ok());
+  EXPECT_TRUE(budget.take("pages", 200).ok());
+  EXPECT_TRUE(budget.take("inputs", 100).ok());
+  budget.give("pages", 200);
+  EXPECT_THAT(budget.take("pages", 5000).message(), ::testing::StartsWith("host memory: pages"));
+  EXPECT_EQ(seen, (std::vector<std::pair<std::string, int64_t>>{
+                      {"inputs", 300}, {"pages", 200}, {"inputs", 400}, {"pages", 0}}));
+  EXPECT_EQ(budget.bytes("nothing"), 0);
+}
+
+TEST(MemoryBudget, AnyThread) {
+  MemoryBudget budget;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&budget, purpose = std::to_string(t)] {
+      for (int i = 0; i < 1000; ++i) {
+        EXPECT_TRUE(budget.take(purpose, 2).ok());
+        budget.give(purpose, 1);
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(budget.used(), 4000);
+  for (const auto& [purpose, bytes] : budget.parts()) EXPECT_EQ(bytes, 1000) << purpose;
+}
+
+TEST(OpenDevice, CountsItsMemoryAndTheHostsBesideIt) {
+  ThreadPool threads(1);
+  const ImplChoices choices;
+  auto device = OpenDevice::open({}, true, threads, choices);
+  ASSERT_TRUE(device);
+  {
+    Buffer memory = (*device)->memory("arena"), staging = (*device)->staging("inputs");
+    EXPECT_TRUE(memory.reserve(1000).ok());
+    EXPECT_TRUE(staging.reserve(500).ok());
+    EXPECT_EQ((*device)->budget().parts(), (MemoryBudget::Parts{{"arena", 1024}}));
+    EXPECT_EQ((*device)->host_budget().parts(), (MemoryBudget::Parts{{"inputs", 512}}));
+  }
+  EXPECT_EQ((*device)->budget().used(), 0);
+  EXPECT_EQ((*device)->host_budget().used(), 0);
+  EXPECT_EQ((*device)->host_budget().peak(), 512);
 }
 
 TEST(OpenDevice, TheCpuDoesEverythingAtOnce) {

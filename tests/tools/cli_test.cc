@@ -513,9 +513,11 @@ TEST_F(CliProfile, TracesEveryNode) {
   const Ran ran = scoring(
       "profile", {"--device", "cpu", "-r", kRequest, "--trace", "trace.json", "--no-peaks"});
   ASSERT_EQ(ran.code, 0) << ran.err;
-  EXPECT_THAT(ran.out,
-              AllOf(HasSubstr("10 documents, 10 scored"), HasSubstr("vision.1"),
-                    HasSubstr("text.1"), HasSubstr("layers.*.mlp.down_proj"), HasSubstr("arena")));
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("10 documents, 10 scored"), HasSubstr("vision.1"),
+                             HasSubstr("text.1"), HasSubstr("layers.*.mlp.down_proj"),
+                             HasSubstr("at the peak of scoring"), HasSubstr("\n  arena "),
+                             HasSubstr("\n  weights, mapped from the checkpoint "),
+                             HasSubstr("\n  layers.0-5, each "), HasSubstr("\n  embed_tokens ")));
   const json trace = json::parse(read_file(folder_ / "trace.json"));
   double nodes = 0, runs = 0, end = 0;
   std::set<std::string> passes, counters;
@@ -539,7 +541,7 @@ TEST_F(CliProfile, TracesEveryNode) {
     EXPECT_GE(ts, 0);
   }
   EXPECT_EQ(passes, (std::set<std::string>{"prefix", "text", "vision"}));
-  EXPECT_EQ(counters.size(), 2u);
+  EXPECT_EQ(counters.size(), 3u);
   EXPECT_NEAR(nodes, runs, 1);
   const json& seconds = trace["otherData"]["seconds"];
   const double both = 1e6 * (seconds["vision"].get<double>() + seconds["text"].get<double>());
@@ -593,6 +595,7 @@ TEST_F(CliPlan, PartsAddUp) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   double sum = 0, total = 0;
   for (const std::string& line : lines_of(ran.out)) {
+    if (!line.ends_with(" MB")) continue;
     const double megabytes = std::stod(line.substr(line.size() - 16));
     (line.starts_with("total") ? total : sum) += megabytes;
   }
@@ -600,6 +603,38 @@ TEST_F(CliPlan, PartsAddUp) {
   EXPECT_NEAR(sum, total, 0.5);
   EXPECT_THAT(ran.out, HasSubstr("vision features"));
   expect_unusable(run({"plan", "-m", kModel, "--documents", "0"}), "at least one document");
+}
+
+TEST_F(CliPlan, Json) {
+  const Arguments arguments = {"plan", "-m", kModel, "--device", "cpu", "--images", "1"};
+  const Ran table = run(arguments);
+  Arguments more = arguments;
+  more.insert(more.end(), {"--json", "--preset", "low"});
+  const Ran ran = run(more);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const json plan = json::parse(ran.out);
+  int64_t sum = 0;
+  for (const json& part : plan["parts"]) {
+    EXPECT_THAT(table.out, HasSubstr(part["name"].get<std::string>()));
+    sum += part["bytes"].get<int64_t>();
+  }
+  EXPECT_EQ(plan["total"], sum);
+  EXPECT_THAT(plan["preset"].get<std::string>(), StartsWith("preset low"));
+  EXPECT_TRUE(plan["host_parts"].is_array());
+  expect_unusable(run({"plan", "-m", kModel, "--preset", "lower"}), "got 'lower'");
+}
+
+TEST_F(CliPlan, PicturesOfBothPasses) {
+  ASSERT_EQ(run({"plan", "-m", kModel, "--svg", "text.only.svg"}).code, 0);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "text.only-vision.svg"));
+  const Ran ran =
+      run({"plan", "-m", kModel, "--images", "1", "--patches", "64", "--svg", "arena.svg"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(read_file(folder_ / "arena.svg"),
+              AllOf(StartsWith("<svg"), HasSubstr("layers.0.mlp.gate_up_proj")));
+  EXPECT_THAT(read_file(folder_ / "arena-vision.svg"),
+              AllOf(StartsWith("<svg"), HasSubstr("vision tower")));
+  expect_unusable(run({"plan", "-m", kModel, "--svg", "no/such/folder.svg"}), "no/such/folder.svg");
 }
 
 TEST_F(CliCheckpoint, MadeAndUsed) {
