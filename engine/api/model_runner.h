@@ -140,6 +140,7 @@ class ModelRunner {
   int64_t row_chunk = 0;  ///< RunArgs::row_chunk of every pass that runs or is planned
   int64_t num_replays() const { return num_replays_; }  ///< batches that ran as a recording
 
+  DType dtype() const { return options_.dtype; }  ///< of activations
   int64_t num_layers() const { return config_.text_config.num_hidden_layers; }
   const Graph& score_graph() const { return score_graph_; }
   const Graph* vision_graph() const { return vision_graph_ ? &*vision_graph_ : nullptr; }

@@ -1,6 +1,5 @@
-/// score() from top to bottom. Waves of pairs are prepared (media, prompts), pictures go through
-/// the vision tower, shared query prefixes through the decoder once, then documents in packed
-/// batches.
+/// score() from top to bottom: waves of pairs are prepared (media, prompts) while the wave before
+/// is scored (wave_scorer.h).
 #include "vlr/reranker.h"
 
 #include <fmt/format.h>
@@ -9,12 +8,9 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <deque>
 #include <filesystem>
 #include <future>
-#include <map>
 #include <mutex>
-#include <set>
 #include <utility>
 
 #include "engine/api/device_options.h"
@@ -23,14 +19,13 @@
 #include "engine/api/memory_planner.h"
 #include "engine/api/memory_watch.h"
 #include "engine/api/model_runner.h"
-#include "engine/api/prefix_cache.h"
 #include "engine/api/preprocess.h"
 #include "engine/api/preset.h"
 #include "engine/api/self_check.h"
 #include "engine/api/vision_cache.h"
+#include "engine/api/wave_scorer.h"
 #include "engine/runtime/arena_picture.h"
 #include "engine/runtime/host_pool.h"
-#include "engine/runtime/packer.h"
 #include "engine/runtime/safetensors.h"
 #include "model/weight_names.h"
 
@@ -118,10 +113,6 @@ Result<HeadTokens> check_tokenizer(const Tokenizer& tokenizer, const ModelConfig
   return HeadTokens{.yes = *yes, .no = *no};
 }
 
-float sigmoid(float log_odds) {
-  return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(log_odds))));
-}
-
 }  // namespace
 
 std::string_view document_status_name(DocumentStatus status) {
@@ -174,32 +165,6 @@ class Reranker::Impl {
 
   /// Moves `next` forward over all documents until the wave is full.
   std::shared_ptr<Wave> prepare_wave(std::span<const Request> requests, PairRef& next);
-  void abandon();
-  std::vector<std::vector<Pair*>> group_pairs(Wave& wave);
-  Status run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group);
-  struct NewPrefix {
-    const Pair* pair = nullptr;
-    int64_t row = -1;
-  };
-  Result<std::vector<std::vector<NewPrefix>>> plan_prefixes(std::span<Pair*> group);
-  Status run_vision(Wave& wave, std::span<Pair*> group,
-                    std::span<const std::vector<NewPrefix>> new_prefixes);
-  Status see(Wave& wave, const std::vector<bool>& needed);
-  Status keep_on_disk();
-  Status run_prefixes(std::span<const std::vector<NewPrefix>> batches);
-  Status start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch);
-  void finish_oldest();
-  void finish_all() {
-    while (!in_flight.empty()) finish_oldest();
-  }
-  TextInput text_input(const Pair& pair) const;
-  void report(Pair& pair);
-  void report_failed(Pair& pair, DocumentStatus status, std::string message) {
-    pair.result.status = status;
-    pair.result.message = std::move(message);
-    report(pair);
-  }
-
   Options options;
   ModelConfig config;
   Tokenizer tokenizer;
@@ -213,32 +178,7 @@ class Reranker::Impl {
   double load_seconds = 0;
 
   std::unique_ptr<VisionCache> vision_cache;  // null: off
-  VisionFeatures features;                    // of the current group
-  struct New {
-    Hash128 content;
-    std::shared_ptr<const CachedFeatures> features;
-  };
-  std::vector<New> unwritten;  // on their way into memory, then to the cache's folder
-  PrefixCache prefix_cache;
-  std::map<std::string, PrefixCache::Entry, std::less<>> shared;  // of the current group, by key
-
-  /// A batch that was given to the device; its pairs live as long as the wave.
-  struct InFlight {
-    ModelRunner::Ticket ticket;
-    std::shared_ptr<Wave> wave;
-    std::vector<Pair*> pairs;
-  };
-  std::deque<InFlight> in_flight;
-
-  /// Before a group's vision tower, after it, after its last batch.
-  struct Timing {
-    OpenDevice::Mark start, seen, end;
-  };
-  std::vector<Timing> timings;  // of the current call
-
-  // Of the current call:
-  std::vector<Response>* responses = nullptr;
-  const OnResult* on_result = nullptr;
+  std::unique_ptr<WaveScorer> scorer;
 };
 
 Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& path,
@@ -284,7 +224,8 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   if (watch) watch->layers(impl->model->layers);
   impl->runner = impl->model->runner.get();
   impl->limits = impl->model->placed.limits;
-  impl->prefix_cache.reset(impl->limits.prefix_rows);
+  impl->scorer = std::make_unique<WaveScorer>(impl->options, *impl->runner, impl->limits,
+                                              impl->threads, impl->usage, impl->cancelled);
   impl->preprocessor =
       std::make_unique<Preprocessor>(impl->tokenizer, impl->config, impl->options, impl->threads);
   std::error_code unresolved;
@@ -336,13 +277,16 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
     }
     out[r].results.resize(requests[r].documents.size());
   }
-  responses = &out;
-  on_result = &callback;
+  const WaveScorer::OnDone on_done = [&](const Pair& pair) {
+    const DocumentResult& result = pair.result;
+    out[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] = result;
+    if (callback) callback(result);
+  };
   // Whatever leaves this function early, an exception of the callback's among it.
   struct Abandon {
-    Impl& impl;
-    ~Abandon() { impl.abandon(); }
-  } const abandon_at_the_end{*this};
+    WaveScorer& scorer;
+    ~Abandon() { scorer.abandon(); }
+  } const abandon_at_the_end{*scorer};
 
   // A GPU works on one wave while the threads prepare the next one. On the CPU both want the same
   // threads.
@@ -360,49 +304,12 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
     usage.seconds.media += wave->seconds.media;
     usage.seconds.prompt += wave->seconds.prompt;
     usage.decoded_media += wave->decoded;
-    for (Pair& pair : wave->pairs) {
-      if (!pair.result.scored()) report(pair);
-    }
-    for (std::vector<Pair*>& group : group_pairs(*wave)) {
-      if (const Status s = run_group(wave, group); !s.ok()) {
-        // What has its result by now keeps it.
-        for (Pair* pair : group) {
-          if (!pair->done) report_failed(*pair, DocumentStatus::kError, s.message());
-        }
-      }
-    }
+    scorer->score(wave, on_done);
   }
-  finish_all();
-  VLR_RETURN_IF_ERROR(device->synchronize());
-  for (const Timing& t : timings) {
-    VLR_ASSIGN_OR_RETURN(const double vision, device->seconds_between(t.start, t.seen));
-    VLR_ASSIGN_OR_RETURN(const double text, device->seconds_between(t.seen, t.end));
-    usage.seconds.vision += vision;
-    usage.seconds.text += text;
-  }
-  timings.clear();
+  VLR_RETURN_IF_ERROR(scorer->finish(on_done));
   usage.replayed_batches = runner->num_replays() - replays;
   usage.seconds.total = now() - start;
   return out;
-}
-
-/// Forgets what a call has left on the device.
-void Reranker::Impl::abandon() {
-  if (!in_flight.empty()) (void)device->synchronize();
-  in_flight.clear();
-  timings.clear();
-  unwritten.clear();
-  prefix_cache.unpin_all();
-  responses = nullptr;
-  on_result = nullptr;
-}
-
-void Reranker::Impl::report(Pair& pair) {
-  const DocumentResult& result = pair.result;
-  pair.done = true;
-  (*responses)[static_cast<size_t>(result.request)].results[static_cast<size_t>(result.index)] =
-      result;
-  if (*on_result) (*on_result)(result);
 }
 
 std::shared_ptr<Wave> Reranker::Impl::prepare_wave(std::span<const Request> requests,
@@ -440,267 +347,6 @@ std::shared_ptr<Wave> Reranker::Impl::prepare_wave(std::span<const Request> requ
   return out;
 }
 
-/// Pairs that run together: their pictures' features have to be in memory at once.
-std::vector<std::vector<Pair*>> Reranker::Impl::group_pairs(Wave& wave) {
-  std::vector<std::vector<Pair*>> groups;
-  std::set<size_t> media;
-  int64_t rows = 0;
-  for (Pair& pair : wave.pairs) {
-    if (!pair.result.scored()) continue;
-    int64_t own = 0, added = 0;
-    for (size_t m : std::set<size_t>(pair.media.begin(), pair.media.end())) {
-      own += wave.media[m].tokens();
-      if (!media.contains(m)) added += wave.media[m].tokens();
-    }
-    int64_t frame = 0;
-    for (size_t m : pair.media) {
-      const Patches* p = wave.media[m].features ? nullptr : &*wave.media[m].patches;
-      if (p) frame = std::max(frame, p->grid_h * p->grid_w);
-    }
-    if (frame > limits.frame_patches) {
-      report_failed(pair, DocumentStatus::kTooLong,
-                    fmt::format("a picture of {} patches, the memory cap allows {}", frame,
-                                limits.frame_patches));
-      continue;
-    }
-    if (own > limits.visual_rows) {
-      report_failed(pair, DocumentStatus::kTooLong,
-                    fmt::format("{} visual tokens, the memory cap allows {} at once", own,
-                                limits.visual_rows));
-      continue;
-    }
-    if (groups.empty() || rows + added > limits.visual_rows) {
-      groups.emplace_back();
-      media.clear();
-      rows = 0;
-      added = own;
-    }
-    groups.back().push_back(&pair);
-    media.insert(pair.media.begin(), pair.media.end());
-    rows += added;
-  }
-  return groups;
-}
-
-Status Reranker::Impl::run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group) {
-  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark start, device->mark(true));
-  VLR_ASSIGN_OR_RETURN(const auto new_prefixes, plan_prefixes(group));
-  VLR_RETURN_IF_ERROR(run_vision(*wave, group, new_prefixes));
-  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark seen, device->mark(true));
-  if (const Status s = run_prefixes(new_prefixes); !s.ok()) {
-    prefix_cache.reset(prefix_cache.capacity());
-    return s;
-  }
-  std::vector<Pair*> ready;
-  std::vector<int64_t> lengths;
-  for (Pair* pair : group) {
-    const int64_t length = std::ssize(text_input(*pair).ids);
-    if (length > limits.max_sequence) {
-      report_failed(*pair, DocumentStatus::kTooLong,
-                    fmt::format("{} tokens beside a shared prefix, the memory cap allows {}",
-                                length, limits.max_sequence));
-      continue;
-    }
-    ready.push_back(pair);
-    lengths.push_back(length);
-  }
-  for (const std::vector<size_t>& members :
-       pack_batches(lengths, limits.tokens, limits.sequences)) {
-    std::vector<Pair*> batch;
-    for (size_t i : members) batch.push_back(ready[i]);
-    if (cancelled) {
-      for (Pair* pair : batch) {
-        report_failed(*pair, DocumentStatus::kCancelled, "cancelled before it was reached");
-      }
-      continue;
-    }
-    if (const Status s = start_batch(wave, batch); !s.ok()) {
-      for (Pair* pair : batch) report_failed(*pair, DocumentStatus::kError, s.message());
-    }
-  }
-  prefix_cache.unpin_all();
-  VLR_RETURN_IF_ERROR(keep_on_disk());
-  VLR_ASSIGN_OR_RETURN(OpenDevice::Mark end, device->mark(true));
-  if (!device->is_gpu() || options.on_node) finish_all();
-  timings.push_back({std::move(start), std::move(seen), std::move(end)});
-  return {};
-}
-
-/// Which prefixes stand in the cache, and which are computed now: those that at least two pairs of
-/// the group have. Fills `shared`; batches of the new ones have their rows already.
-Result<std::vector<std::vector<Reranker::Impl::NewPrefix>>> Reranker::Impl::plan_prefixes(
-    std::span<Pair*> group) {
-  std::vector<std::vector<NewPrefix>> batches;
-  shared.clear();
-  if (!options.share_prefix) return batches;
-  struct User {
-    const Pair* first = nullptr;
-    int64_t count = 0;
-  };
-  std::map<std::string_view, User> users;
-  for (const Pair* pair : group) {
-    if (pair->prompt.prefix_len == 0) continue;
-    User& user = users[pair->prefix_key];
-    if (user.count++ == 0) user.first = pair;
-  }
-  std::vector<const Pair*> wanted;
-  std::vector<int64_t> lengths;
-  int64_t rows = 0;
-  for (const auto& [key, user] : users) {
-    const int64_t length = user.first->prompt.prefix_len;
-    if (const auto entry = prefix_cache.find(key)) {
-      shared.emplace(key, *entry);
-      ++usage.prefix_cache_hits;
-      usage.shared_prefix_tokens += length * user.count;
-    } else if (user.count >= 2 && length <= limits.max_sequence) {
-      wanted.push_back(user.first);
-      lengths.push_back(length);
-      rows += length;
-    }
-  }
-  if (rows > prefix_cache.capacity() && rows <= limits.max_prefix_rows && shared.empty()) {
-    finish_all();  // they read the memory that is about to move
-    VLR_RETURN_IF_ERROR(runner->reserve_prefixes(rows));
-    prefix_cache.reset(rows);
-  }
-  for (const std::vector<size_t>& members :
-       pack_batches(lengths, limits.tokens, limits.sequences)) {
-    std::vector<PrefixCache::Prefix> block;
-    for (size_t i : members) block.push_back({.key = wanted[i]->prefix_key, .tokens = lengths[i]});
-    std::optional<int64_t> row = prefix_cache.add(block);
-    if (!row) continue;  // no room: these pairs run whole
-    std::vector<NewPrefix>& batch = batches.emplace_back();
-    for (size_t i : members) {
-      batch.push_back({.pair = wanted[i], .row = *row});
-      shared.emplace(wanted[i]->prefix_key, PrefixCache::Entry{.row = *row, .tokens = lengths[i]});
-      usage.shared_prefix_tokens += lengths[i] * (users[wanted[i]->prefix_key].count - 1);
-      *row += lengths[i];
-    }
-  }
-  return batches;
-}
-
-/// The tower over the pictures that some token of the group's batches needs.
-Status Reranker::Impl::run_vision(Wave& wave, std::span<Pair*> group,
-                                  std::span<const std::vector<NewPrefix>> new_prefixes) {
-  std::vector<bool> needed(wave.media.size(), false);
-  // Marks the pictures of tokens [begin, end) of a pair.
-  const auto need = [&](const Pair& pair, int64_t begin, int64_t end) {
-    if (pair.media.empty()) return;
-    for (int64_t t = begin; t < end; ++t) {
-      int64_t index = pair.where.visual_index[static_cast<size_t>(t)];
-      if (index < 0) continue;
-      auto m = pair.media.begin();
-      for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-      needed[*m] = true;
-    }
-  };
-  for (const Pair* pair : group) {
-    const auto it = shared.find(pair->prefix_key);
-    need(*pair, it == shared.end() ? 0 : it->second.tokens, std::ssize(pair->prompt.ids));
-  }
-  for (const auto& batch : new_prefixes) {
-    for (const NewPrefix& p : batch) need(*p.pair, 0, p.pair->prompt.prefix_len);
-  }
-  VLR_RETURN_IF_ERROR(see(wave, needed));
-  for (Pair* pair : group) {
-    // From "token i of this sequence's pictures" to a row of the features. Tokens of a prefix that
-    // stands in the cache have none and need none.
-    pair->visual_rows.assign(pair->where.visual_index.size(), -1);
-    std::vector<int32_t> row_of;
-    for (size_t m : pair->media) {
-      const int64_t first = wave.media[m].first_row;
-      for (int64_t i = 0; i < wave.media[m].tokens(); ++i)
-        row_of.push_back(first < 0 ? -1 : static_cast<int32_t>(first + i));
-    }
-    for (size_t t = 0; t < pair->visual_rows.size(); ++t) {
-      const int32_t index = pair->where.visual_index[t];
-      if (index >= 0) pair->visual_rows[t] = row_of[static_cast<size_t>(index)];
-    }
-  }
-  return {};
-}
-
-/// Features of every medium that is needed, one after the other: the tower's for those that were
-/// not seen before, copies of the cached ones behind them.
-Status Reranker::Impl::see(Wave& wave, const std::vector<bool>& needed) {
-  std::vector<VisionInput> inputs;
-  std::vector<LoadedMedia*> unseen, seen;
-  for (size_t m = 0; m < wave.media.size(); ++m) {
-    LoadedMedia& media = wave.media[m];
-    media.first_row = -1;
-    if (!needed[m]) continue;
-    // An earlier group may have run it since it was decoded.
-    if (vision_cache && !media.features && vision_cache->in_memory(media.content))
-      media.features =
-          vision_cache->find(media.content, media.tokens() * runner->feature_row_bytes());
-    (media.features ? seen : unseen).push_back(&media);
-  }
-  int64_t row = 0;
-  std::map<Hash128, int64_t> rows;  // of what is in `inputs`
-  for (LoadedMedia* media : unseen) {
-    const auto [same, is_new] = rows.try_emplace(media->content, row);
-    media->first_row = same->second;
-    if (!is_new) continue;
-    const Patches& p = *media->patches;
-    inputs.push_back({.grid_t = p.grid_t,
-                      .grid_h = p.grid_h,
-                      .grid_w = p.grid_w,
-                      .patches = p.data,
-                      .owner = patch_memory ? p.owner : nullptr});
-    row += media->tokens();
-  }
-  usage.image_tokens += row;
-  const int64_t seen_from = row;
-  for (LoadedMedia* media : seen) {
-    media->first_row = row;
-    row += media->tokens();
-  }
-  VLR_ASSIGN_OR_RETURN(const int64_t batches,
-                       runner->run_vision(inputs, limits.patches, features, row - seen_from));
-  usage.vision_batches += batches;
-  usage.vision_cache_hits += std::ssize(seen);
-  for (const LoadedMedia* media : seen) {
-    VLR_RETURN_IF_ERROR(runner->load_features(media->features->pieces, media->first_row,
-                                              media->tokens(), features));
-  }
-  if (!vision_cache) return {};
-  // What came from the folder gets a place in memory too.
-  for (const std::vector<LoadedMedia*>* list : {&unseen, &seen}) {
-    for (const LoadedMedia* media : *list) {
-      if (vision_cache->in_memory(media->content)) continue;
-      const int64_t bytes = media->tokens() * runner->feature_row_bytes();
-      auto kept = vision_cache->add(media->content, bytes);
-      if (!kept && !unwritten.empty()) {  // what waits for the disk cannot make room
-        VLR_RETURN_IF_ERROR(keep_on_disk());
-        kept = vision_cache->add(media->content, bytes);
-      }
-      if (!kept) continue;
-      if (const Status s =
-              runner->save_features(features, media->first_row, media->tokens(), kept->pieces);
-          !s.ok()) {
-        vision_cache->forget(media->content);
-        return s;
-      }
-      if (list == &unseen && vision_cache->folder()) unwritten.push_back({media->content, kept});
-    }
-  }
-  return {};
-}
-
-/// Writes what see() saved to the cache's folder, once it is there.
-Status Reranker::Impl::keep_on_disk() {
-  if (unwritten.empty()) return {};
-  VLR_RETURN_IF_ERROR(device->synchronize());
-  threads.parallel_for(std::ssize(unwritten), [&](int64_t i, int) {
-    const New& n = unwritten[static_cast<size_t>(i)];
-    if (!vision_cache->folder()->has_features(n.content))
-      vision_cache->folder()->write_features(n.content, n.features->pieces);
-  });
-  unwritten.clear();
-  return {};
-}
-
 /// A cache where the options want one.
 Status Reranker::Impl::open_vision_cache(const std::string& path) {
   if (!config.vision_config) return {};
@@ -728,6 +374,7 @@ Status Reranker::Impl::open_vision_cache(const std::string& path) {
   vision_cache =
       std::make_unique<VisionCache>(*device, options.vision_cache_bytes, std::move(folder));
   preprocessor->set_cache(vision_cache.get(), runner->feature_row_bytes());
+  scorer->set_cache(vision_cache.get());
   return {};
 }
 
@@ -750,6 +397,7 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
     state = state * 1664525 + 1013904223;  // Numerical Recipes' generator
     v = static_cast<uint8_t>(state >> 24);
   }
+  VisionFeatures features;
   const VisionInput input{.grid_t = 1, .grid_h = kRows, .grid_w = kColumns, .patches = noise};
   runner->set_observers({});
   VLR_RETURN_IF_ERROR(runner->run_vision({&input, 1}, limits.patches, features).error());
@@ -785,8 +433,8 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request
     std::vector<std::pair<size_t, size_t>> flushed;  // into wave.media, out
     int64_t rows = 0;
     const auto flush = [&]() -> Status {
-      VLR_RETURN_IF_ERROR(see(wave, needed));
-      VLR_RETURN_IF_ERROR(keep_on_disk());
+      VLR_RETURN_IF_ERROR(scorer->see(wave, needed));
+      VLR_RETURN_IF_ERROR(scorer->keep_on_disk());
       for (const auto& [m, index] : flushed) {
         const Hash128& content = wave.media[m].content;
         if (vision_cache->in_memory(content) ||
@@ -809,6 +457,13 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request
         continue;
       }
       result.tokens = medium.tokens();
+      const int64_t frame = medium.patches->grid_h * medium.patches->grid_w;
+      if (frame > limits.frame_patches) {
+        result.status = DocumentStatus::kTooLong;
+        result.message = fmt::format("{}: a picture of {} patches, the memory cap allows {}",
+                                     medium.name, frame, limits.frame_patches);
+        continue;
+      }
       if (result.tokens > most) {
         result.status = DocumentStatus::kTooLong;
         result.message =
@@ -841,83 +496,6 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request
   for (const Content& document : request.documents) VLR_RETURN_IF_ERROR(load_all(document));
   usage.seconds.total = now() - start;
   return out;
-}
-
-Status Reranker::Impl::run_prefixes(std::span<const std::vector<NewPrefix>> batches) {
-  for (const std::vector<NewPrefix>& batch : batches) {
-    std::vector<TextInput> inputs;
-    for (const NewPrefix& p : batch) {
-      const auto length = static_cast<size_t>(p.pair->prompt.prefix_len);
-      inputs.push_back({.ids = std::span(p.pair->prompt.ids).first(length),
-                        .positions = p.pair->where.positions,
-                        .positions_stride = std::ssize(p.pair->prompt.ids),
-                        .offset = 0,
-                        .visual_rows = std::span(p.pair->visual_rows).first(length),
-                        .prefix_row = 0,
-                        .prefix_len = 0});
-      usage.tokens += p.pair->prompt.prefix_len;
-    }
-    VLR_RETURN_IF_ERROR(runner->run_prefixes(inputs, features, batch.front().row));
-    ++usage.batches;
-  }
-  return {};
-}
-
-/// The tokens of a pair that its batch runs: all, or those behind its shared prefix.
-TextInput Reranker::Impl::text_input(const Pair& pair) const {
-  TextInput input{.ids = pair.prompt.ids,
-                  .positions = pair.where.positions,
-                  .positions_stride = std::ssize(pair.prompt.ids),
-                  .offset = 0,
-                  .visual_rows = pair.visual_rows,
-                  .prefix_row = 0,
-                  .prefix_len = 0};
-  if (const auto it = shared.find(pair.prefix_key); it != shared.end()) {
-    const auto prefix = static_cast<size_t>(it->second.tokens);
-    input.ids = input.ids.subspan(prefix);
-    input.visual_rows = input.visual_rows.subspan(prefix);
-    input.offset = it->second.tokens;
-    input.prefix_row = it->second.row;
-    input.prefix_len = it->second.tokens;
-  }
-  return input;
-}
-
-Status Reranker::Impl::start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch) {
-  while (in_flight.size() >= ModelRunner::kInFlight) finish_oldest();
-  std::vector<TextInput> inputs;
-  for (const Pair* pair : batch) {
-    inputs.push_back(text_input(*pair));
-    usage.tokens += std::ssize(inputs.back().ids);
-  }
-  ++usage.batches;
-  VLR_ASSIGN_OR_RETURN(const ModelRunner::Ticket ticket, runner->start_scores(inputs, features));
-  in_flight.push_back({.ticket = ticket, .wave = std::move(wave), .pairs = std::move(batch)});
-  if (!device->is_gpu()) finish_oldest();  // it is done: its results stream now
-  return {};
-}
-
-void Reranker::Impl::finish_oldest() {
-  InFlight oldest = std::move(in_flight.front());
-  in_flight.pop_front();
-  const Result<std::vector<float>> log_odds = runner->finish(oldest.ticket);
-  for (size_t i = 0; i < oldest.pairs.size(); ++i) {
-    Pair& pair = *oldest.pairs[i];
-    if (pair.done) continue;  // its group failed
-    if (!log_odds) {
-      report_failed(pair, DocumentStatus::kError, log_odds.error().message());
-    } else if (!std::isfinite((*log_odds)[i])) {
-      report_failed(pair, DocumentStatus::kError,
-                    fmt::format("log-odds is {}: {}", (*log_odds)[i],
-                                dtype_name == "f16"
-                                    ? "a value is beyond 65504, the largest of f16; bf16 has room"
-                                    : "the weights or an activation are out of range"));
-    } else {
-      pair.result.log_odds = (*log_odds)[i];
-      pair.result.score = sigmoid((*log_odds)[i]);
-      report(pair);
-    }
-  }
 }
 
 Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request) {
