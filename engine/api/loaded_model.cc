@@ -98,7 +98,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     VLR_RETURN_IF_ERROR(m.runner->measure(limits.tokens, limits.patches));
   m.measure_seconds = now() - start;
   start = now();
-  if (!m.modes.empty()) {
+  if (!m.modes.empty() && !device.only_plans()) {
     // The checks work where passes will, so that no plan has to count them.
     VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
     VLR_RETURN_IF_ERROR(

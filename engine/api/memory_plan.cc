@@ -13,7 +13,6 @@ namespace {
 
 constexpr int64_t kPatchesPerToken = 4;
 constexpr int64_t kRecordedTokens = 512, kPaddedTo = 32;  // small batches are rounded up
-constexpr int64_t kRounding = int64_t{1} << 20;           // what buffers are rounded up, together
 
 /// Sizes of one document.
 struct Document {
@@ -21,8 +20,7 @@ struct Document {
       : image_tokens(w.patches_per_image / kPatchesPerToken),
         visual_tokens((w.images_per_document + w.images_per_query) * image_tokens),
         // Longer texts are cut.
-        tokens(std::max(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens),
-                        visual_tokens)) {}
+        tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens)) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
 
@@ -30,7 +28,8 @@ struct Document {
 
 bool enough_for(const Workload& w, const Options& options, const BatchLimits& limits) {
   const Document d(w, options.max_length);
-  return d.tokens <= limits.max_sequence && d.visual_tokens <= limits.visual_rows &&
+  return d.visual_tokens <= options.max_length && d.tokens <= limits.max_sequence &&
+         d.visual_tokens <= limits.visual_rows &&
          (d.visual_tokens == 0 || w.patches_per_image <= limits.frame_patches);
 }
 
@@ -42,20 +41,22 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
   const Document d(w, options.max_length);
   MemoryPlan out;
   out.cap = gpu ? options.gpu_memory : 0;
-  if (gpu) {
-    out.smallest_cap =
-        planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
+  if (d.visual_tokens > options.max_length) {
+    return {Code::kInvalidArgument,
+            fmt::format("workload: documents of {} visual tokens, max_length is {}",
+                        d.visual_tokens, options.max_length)};
   }
   if (!enough_for(w, options, limits)) {
+    const int64_t smallest =
+        planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
     return {Code::kOutOfMemory,
             fmt::format("gpu_memory: {} bytes are too few for documents of {} tokens, {} of them "
                         "visual: there is room for {} tokens, {} visual ones and {} patches of a "
                         "frame; {}",
                         options.gpu_memory, d.tokens, d.visual_tokens, limits.max_sequence,
                         limits.visual_rows, limits.frame_patches,
-                        out.smallest_cap > 0
-                            ? fmt::format("{} is the smallest cap that works", out.smallest_cap)
-                            : std::string("no cap makes room for them"))};
+                        smallest > 0 ? fmt::format("{} is the smallest cap that works", smallest)
+                                     : std::string("no cap makes room for them"))};
   }
 
   runner.row_chunk = placed.placement.row_chunk;

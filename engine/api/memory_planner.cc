@@ -184,8 +184,12 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   };
   Wants w = wants;
   const auto fits = [&] { return needed(w) <= room; };
-  while (!fits() && w.visual_rows > w.patches / kPatchesPerRow)
-    w.visual_rows = std::max(w.visual_rows / 2, w.patches / kPatchesPerRow);
+  if (!fits()) {
+    const int64_t least = w.patches / kPatchesPerRow;
+    w.visual_rows = std::max(least, largest(least, wants.visual_rows, [&](int64_t rows) {
+                               return needed({w.sequence, w.patches, rows}) <= room;
+                             }));
+  }
   if (!fits()) {
     w.sequence = largest(kSmallestBatch + 1, wants.sequence, [&](int64_t tokens) {
       return needed({tokens, w.patches, w.visual_rows}) <= room;
@@ -304,34 +308,28 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
     return best;
   }
   const Wants wants = wants_of_options();
-  struct Rank {
-    bool fits = false, comfortable = false;
-    int64_t sequence = 0;
-    double rate = 0;
-  } best_rank;
+  // Larger caps never have room for less: what documents may need comes before speed.
+  std::tuple<bool, int64_t, int64_t> best_room;
+  double best_rate = 0;
   for (const Placement& p : placements(cap)) {
     VLR_ASSIGN_OR_RETURN(WeightPlan plan, place(p));
     const DeviceWeightBytes bytes = device_weight_bytes(plan, graph_.dtype);
-    const int64_t room = cap - ring_bytes_ - bytes.device;
+    const int64_t room = cap - ring_bytes_ - bytes.device - kRounding;
     const std::optional<BatchLimits> limits =
         room > 0 ? limits_in(room, p.row_chunk) : std::nullopt;
     if (!limits) continue;
     const double transfer = static_cast<double>(streamed_text_bytes(plan)) / kBusBytes,
                  compute = static_cast<double>(limits->tokens) * token_flops_ / flops_;
-    Rank rank{.fits = true,
-              .comfortable =
-                  limits->max_sequence >= wants.sequence &&
-                  limits->visual_rows >= wants.visual_rows && limits->patches >= wants.patches &&
-                  limits->tokens >= (options_.preset.empty() ? options_.batch_tokens : 0),
-              .sequence = std::min(limits->max_sequence, wants.sequence),
-              .rate = static_cast<double>(limits->tokens) / std::max(transfer, compute)};
-    const bool better = std::tuple(rank.comfortable, rank.sequence) >
-                            std::tuple(best_rank.comfortable, best_rank.sequence) ||
-                        (std::tuple(rank.comfortable, rank.sequence) ==
-                             std::tuple(best_rank.comfortable, best_rank.sequence) &&
-                         rank.rate > 1.02 * best_rank.rate);
-    if (better || !best_rank.fits) {
-      best_rank = rank;
+    const bool comfortable =
+        limits->max_sequence >= wants.sequence && limits->visual_rows >= wants.visual_rows &&
+        limits->patches >= wants.patches &&
+        limits->tokens >= (options_.preset.empty() ? options_.batch_tokens : 0);
+    const std::tuple room_for(comfortable, std::min(limits->max_sequence, wants.sequence),
+                              std::min(limits->visual_rows, wants.visual_rows));
+    const double rate = static_cast<double>(limits->tokens) / std::max(transfer, compute);
+    if (room_for > best_room || (room_for == best_room && rate > 1.02 * best_rate)) {
+      best_room = room_for;
+      best_rate = rate;
       best.plan = std::move(plan);
       best.placement = p;
       best.weights = bytes;
@@ -339,14 +337,14 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
       best.transfer_seconds = transfer;
       best.compute_seconds = compute;
     }
-    if (best_rank.comfortable && best.compute_seconds >= best.transfer_seconds) break;
+    if (std::get<0>(best_room) && best.compute_seconds >= best.transfer_seconds) break;
   }
-  if (best_rank.fits) return best;
+  if (best_rate > 0) return best;
 
   // What is smallest is what has most on the host and the smallest chunks.
   const Placement last = placements(cap).back();
   VLR_ASSIGN_OR_RETURN(const WeightPlan plan, place(last));
-  const int64_t weights = device_weight_bytes(plan, graph_.dtype).device + ring_bytes_;
+  const int64_t weights = device_weight_bytes(plan, graph_.dtype).device + ring_bytes_ + kRounding;
   const Wants least{.sequence = kSmallestBatch,
                     .patches = kSmallestFrame,
                     .visual_rows = kSmallestFrame / kPatchesPerRow};

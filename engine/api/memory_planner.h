@@ -38,6 +38,8 @@ constexpr int64_t kWaveTokens = 32768, kWaveVisualTokens = 8192;
 constexpr int64_t kChunkMedia = 16;
 /// Tokens behind a document's, which Options::max_length does not count; at most.
 constexpr int64_t kTailTokens = 64;
+/// What buffers of a device are rounded up, all of them together, at most.
+constexpr int64_t kRounding = int64_t{1} << 20;
 
 struct BatchLimits {
   int64_t tokens = 0;           ///< of a text batch

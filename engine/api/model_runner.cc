@@ -699,7 +699,7 @@ Result<int64_t> ModelRunner::measuring_bytes(int64_t max_tokens, int64_t max_pat
 }
 
 Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
-  if (!device_.is_gpu() || device_.only_plans()) return {};
+  if (!device_.is_gpu()) return {};
   VLR_ASSIGN_OR_RETURN(Measuring m, plan_measuring(max_tokens, max_patches));
   Context& ctx = device_.context();
   const MemoryBudget& budget = device_.budget();
@@ -713,6 +713,7 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
   Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");
   VLR_RETURN_IF_ERROR(bound.reserve(m.bound_bytes));
   VLR_RETURN_IF_ERROR(scratch.reserve(std::min(m.scratch_bytes, room / kAlign * kAlign)));
+  if (device_.only_plans()) return {};
   for (Buffer* b : {&arena_, &bound}) {
     VLR_RETURN_IF_ERROR(fill_random(*b, options_.dtype, ctx));
   }

@@ -573,6 +573,10 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
   VLR_ASSIGN_OR_RETURN(const PlacedModel placed, planner->choose(cap));
   VLR_ASSIGN_OR_RETURN(MemoryPlan out, plan_memory(*planner, placed, options, workload));
   out.preset = std::move(preset.explanation);
+  if (device->is_gpu()) {
+    out.smallest_cap = planner->smallest_cap(
+        [&](const BatchLimits& limits) { return enough_for(workload, options, limits); });
+  }
   return out;
 }
 

@@ -415,6 +415,10 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
   DeviceWeights w;
   Placer placer(w, dtype, device);
   VLR_RETURN_IF_ERROR(placer.reserve(plan));
+  if (device.only_plans()) {
+    for (const WeightSpec& spec : plan) VLR_RETURN_IF_ERROR(placer.next(spec).error());
+    return w;
+  }
   Uploader uploader(device);
   Buffer dense = device.memory("weights to quantise"), host = device.staging("weights to quantise");
   for (const WeightSpec& spec : plan) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 #include "engine/api/loaded_model.h"
@@ -69,6 +70,28 @@ TEST(DeviceMap, NamesOfEverySpelling) {
   EXPECT_FALSE(vision.contains(layer(0)));
 }
 
+TEST(DeviceMap, ByMatrix) {
+  WeightPlan plan = open_demo().plan;
+  ASSERT_TRUE(DeviceMap::parse("layers.2=cpu,visual.blocks.0=cpu")->apply(plan, true).ok());
+  std::map<std::string, Names> groups;
+  for (const WeightSpec& spec : plan) {
+    if (spec.place == WeightPlace::kStreamed) groups[spec.group].insert(spec.name);
+  }
+  const auto in_layer = [](std::initializer_list<const char*> names) {
+    Names out;
+    for (const char* name : names) out.insert(layer(2) + name + ".weight");
+    return out;
+  };
+  EXPECT_EQ(groups.size(), 5u);
+  EXPECT_EQ(groups[layer(2) + "qkv."], in_layer({"input_layernorm", "self_attn.qkv_proj",
+                                                 "self_attn.q_norm", "self_attn.k_norm"}));
+  EXPECT_EQ(groups[layer(2) + "o."], in_layer({"self_attn.o_proj"}));
+  EXPECT_EQ(groups[layer(2) + "gate_up."],
+            in_layer({"post_attention_layernorm", "mlp.gate_up_proj"}));
+  EXPECT_EQ(groups[layer(2) + "down."], in_layer({"mlp.down_proj"}));
+  EXPECT_EQ(groups["model.visual.blocks.0."].size(), 12u);
+}
+
 TEST(DeviceMap, HuggingFacesJsonInlineAndFromAFile) {
   const std::string json =
       R"({"model.embed_tokens": 0, "model.layers.0": "cuda", "model.layers.1": "cpu",
@@ -105,22 +128,23 @@ TEST(DeviceMap, SaysWhatIsWrong) {
 
 /// The device's side of it on the CPU, where a slot is memory like any other: whatever is
 /// overwritten too early, or read before it came, shows.
-TEST(Streamed, LayersThatComeAndGoKeepTheBits) {
+TEST(Streamed, LayersThatComeAndGoAndChunksOfRowsKeepTheBits) {
   ThreadPool threads(2);
   const ImplChoices choices;
   auto device = std::move(OpenDevice::open({}, true, threads, choices)).value();
   const GraphOptions graph{.dtype = DType::kF32};
 
   std::vector<int32_t> ids, positions, none;
-  for (int32_t i = 0; i < 40; ++i) ids.push_back(7 + 13 * i);
+  constexpr int32_t kTokens = 150;  // and 192 patches: three chunks of rows, or six
+  for (int32_t i = 0; i < kTokens; ++i) ids.push_back(7 + 13 * i);
   for (int axis = 0; axis < 3; ++axis)
-    for (int32_t i = 0; i < 40; ++i) positions.push_back(i);
-  none.assign(40, -1);
+    for (int32_t i = 0; i < kTokens; ++i) positions.push_back(i);
+  none.assign(kTokens, -1);
   const TextInput text{
-      .ids = ids, .positions = positions, .positions_stride = 40, .visual_rows = none};
-  std::vector<uint8_t> pixels(static_cast<size_t>(4 * 6 * kPatchValues));
+      .ids = ids, .positions = positions, .positions_stride = kTokens, .visual_rows = none};
+  std::vector<uint8_t> pixels(static_cast<size_t>(12 * 16 * kPatchValues));
   for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * i >> 4);
-  const VisionInput picture{.grid_t = 1, .grid_h = 4, .grid_w = 6, .patches = pixels};
+  const VisionInput picture{.grid_t = 1, .grid_h = 12, .grid_w = 16, .patches = pixels};
 
   struct Bits {
     float log_odds;
@@ -131,9 +155,9 @@ TEST(Streamed, LayersThatComeAndGoKeepTheBits) {
     Bits bits;
     VisionFeatures features;
     EXPECT_TRUE(runner.run_vision({&picture, 1}, 1024, features));
-    bits.features.resize(static_cast<size_t>(6 * runner.feature_row_bytes()));
+    bits.features.resize(static_cast<size_t>(48 * runner.feature_row_bytes()));
     const std::span<std::byte> all(bits.features);
-    EXPECT_TRUE(runner.save_features(features, 0, 6, {&all, 1}).ok());
+    EXPECT_TRUE(runner.save_features(features, 0, 48, {&all, 1}).ok());
     const auto scores = runner.run_scores({&text, 1}, features);
     EXPECT_TRUE(scores) << scores.error().message();
     bits.log_odds = scores->at(0);
@@ -147,33 +171,42 @@ TEST(Streamed, LayersThatComeAndGoKeepTheBits) {
   auto resident = ModelRunner::create(plain.config, lookup, *device, graph, {});
   ASSERT_TRUE(resident) << resident.error().message();
   const Bits truth = run(**resident);
+  const int64_t whole = (*resident)->arena_bytes();
+  for (const int64_t chunk : {128, 64}) {
+    (*resident)->row_chunk = chunk;
+    ASSERT_TRUE((*resident)->resize_arena(0).ok());
+    EXPECT_EQ(run(**resident), truth) << chunk;
+    EXPECT_LT((*resident)->arena_bytes(), whole);
+  }
 
   for (const char* map : {"layers.2=cpu", "layers.1-2=cpu", "layers.0-5=cpu", "vision=cpu",
-                          "layers.0=cpu,layers.3-5=cpu,visual.blocks.1=cpu", "=cpu"}) {
-    SCOPED_TRACE(map);
-    Model m = open_demo();
-    ASSERT_TRUE(DeviceMap::parse(map)->apply(m.plan).ok());
-    const auto weights = DeviceWeights::load(m.checkpoint, m.plan, DType::kBF16, *device);
-    ASSERT_TRUE(weights) << weights.error().message();
-    const DeviceWeightBytes bytes = device_weight_bytes(m.plan, DType::kBF16);
-    EXPECT_EQ(weights->bytes(), bytes.device);
-    int64_t streamed = 0;
-    for (const DeviceWeights::Group& g : weights->groups()) streamed += g.bytes;
-    EXPECT_EQ(streamed, bytes.streamed);
+                          "layers.0=cpu,layers.3-5=cpu,visual.blocks.1=cpu", "=cpu"})
+    for (const bool by_matrix : {false, true}) {
+      SCOPED_TRACE(std::string(map) + (by_matrix ? ", by matrix" : ""));
+      Model m = open_demo();
+      ASSERT_TRUE(DeviceMap::parse(map)->apply(m.plan, by_matrix).ok());
+      const auto weights = DeviceWeights::load(m.checkpoint, m.plan, DType::kBF16, *device);
+      ASSERT_TRUE(weights) << weights.error().message();
+      const DeviceWeightBytes bytes = device_weight_bytes(m.plan, DType::kBF16);
+      EXPECT_EQ(weights->bytes(), bytes.device);
+      int64_t streamed = 0;
+      for (const DeviceWeights::Group& g : weights->groups()) streamed += g.bytes;
+      EXPECT_EQ(streamed, bytes.streamed);
 
-    WeightStream stream(*device, *weights);
-    const auto get = [&](std::string_view name) { return weights->get(name); };
-    auto runner = ModelRunner::create(m.config, get, *device, graph, {}, &stream);
-    ASSERT_TRUE(runner) << runner.error().message();
-    for (int round = 0; round < 3; ++round) EXPECT_EQ(run(**runner), truth) << round;
-    // Up to two groups stay where they are; more have to come again every time, each once.
-    if (weights->groups().size() <= 2) {
-      EXPECT_EQ(stream.bytes_copied(), streamed);
-    } else {
-      EXPECT_GT(stream.bytes_copied(), 2 * streamed);
-      EXPECT_LE(stream.bytes_copied(), 3 * streamed);
+      WeightStream stream(*device, *weights);
+      const auto get = [&](std::string_view name) { return weights->get(name); };
+      auto runner = ModelRunner::create(m.config, get, *device, graph, {}, &stream);
+      ASSERT_TRUE(runner) << runner.error().message();
+      (*runner)->row_chunk = by_matrix ? 64 : 0;
+      for (int round = 0; round < 3; ++round) EXPECT_EQ(run(**runner), truth) << round;
+      // Up to two groups stay where they are; more have to come again every time, each once.
+      if (weights->groups().size() <= 2) {
+        EXPECT_EQ(stream.bytes_copied(), streamed);
+      } else {
+        EXPECT_GT(stream.bytes_copied(), 2 * streamed);
+        EXPECT_LE(stream.bytes_copied(), 3 * streamed);
+      }
     }
-  }
 }
 
 }  // namespace
