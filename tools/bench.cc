@@ -17,6 +17,7 @@
 #include "model/synthetic.h"
 #include "model/weight_names.h"
 #include "tools/common.h"
+#include "tools/load_times.h"
 #include "tools/machine.h"
 #include "tools/node_times.h"
 #include "tools/workload.h"
@@ -61,7 +62,8 @@ struct OpenModel {
 
   /// Weights from a folder, or made from their names.
   static Result<std::unique_ptr<OpenModel>> open(const std::string& folder,
-                                                 const std::string& preset, const Options& options);
+                                                 const std::string& preset, const Options& options,
+                                                 const ReadOptions& read);
 };
 
 /// The published sizes by name, so that results stand beside other programs'.
@@ -114,7 +116,8 @@ Status fill_weight(const WeightSpec&, const Tensor&, CUstream_st*) {
 
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
                                                    const std::string& preset,
-                                                   const Options& options) {
+                                                   const Options& options,
+                                                   const ReadOptions& read) {
   const double start = now();
   VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
   const bool synthetic = !preset.empty();
@@ -140,6 +143,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
     VLR_ASSIGN_OR_RETURN(source.plan, make_weight_plan(m.config, checkpoint.tensors(), head));
     VLR_ASSIGN_OR_RETURN(source.stored, read_stored_quantization(config_path));
     source.checkpoint = std::move(checkpoint);
+    source.read = read;
   }
   VLR_ASSIGN_OR_RETURN(
       m.model, LoadedModel::load(m.options, m.config, m.dtype, std::move(source), *m.device, {}));
@@ -155,12 +159,14 @@ struct BenchCommand {
   std::string synthetic, json_to, scores_to, layers_to, commit;
   std::vector<std::string> workloads;
   int repeat = 0;
-  bool peaks = true;
+  bool peaks = true, load = false, drop_cache = false;
+  ReadOptions read;
 
   int run();
 
  private:
   Status check_model() const;
+  Result<ordered_json> measure_load();
   Result<ordered_json> measure(Work& work, OpenModel& m, const Machine& machine);
   std::string row_name(const OpenModel& m, std::string_view workload) const;
   ordered_json context(const OpenModel& m, const Machine& machine) const;
@@ -388,14 +394,55 @@ Status BenchCommand::check_model() const {
   return {};
 }
 
+/// Opens the model with its files in the page cache and, before that, without; each time after
+/// reading the files alone.
+Result<ordered_json> BenchCommand::measure_load() {
+  const std::string& folder = model.model;
+  if (!synthetic.empty())
+    return {Code::kInvalidArgument, "--load: a synthetic model has no files, give -m"};
+  VLR_RETURN_IF_ERROR(check_model());
+  Options options = model.options;
+  options.measure_kernels = options.self_check = false;
+  VLR_ASSIGN_OR_RETURN(const Machine machine, Machine::open(options, false));
+  ordered_json out = {{"context", machine.context}};
+  out["context"]["commit"] = commit.empty() ? "unknown" : commit;
+  out["context"]["model"] = folder;
+  out["context"]["threads"] = read.threads();
+  const auto measure_one = [&](const char* name, const auto& prepare) -> Status {
+    VLR_RETURN_IF_ERROR(prepare());
+    VLR_ASSIGN_OR_RETURN(const ReadStats raw, read_whole_files(folder, read));
+    VLR_RETURN_IF_ERROR(prepare());
+    VLR_ASSIGN_OR_RETURN(const auto opened, OpenModel::open(folder, "", options, read));
+    out["context"]["device"] = opened->device->name();
+    ordered_json loaded = to_json(opened->model->read);
+    loaded["open_seconds"] = opened->load_seconds;
+    out[name] = {{"files", to_json(raw)}, {"load", std::move(loaded)}};
+    return {};
+  };
+  if (drop_cache)
+    VLR_RETURN_IF_ERROR(measure_one("cold", [&] { return drop_from_page_cache(folder); }));
+  VLR_RETURN_IF_ERROR(measure_one("page_cache", [&] {
+    return read_whole_files(folder, {.path = ReadPath::kPageCache}).error();
+  }));
+  return out;
+}
+
 int BenchCommand::run() {
   if (const Status s = model.finish(); !s.ok()) return fail(s);
+  if (load) {
+    const auto times = measure_load();
+    if (!times) return fail(times.error());
+    fmt::print("{}\n", times->dump(1));
+    return kServed;
+  }
   // The longest workload is a batch of its own, as a user of such documents would have it.
   model.options.max_length = 32768;
   if (const Status ok = check_model(); !ok.ok()) return fail(ok);
   const auto machine = Machine::open(model.options, peaks);
   if (!machine) return fail(machine.error());
-  const auto opened = OpenModel::open(model.model, synthetic, model.options);
+  model.options.on_progress = load_progress_bar();
+  const auto opened = OpenModel::open(model.model, synthetic, model.options, read);
+  if (model.options.on_progress) clear_progress_line();
   if (!opened) return fail(opened.error());
   OpenModel& m = **opened;
   fmt::print("{}{}, {}, {}, on {}\n", m.name, synthetic.empty() ? "" : " (synthetic)",
@@ -505,6 +552,15 @@ void add_bench(CLI::App& app, Run& run) {
   app.add_flag_callback(
       "--no-peaks", [command] { command->peaks = false; },
       "Do not measure what the machine can do at most");
+  CLI::Option* const load = app.add_flag(
+      "--load", command->load, "How fast the model is loaded, and its files read, as JSON instead");
+  app.add_flag("--drop-cache", command->drop_cache,
+               "With --load: first with files that are not in the page cache")
+      ->needs(load);
+  app.add_option("--read-threads", command->read.num_threads,
+                 "Threads that read a checkpoint; 0: by the number of cores")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->model.add_execution_to(app);
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }

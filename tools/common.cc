@@ -131,7 +131,38 @@ Status ModelOptions::finish() {
 Result<Reranker> ModelOptions::open() {
   VLR_RETURN_IF_ERROR(finish());
   options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
-  return Reranker::open(model, options);
+  return open_with_bar(model, options);
+}
+
+Result<Reranker> open_with_bar(const std::string& folder, Options options) {
+  options.on_progress = load_progress_bar();
+  if (options.on_progress && options.log) {
+    options.log = [log = std::move(options.log)](std::string_view line) {
+      clear_progress_line();
+      log(line);
+    };
+  }
+  auto reranker = Reranker::open(folder, options);
+  if (options.on_progress) clear_progress_line();
+  return reranker;
+}
+
+std::function<void(const LoadProgress&)> load_progress_bar() {
+  if (!isatty(STDERR_FILENO)) return nullptr;
+  return [](const LoadProgress& p) {
+    constexpr int64_t kWidth = 30;
+    const int64_t filled = kWidth * p.bytes_done / std::max<int64_t>(p.bytes_total, 1);
+    fmt::print(stderr, "\r[{:<{}}] {:.2f} / {:.2f} GB {:<12}",
+               std::string(static_cast<size_t>(filled), '='), kWidth,
+               static_cast<double>(p.bytes_done) * 1e-9, static_cast<double>(p.bytes_total) * 1e-9,
+               p.what);
+    std::fflush(stderr);
+  };
+}
+
+void clear_progress_line() {
+  fmt::print(stderr, "\r{:70}\r", "");
+  std::fflush(stderr);
 }
 
 std::string media_path(const std::string& argument) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +57,13 @@ struct RequestFile {
   bool json_lines = false;
 };
 Result<RequestFile> read_requests(const std::string& path);
+
+/// Shows on stderr how far opening a model is, while that is a terminal: a bar, gone when the model
+/// is open. Null otherwise.
+std::function<void(const LoadProgress&)> load_progress_bar();
+void clear_progress_line();
+/// Reranker::open() with such a bar.
+Result<Reranker> open_with_bar(const std::string& folder, Options options);
 
 /// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise.
 class Progress {

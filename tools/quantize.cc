@@ -21,7 +21,7 @@ struct QuantizeCommand {
 
 /// Log-odds of the relevance probe's documents.
 Result<std::vector<float>> run_probe(const std::string& folder, const Options& options) {
-  VLR_ASSIGN_OR_RETURN(Reranker reranker, Reranker::open(folder, options));
+  VLR_ASSIGN_OR_RETURN(Reranker reranker, open_with_bar(folder, options));
   std::vector<float> out;
   const std::vector<Request> requests = probe_requests();
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(requests));
@@ -70,7 +70,7 @@ int QuantizeCommand::run() {
   // Opening it runs every check that any later opening will.
   plain.self_check = true;
   if (!probe) {
-    const auto reranker = Reranker::open(out, plain);
+    const auto reranker = open_with_bar(out, plain);
     if (!reranker) return fail(reranker.error());
     fmt::print("opened as {}: its checks pass\n", reranker->quant());
     return kServed;

@@ -67,24 +67,37 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     device.budget().set_cap(cap);
   }
   const WeightPlan& plan = m.placed.plan;
+  WeightLoading loading{.read = source.read};
+  int64_t bytes = 0;
+  if (options.on_progress) {
+    loading.on_progress = [&](int64_t done, int64_t total) {
+      bytes = total;
+      options.on_progress({.bytes_done = done, .bytes_total = total, .what = "weights"});
+    };
+  }
+  const auto say = [&](std::string_view what) {
+    if (options.on_progress)
+      options.on_progress({.bytes_done = bytes, .bytes_total = bytes, .what = what});
+  };
   WeightLookup lookup;
   if (gpu) {
-    VLR_ASSIGN_OR_RETURN(m.device_weights,
-                         source.checkpoint
-                             ? DeviceWeights::load(*source.checkpoint, plan, dtype, device)
-                             : DeviceWeights::make(plan, dtype, device, source.fill));
+    VLR_ASSIGN_OR_RETURN(
+        m.device_weights,
+        source.checkpoint ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
+                          : DeviceWeights::make(plan, dtype, device, source.fill));
     lookup = [&m](std::string_view weight) { return m.device_weights.get(weight); };
     if (!m.device_weights.groups().empty())
       m.stream = std::make_unique<WeightStream>(device, m.device_weights);
     VLR_RETURN_IF_ERROR(device.reserve_ring());
   } else {
     VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(*std::move(source.checkpoint), plan,
-                                                      device.context().threads));
+                                                      device.context().threads, &loading));
     MemoryBudget& host = device.host_budget();
     VLR_RETURN_IF_ERROR(host.take("weights, mapped from the checkpoint", m.weights.bytes_mapped()));
     VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
     lookup = [&m](std::string_view weight) { return m.weights.get(weight); };
   }
+  m.read = loading.stats;
   VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(plan, lookup, device.kind()));
   VLR_ASSIGN_OR_RETURN(m.runner, ModelRunner::create(config, lookup, device, graph,
                                                      std::move(observers), m.stream.get()));
@@ -94,11 +107,14 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   const BatchLimits& limits = m.placed.limits;
   VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(limits.prefix_rows));
   double start = now();
-  if (gpu && options.measure_kernels)
+  if (gpu && options.measure_kernels) {
+    say("kernels");
     VLR_RETURN_IF_ERROR(m.runner->measure(limits.tokens, limits.patches));
+  }
   m.measure_seconds = now() - start;
   start = now();
   if (!m.modes.empty() && !device.only_plans()) {
+    say("self-check");
     // The checks work where passes will, so that no plan has to count them.
     VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
     VLR_RETURN_IF_ERROR(

@@ -35,6 +35,7 @@ struct WeightSource {
   WeightPlan plan;
   StoredQuantization stored = {};
   std::optional<Checkpoint> checkpoint = {};
+  ReadOptions read = {};          ///< how its bytes are read
   DeviceWeights::Fill fill = {};  ///< without a checkpoint, on a GPU
 };
 
@@ -55,6 +56,7 @@ struct LoadedModel {
   PlacedModel placed;                     ///< its limits are those of every pass
   std::vector<MemoryPlan::Layer> layers;  ///< bytes of weights
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
+  ReadStats read;                         ///< of the weights; their seconds, all in all
   double measure_seconds = 0, check_seconds = 0;
 };
 

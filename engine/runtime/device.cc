@@ -159,6 +159,7 @@ Buffer& Buffer::operator=(Buffer&& o) noexcept {
   release();
   data_ = std::exchange(o.data_, nullptr);
   size_ = std::exchange(o.size_, 0);
+  mapped_bytes_ = std::exchange(o.mapped_bytes_, 0);
   place_ = o.place_;
   budget_ = o.budget_;
   purpose_ = o.purpose_;
@@ -175,7 +176,7 @@ void Buffer::release() {
       break;
 #if VLR_WITH_CUDA
     case Place::kPinned:
-      cuda::free_pinned(data_);
+      cuda::free_pinned({.data = data_, .mapped_bytes = mapped_bytes_});
       break;
     case Place::kDevice:
       cuda::free_device(data_);
@@ -201,16 +202,26 @@ Status Buffer::reserve(int64_t bytes) {
   }
 #if VLR_WITH_CUDA
   if (place_ != Place::kHost) {
-    auto memory =
-        place_ == Place::kPinned ? cuda::allocate_pinned(rounded) : cuda::allocate_device(rounded);
-    if (!memory) {
-      if (!budget_) return memory.error();
+    Status status;
+    if (place_ == Place::kPinned) {
+      if (auto block = cuda::allocate_pinned(rounded)) {
+        data_ = block->data;
+        mapped_bytes_ = block->mapped_bytes;
+      } else {
+        status = block.error();
+      }
+    } else if (auto memory = cuda::allocate_device(rounded)) {
+      data_ = *memory;
+    } else {
+      status = memory.error();
+    }
+    if (!status.ok()) {
+      if (!budget_) return status;
       budget_->give(purpose_, rounded);
       return budget_->exhausted(
           purpose_, rounded,
           place_ == Place::kPinned ? "no more can be pinned" : "the device has no more");
     }
-    data_ = *memory;
     size_ = rounded;
     return {};
   }

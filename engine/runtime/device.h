@@ -90,6 +90,7 @@ class Buffer {
  private:
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
+  int64_t mapped_bytes_ = 0;  // cuda::PinnedBlock's
   Place place_ = Place::kHost;
   MemoryBudget* budget_ = nullptr;
   std::string purpose_;

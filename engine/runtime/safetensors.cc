@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -416,23 +415,20 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> he
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return system_error(Code::kNotFound, path, "open");
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return system_error(Code::kDataLoss, path, "stat");
-  if (!S_ISREG(info.st_mode)) return damaged(path + ": not a regular file");
-  if (info.st_size < kLengthBytes) {
-    return damaged(
-        fmt::format("{}: a file of {} bytes is too short for a header", path, info.st_size));
-  }
   SafetensorsFile file;
   file.path_ = path;
-  void* map =
-      ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd.get(), 0);
+  VLR_ASSIGN_OR_RETURN(file.identity_, FileIdentity::of(fd.get(), path));
+  if (file.bytes() < kLengthBytes) {
+    return damaged(
+        fmt::format("{}: a file of {} bytes is too short for a header", path, file.bytes()));
+  }
+  const auto size = static_cast<size_t>(file.bytes());
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (map == MAP_FAILED) return system_error(Code::kOutOfMemory, path, "mmap");
   file.map_ = map;
-  file.bytes_ = info.st_size;
 
-  const std::span bytes(static_cast<const std::byte*>(map), static_cast<size_t>(info.st_size));
-  Result<SafetensorsHeader> header = parse_safetensors_header(bytes, file.bytes_);
+  const std::span bytes(static_cast<const std::byte*>(map), size);
+  Result<SafetensorsHeader> header = parse_safetensors_header(bytes, file.bytes());
   if (!header) return header.error().with_context(path);
   for (auto& [name, entry] : header->tensors) {
     StoredTensor t;
@@ -448,21 +444,21 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
 SafetensorsFile::SafetensorsFile(SafetensorsFile&& o) noexcept
     : path_(std::move(o.path_)),
       map_(std::exchange(o.map_, nullptr)),
-      bytes_(std::exchange(o.bytes_, 0)),
+      identity_(o.identity_),
       tensors_(std::move(o.tensors_)),
       metadata_(std::move(o.metadata_)) {}
 
 SafetensorsFile& SafetensorsFile::operator=(SafetensorsFile&& o) noexcept {
   std::swap(path_, o.path_);
   std::swap(map_, o.map_);
-  std::swap(bytes_, o.bytes_);
+  std::swap(identity_, o.identity_);
   std::swap(tensors_, o.tensors_);
   std::swap(metadata_, o.metadata_);
   return *this;
 }
 
 SafetensorsFile::~SafetensorsFile() {
-  if (map_) ::munmap(map_, static_cast<size_t>(bytes_));
+  if (map_) ::munmap(map_, static_cast<size_t>(bytes()));
 }
 
 Result<Checkpoint> Checkpoint::open(const std::string& folder) {
@@ -512,6 +508,19 @@ int64_t Checkpoint::bytes_mapped() const {
   int64_t bytes = 0;
   for (const SafetensorsFile& file : files_) bytes += file.bytes();
   return bytes;
+}
+
+Result<FileReader> Checkpoint::reader(const ReadOptions& options) const {
+  std::vector<FileReader::File> files;
+  for (const SafetensorsFile& f : files_)
+    files.push_back({.path = f.path(), .identity = f.identity()});
+  return FileReader::open(files, options);
+}
+
+Status Checkpoint::check_unchanged() const {
+  for (const SafetensorsFile& f : files_)
+    VLR_RETURN_IF_ERROR(check_same_file(f.path(), f.identity()));
+  return {};
 }
 
 std::string shard_file_name(size_t index, size_t count) {

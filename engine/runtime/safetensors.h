@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/runtime/file_reader.h"
 #include "kernels/core/tensor.h"
 #include "vlr/status.h"
 
@@ -76,14 +77,15 @@ class SafetensorsFile {
   const StoredTensors& tensors() const { return tensors_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
-  int64_t bytes() const { return bytes_; }
+  int64_t bytes() const { return identity_.bytes; }
+  const FileIdentity& identity() const { return identity_; }  ///< when it was opened
 
  private:
   SafetensorsFile() = default;
 
   std::string path_;
   void* map_ = nullptr;
-  int64_t bytes_ = 0;
+  FileIdentity identity_;
   StoredTensors tensors_;
   std::map<std::string, std::string, std::less<>> metadata_;
 };
@@ -102,6 +104,12 @@ class Checkpoint {
   const StoredTensor* find(std::string_view name) const;
   const std::vector<SafetensorsFile>& files() const { return files_; }
   int64_t bytes_mapped() const;
+
+  /// To read the same files by other means than their mappings.
+  Result<FileReader> reader(const ReadOptions& options) const;
+  /// kDataLoss if a file is not what it was when it was opened: somebody wrote to it or replaced
+  /// it.
+  Status check_unchanged() const;
 
  private:
   std::vector<SafetensorsFile> files_;

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
+#include <chrono>
 #include <cstring>
+#include <future>
 #include <new>
 
 #include "engine/runtime/arena.h"
-#include "kernels/core/load.h"
+#include "engine/runtime/weight_transfer.h"
 
 namespace vlr {
 namespace {
@@ -21,6 +21,70 @@ std::span<const std::byte> part_bytes(const WeightPart& part, const StoredTensor
   const int64_t row_bytes = stored.bytes() / part.shape[0];
   return {stored.data + part.first_row * row_bytes, static_cast<size_t>(part.num_rows * row_bytes)};
 }
+
+/// A range of a file that a weight is made from.
+struct SourceRange {
+  size_t part = 0;
+  std::string_view name;  ///< of the tensor
+  const StoredTensor* tensor = nullptr;
+  int64_t file_offset = 0, bytes = 0;
+};
+
+/// The parts' rows, in order; of a part that is stored quantised all that stands beside it, too.
+/// The spec has passed check_weight().
+std::vector<SourceRange> ranges_of(const WeightSpec& spec, const Checkpoint& checkpoint) {
+  std::vector<SourceRange> out;
+  const StoredTensors& all = checkpoint.tensors();
+  for (size_t i = 0; i < spec.parts.size(); ++i) {
+    const WeightPart& part = spec.parts[i];
+    const auto source = all.find(part.source);
+    if (part.stored == WeightFormat::kDense) {
+      const StoredTensor& t = source->second;
+      const auto bytes = part_bytes(part, t);
+      out.push_back(
+          {i, source->first, &t, t.file_offset + (bytes.data() - t.data), std::ssize(bytes)});
+      continue;
+    }
+    std::string_view module = part.source;
+    if (module.ends_with(".weight")) module.remove_suffix(6);
+    for (auto it = all.lower_bound(module); it != all.end() && it->first.starts_with(module);
+         ++it) {
+      if (it == source || belongs_to_quantized(all, it->first))
+        out.push_back({i, it->first, &it->second, it->second.file_offset, it->second.bytes()});
+    }
+  }
+  return out;
+}
+
+/// Counts and times a load for its caller, who may be nobody.
+class LoadWatch {
+ public:
+  explicit LoadWatch(WeightLoading* loading) : loading_(loading) {}
+
+  ReadOptions read_options() const { return loading_ ? loading_->read : ReadOptions(); }
+  void expect(const WeightSpec& spec, const Checkpoint& checkpoint) {
+    for (const SourceRange& r : ranges_of(spec, checkpoint)) total_ += r.bytes;
+  }
+  void report(int64_t done) {
+    const auto time = Clock::now();
+    if (!loading_ || !loading_->on_progress || time - reported_ < std::chrono::milliseconds(100))
+      return;
+    reported_ = time;
+    loading_->on_progress(done, total_);
+  }
+  void end(ReadStats stats) {
+    if (!loading_) return;
+    stats.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    loading_->stats = stats;
+    if (loading_->on_progress) loading_->on_progress(total_, total_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  WeightLoading* loading_;
+  int64_t total_ = 0;
+  Clock::time_point start_ = Clock::now(), reported_ = start_;
+};
 
 ConstTensor view(const void* data, DType dtype, const std::vector<int64_t>& shape) {
   ConstTensor t;
@@ -92,24 +156,6 @@ Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint)
   return dtype.value_or(DType::kBF16);
 }
 
-Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out) {
-  size_t pos = 0;
-  for (const WeightPart& part : spec.parts) {
-    const StoredTensor* stored = checkpoint.find(part.source);
-    if (!stored)
-      return {Code::kNotFound, fmt::format("{}: the checkpoint has no {}", spec.name, part.source)};
-    const std::span<const std::byte> bytes = part_bytes(part, *stored);
-    if (bytes.size() > out.size() - pos) break;
-    std::memcpy(out.data() + pos, bytes.data(), bytes.size());
-    pos += bytes.size();
-  }
-  if (pos != out.size()) {
-    return {Code::kInternal, fmt::format("{}: {} bytes to fill, the parts do not have that many",
-                                         spec.name, out.size())};
-  }
-  return {};
-}
-
 std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device device) {
   std::vector<WeightTensor> out;
   const auto add = [&](std::string_view suffix, DType type, const std::vector<int64_t>& shape) {
@@ -164,57 +210,35 @@ int64_t aligned(int64_t bytes) {
   return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
-/// Elements of one dtype as another; false if an f16 cannot hold one of them.
-bool convert_elements(const std::byte* from, DType from_type, std::byte* to, DType to_type,
-                      int64_t count) {
-  const ConstTensor in(from, from_type, {count});
-  const Tensor out(to, to_type, {count});
-  bool fits = true;
-  for (int64_t i = 0; i < count; ++i) {
-    const float v = load_f32(in, i);
-    fits = fits && (to_type != DType::kF16 || std::fabs(v) < 65520.0f || !std::isfinite(v));
-    store_f32(out, i, v);
-  }
-  return fits;
-}
-
-/// Brings files into a device's memory through two pinned pieces: one is filled by all threads
-/// while the other one travels.
+/// Brings memory of the host into a device's through two pinned pieces: one is filled by all
+/// threads while the other one travels.
 class Uploader {
  public:
   explicit Uploader(OpenDevice& device) : device_(device) {}
 
-  Status upload(std::span<const std::byte> from, DType from_type, std::byte* to, DType to_type) {
-    const int64_t in = dtype_bytes(from_type), out = dtype_bytes(to_type);
-    const int64_t count = std::ssize(from) / in;
-    for (int64_t begin = 0; begin < count; begin += kPieceBytes / out) {
-      const int64_t n = std::min(count - begin, kPieceBytes / out);
+  Status upload(std::span<const std::byte> from, std::byte* to) {
+    const int64_t count = std::ssize(from);
+    for (int64_t begin = 0; begin < count; begin += kPieceBytes) {
+      const int64_t n = std::min(count - begin, kPieceBytes);
       Piece& piece = pieces_[next_];
       next_ = 1 - next_;
       if (!piece.buffer.data()) piece.buffer = device_.staging("uploads");
       VLR_RETURN_IF_ERROR(piece.buffer.reserve(kPieceBytes));
       VLR_RETURN_IF_ERROR(device_.wait(piece.free));
-      std::atomic<bool> fits{true};
-      const int64_t parts = (n + kPartElements - 1) / kPartElements;
+      const int64_t parts = (n + kPartBytes - 1) / kPartBytes;
       device_.context().threads->parallel_for(parts, [&](int64_t part, int) {
-        const int64_t first = part * kPartElements, some = std::min(n - first, kPartElements);
-        const std::byte* source = from.data() + (begin + first) * in;
-        std::byte* target = piece.buffer.data() + first * out;
-        if (from_type == to_type) {
-          std::memcpy(target, source, static_cast<size_t>(some * in));
-        } else if (!convert_elements(source, from_type, target, to_type, some)) {
-          fits = false;
-        }
+        const int64_t first = part * kPartBytes, some = std::min(n - first, kPartBytes);
+        std::memcpy(piece.buffer.data() + first, from.data() + begin + first,
+                    static_cast<size_t>(some));
       });
-      if (!fits) return {Code::kInvalidArgument, "a value is beyond 65504, the largest of f16"};
-      VLR_RETURN_IF_ERROR(device_.copy(to + begin * out, piece.buffer.data(), n * out));
+      VLR_RETURN_IF_ERROR(device_.copy(to + begin, piece.buffer.data(), n));
       VLR_ASSIGN_OR_RETURN(piece.free, device_.mark());
     }
     return {};
   }
 
  private:
-  static constexpr int64_t kPieceBytes = int64_t{64} << 20, kPartElements = int64_t{1} << 20;
+  static constexpr int64_t kPieceBytes = int64_t{64} << 20, kPartBytes = int64_t{1} << 20;
   struct Piece {
     Buffer buffer;
     OpenDevice::Mark free;
@@ -285,24 +309,92 @@ Result<JoinedWeight> join_parts(const WeightSpec& spec, std::vector<QuantizedTen
   return joined;
 }
 
-/// A quantised weight from its parts, those that are dense quantised now.
-Result<JoinedWeight> load_quantized(const WeightSpec& spec, const Checkpoint& checkpoint,
-                                    ThreadPool& threads) {
-  VLR_ASSIGN_OR_RETURN(const DType dtype, check_weight(spec, checkpoint));
+/// What a quantised weight is made from, in memory of the host. Move-only.
+struct QuantizedSource {
+  Buffer memory;
+  StoredTensors tensors;                          ///< of parts that are stored quantised
+  std::vector<std::span<const std::byte>> dense;  ///< a part's rows; empty: stored quantised
+  int64_t bytes = 0;                              ///< of files
+};
+
+/// Where everything stands that `spec` is made from, and `extents` to read it to there.
+Result<QuantizedSource> place_source(const WeightSpec& spec, const Checkpoint& checkpoint,
+                                     Buffer memory, std::vector<Extent>& extents) {
+  QuantizedSource source{.memory = std::move(memory), .tensors = {}, .dense = {}};
+  source.dense.resize(spec.parts.size());
+  const std::vector<SourceRange> ranges = ranges_of(spec, checkpoint);
+  int64_t end = 0;
+  for (const SourceRange& r : ranges) end += aligned(r.bytes);
+  VLR_RETURN_IF_ERROR(source.memory.reserve(end));
+  std::byte* at = source.memory.data();
+  for (const SourceRange& r : ranges) {
+    extents.push_back(
+        {.file = r.tensor->file_idx, .offset = r.file_offset, .bytes = r.bytes, .to = at});
+    if (spec.parts[r.part].stored == WeightFormat::kDense) {
+      source.dense[r.part] = {at, static_cast<size_t>(r.bytes)};
+    } else {
+      source.tensors.insert_or_assign(std::string(r.name), *r.tensor).first->second.data = at;
+    }
+    at += aligned(r.bytes);
+    source.bytes += r.bytes;
+  }
+  return source;
+}
+
+/// Reads what quantised weights are made from, one weight ahead of the one that is made.
+class SourceReader {
+ public:
+  SourceReader(const Checkpoint& checkpoint, const FileReader& files, const WeightPlan& plan)
+      : checkpoint_(checkpoint), files_(files) {
+    for (const WeightSpec& spec : plan) {
+      if (spec.format != WeightFormat::kDense) order_.push_back(&spec);
+    }
+    read_ahead();
+  }
+
+  /// The next one in the plan. Its memory is taken back with the call after the next one.
+  Result<QuantizedSource*> next() {
+    VLR_RETURN_IF_ERROR(coming_.get());
+    std::swap(here_, ahead_);
+    read_ahead();
+    return &here_;
+  }
+
+ private:
+  void read_ahead() {
+    if (begun_ == order_.size()) return;
+    const WeightSpec& spec = *order_[begun_++];
+    // Deferred, if there can be no other thread.
+    coming_ = std::async(std::launch::async | std::launch::deferred, [this, &spec]() -> Status {
+      std::vector<Extent> extents;
+      auto source = place_source(spec, checkpoint_, std::move(ahead_.memory), extents);
+      if (!source) return source.error().with_context(spec.name);
+      ahead_ = *std::move(source);
+      return files_.read_all(extents).with_context(spec.name);
+    });
+  }
+
+  const Checkpoint& checkpoint_;
+  const FileReader& files_;
+  std::vector<const WeightSpec*> order_;
+  size_t begun_ = 0;
+  QuantizedSource here_, ahead_;
+  std::future<Status> coming_;  // of ahead_; its destructor waits
+};
+
+/// A quantised weight from its parts, those that are dense quantised now. The spec has passed
+/// check_weight(), which said `dtype`.
+Result<JoinedWeight> make_quantized(const WeightSpec& spec, DType dtype,
+                                    const QuantizedSource& source, ThreadPool& threads) {
   std::vector<QuantizedTensor> parts;
-  for (const WeightPart& part : spec.parts) {
+  for (size_t i = 0; i < spec.parts.size(); ++i) {
+    const WeightPart& part = spec.parts[i];
     if (part.stored != WeightFormat::kDense) {
-      VLR_ASSIGN_OR_RETURN(QuantizedTensor t,
-                           read_quantized(checkpoint.tensors(), part.source, threads));
+      VLR_ASSIGN_OR_RETURN(QuantizedTensor t, read_quantized(source.tensors, part.source, threads));
       parts.push_back(std::move(t));
       continue;
     }
-    const StoredTensor& stored = *checkpoint.find(part.source);
-    const auto bytes = part_bytes(part, stored);
-    std::vector<std::byte> copy;
-    if (!stored.aligned()) copy.assign(bytes.begin(), bytes.end());
-    const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), dtype,
-                            {part.num_rows, spec.shape[1]});
+    const ConstTensor dense(source.dense[i].data(), dtype, {part.num_rows, spec.shape[1]});
     auto quantised = quantize_weight(dense, spec.format, threads);
     if (!quantised) return quantised.error().with_context(part.source);
     parts.push_back(*std::move(quantised));
@@ -391,8 +483,7 @@ class DeviceWeights::Placer {
       if (std::ssize(bytes[i]) != places[i].bytes())
         return {Code::kInternal, fmt::format("{}: {} bytes for {}", spec.name, bytes[i].size(),
                                              describe(places[i]))};
-      VLR_RETURN_IF_ERROR(
-          uploader.upload(bytes[i], DType::kU8, places[i].as<std::byte>(), DType::kU8));
+      VLR_RETURN_IF_ERROR(uploader.upload(bytes[i], places[i].as<std::byte>()));
     }
     keep_fingerprint(spec, w, weights_.fingerprints_);
     return {};
@@ -452,28 +543,51 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
 }
 
 Result<DeviceWeights> DeviceWeights::load(const Checkpoint& checkpoint, const WeightPlan& plan,
-                                          DType dtype, OpenDevice& device) {
+                                          DType dtype, OpenDevice& device, WeightLoading* loading) {
+  LoadWatch watch(loading);
   DeviceWeights w;
   Placer placer(w, dtype, device);
   VLR_RETURN_IF_ERROR(placer.reserve(plan));
-  Uploader uploader(device);
+  VLR_ASSIGN_OR_RETURN(const FileReader files, checkpoint.reader(watch.read_options()));
+  std::vector<Transfer> transfers;
+  std::vector<DType> stored;  // of the plan's weights
   for (const WeightSpec& spec : plan) {
-    if (spec.format != WeightFormat::kDense) {
-      auto joined = load_quantized(spec, checkpoint, *device.context().threads);
-      if (!joined) return joined.error();
-      VLR_RETURN_IF_ERROR(placer.put(spec, *std::move(joined), uploader).with_context(spec.name));
-      continue;
-    }
-    VLR_ASSIGN_OR_RETURN(const DType stored, check_weight(spec, checkpoint));
+    VLR_ASSIGN_OR_RETURN(const DType dense, check_weight(spec, checkpoint));
+    stored.push_back(dense);
+    watch.expect(spec, checkpoint);
+    if (spec.format != WeightFormat::kDense) continue;
     VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> places, placer.next(spec));
     auto* to = places[0].as<std::byte>();
-    for (const WeightPart& part : spec.parts) {
-      const auto bytes = part_bytes(part, *checkpoint.find(part.source));
-      VLR_RETURN_IF_ERROR(uploader.upload(bytes, stored, to, dtype).with_context(spec.name));
-      to += std::ssize(bytes) / dtype_bytes(stored) * dtype_bytes(dtype);
+    for (const SourceRange& r : ranges_of(spec, checkpoint)) {
+      transfers.push_back({.name = spec.name,
+                           .file = r.tensor->file_idx,
+                           .offset = r.file_offset,
+                           .bytes = r.bytes,
+                           .stored = dense,
+                           .dtype = dtype,
+                           .to = to,
+                           .to_host = spec.place != WeightPlace::kDevice});
+      to += r.bytes / dtype_bytes(dense) * dtype_bytes(dtype);
     }
   }
+  VLR_RETURN_IF_ERROR(
+      transfer(files, std::move(transfers), device, [&] { watch.report(files.stats().bytes); }));
+
+  SourceReader sources(checkpoint, files, plan);
+  Uploader uploader(device);
+  int64_t done = files.stats().bytes;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const WeightSpec& spec = plan[i];
+    if (spec.format == WeightFormat::kDense) continue;
+    VLR_ASSIGN_OR_RETURN(const QuantizedSource* const source, sources.next());
+    auto joined = make_quantized(spec, stored[i], *source, *device.context().threads);
+    if (!joined) return joined.error();
+    VLR_RETURN_IF_ERROR(placer.put(spec, *std::move(joined), uploader).with_context(spec.name));
+    watch.report(done += source->bytes);
+  }
   VLR_RETURN_IF_ERROR(device.synchronize());
+  VLR_RETURN_IF_ERROR(checkpoint.check_unchanged());
+  watch.end(files.stats());
   return w;
 }
 
@@ -493,7 +607,8 @@ Result<ConstTensor> DeviceWeights::get(std::string_view name) const {
 void WeightStore::FreeAligned::operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
 
 Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& plan,
-                                      ThreadPool* threads) {
+                                      ThreadPool* threads, WeightLoading* loading) {
+  LoadWatch watch(loading);
   WeightStore store;
   const auto allocate = [&](const WeightSpec& spec, int64_t bytes) -> Result<std::byte*> {
     const auto size = static_cast<size_t>(bytes);
@@ -504,39 +619,57 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
     store.bytes_owned_ += bytes;
     return store.buffers_.back().get();
   };
+  VLR_ASSIGN_OR_RETURN(const FileReader files, checkpoint.reader(watch.read_options()));
+  std::vector<Extent> copies;
+  std::vector<DType> stored;  // of the plan's weights
   for (const WeightSpec& spec : plan) {
-    if (store.contains(spec.name)) {
-      return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
-    }
-    if (spec.format != WeightFormat::kDense) {
-      if (!threads) return {Code::kInternal, spec.name + ": nobody to quantise it"};
-      auto joined = load_quantized(spec, checkpoint, *threads);
-      if (!joined) return joined.error();
-      const auto bytes = bytes_of(*joined);
-      size_t i = 0;
-      for (WeightTensor& t : tensors_of(spec, DType::kF32, Device::kCpu)) {
-        VLR_ASSIGN_OR_RETURN(std::byte* const data, allocate(spec, t.shape.bytes()));
-        std::memcpy(data, bytes[i].data(), bytes[i].size());
-        t.shape.data = data;
-        store.tensors_.emplace(std::move(t.name), t.shape);
-        ++i;
-      }
-      keep_fingerprint(spec, *joined, store.fingerprints_);
-      continue;
-    }
     VLR_ASSIGN_OR_RETURN(const DType dtype, check_weight(spec, checkpoint));
+    stored.push_back(dtype);
+    watch.expect(spec, checkpoint);
+    if (spec.format != WeightFormat::kDense) continue;
     const int64_t bytes = StoredShape{dtype, spec.shape}.bytes();
     const StoredTensor& first = *checkpoint.find(spec.parts[0].source);
+    const std::byte* data = part_bytes(spec.parts[0], first).data();
     if (spec.parts.size() == 1 && first.aligned()) {
-      store.tensors_.emplace(spec.name,
-                             view(part_bytes(spec.parts[0], first).data(), dtype, spec.shape));
       store.bytes_mapped_ += bytes;
-      continue;
+    } else {
+      VLR_ASSIGN_OR_RETURN(std::byte * to, allocate(spec, bytes));
+      data = to;
+      for (const SourceRange& r : ranges_of(spec, checkpoint)) {
+        copies.push_back(
+            {.file = r.tensor->file_idx, .offset = r.file_offset, .bytes = r.bytes, .to = to});
+        to += r.bytes;
+      }
     }
-    VLR_ASSIGN_OR_RETURN(std::byte* const data, allocate(spec, bytes));
-    VLR_RETURN_IF_ERROR(copy_weight(spec, checkpoint, {data, static_cast<size_t>(bytes)}));
-    store.tensors_.emplace(spec.name, view(data, dtype, spec.shape));
+    if (!store.tensors_.emplace(spec.name, view(data, dtype, spec.shape)).second)
+      return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
   }
+  VLR_RETURN_IF_ERROR(files.read_all(copies));
+
+  SourceReader sources(checkpoint, files, plan);
+  int64_t done = store.bytes_mapped_ + files.stats().bytes;
+  for (size_t s = 0; s < plan.size(); ++s) {
+    const WeightSpec& spec = plan[s];
+    if (spec.format == WeightFormat::kDense) continue;
+    if (!threads) return {Code::kInternal, spec.name + ": nobody to quantise it"};
+    VLR_ASSIGN_OR_RETURN(const QuantizedSource* const source, sources.next());
+    auto joined = make_quantized(spec, stored[s], *source, *threads);
+    if (!joined) return joined.error();
+    const auto bytes = bytes_of(*joined);
+    size_t i = 0;
+    for (WeightTensor& t : tensors_of(spec, DType::kF32, Device::kCpu)) {
+      VLR_ASSIGN_OR_RETURN(std::byte* const data, allocate(spec, t.shape.bytes()));
+      std::memcpy(data, bytes[i].data(), bytes[i].size());
+      t.shape.data = data;
+      if (!store.tensors_.emplace(std::move(t.name), t.shape).second)
+        return {Code::kInternal, fmt::format("{}: the weight plan has it twice", spec.name)};
+      ++i;
+    }
+    keep_fingerprint(spec, *joined, store.fingerprints_);
+    watch.report(done += source->bytes);
+  }
+  VLR_RETURN_IF_ERROR(checkpoint.check_unchanged());
+  watch.end(files.stats());
   store.checkpoint_ = std::move(checkpoint);
   return store;
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "engine/runtime/device.h"
+#include "engine/runtime/file_reader.h"
 #include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
 #include "kernels/core/tensor.h"
@@ -87,17 +88,23 @@ using Fingerprints = std::map<std::string, Fingerprint, std::less<>>;  ///< by n
 /// (kInvalidArgument).
 Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint);
 
-/// Copies the parts' rows into `out`, which has to be as large as the weight. For uploads that
-/// need no second copy in host memory. The spec has passed check_weight().
-Status copy_weight(const WeightSpec& spec, const Checkpoint& checkpoint, std::span<std::byte> out);
+/// How a checkpoint's bytes are read, and what came of it.
+struct WeightLoading {
+  ReadOptions read = {};
+  /// Of the bytes that will be read, how many are done, at most ten times a second and at the end.
+  std::function<void(int64_t done, int64_t total)> on_progress = {};
+  ReadStats stats = {};  ///< set by load()
+};
 
 /// Weights in one block of a device's memory, the dense ones all in one dtype. Immutable once made.
 class DeviceWeights {
  public:
   /// Copies the plan's weights from a checkpoint, converting them on the way where they are stored
-  /// in another dtype. A value that an f16 cannot hold is kInvalidArgument and names its tensor.
+  /// in another dtype. A value that an f16 cannot hold is kInvalidArgument and names its tensor. A
+  /// file that is truncated or changed while it is read is kDataLoss and named.
   static Result<DeviceWeights> load(const Checkpoint& checkpoint, const WeightPlan& plan,
-                                    DType dtype, OpenDevice& device);
+                                    DType dtype, OpenDevice& device,
+                                    WeightLoading* loading = nullptr);
 
   /// Writes a weight, dense, where it is to stand, in stream order. One that is to be quantised is
   /// written to memory that is given back, and quantised on the host.
@@ -147,9 +154,9 @@ class WeightStore {
  public:
   /// A weight that is one aligned range of a file becomes a view, whose pages are read when they
   /// are first touched. Any other one (of several parts, unaligned, or quantised) is copied here.
-  /// `threads` quantise; null is fine where nothing is quantised.
+  /// `threads` quantise; null is fine where nothing is quantised. kDataLoss: a file changed.
   static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan,
-                                  ThreadPool* threads = nullptr);
+                                  ThreadPool* threads = nullptr, WeightLoading* loading = nullptr);
 
   /// The weight on the CPU; kNotFound if the plan had none of that name.
   Result<ConstTensor> get(std::string_view name) const;

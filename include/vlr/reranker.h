@@ -160,6 +160,13 @@ struct MemoryEvent {
   Phase phase = Phase::kLoad;     ///< kScore: open() is done
 };
 
+/// How far opening a model is.
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string_view what;  ///< "weights", which bytes are of; then "kernels" and "self-check"
+};
+
 struct Options {
   std::string device = "auto";  ///< auto | cpu | cuda | cuda:N
   /// Of activations and, on a GPU, of weights: auto | f32 | bf16 | f16. The CPU computes in f32, a
@@ -235,6 +242,8 @@ struct Options {
   std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
   /// Warnings, and what a preset set, one line each; any thread, one at a time.
   std::function<void(std::string_view)> log = {};
+  /// While a model is opened: several times a second at most, from the thread that opens it.
+  std::function<void(const LoadProgress&)> on_progress = {};
   ValueObserver on_value = {};                             ///< null: nothing is observed
   std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
   std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed

@@ -12,11 +12,19 @@
 
 namespace vlr::cuda {
 
-/// Null with kOutOfMemory when it cannot be had. Free with the function below.
+/// kOutOfMemory when it cannot be had. Free with the function below.
 Result<std::byte*> allocate_device(int64_t bytes);
-Result<std::byte*> allocate_pinned(int64_t bytes);
 void free_device(std::byte* p);
-void free_pinned(std::byte* p);
+
+/// Memory of the host that the device reads and writes at the same address.
+struct PinnedBlock {
+  std::byte* data = nullptr;
+  int64_t mapped_bytes = 0;  ///< 0: from the runtime; otherwise mapped, and registered with it
+};
+/// Large blocks are mapped in huge pages that many threads touch, then registered: cudaMallocHost
+/// takes its pages one by one.
+Result<PinnedBlock> allocate_pinned(int64_t bytes);
+void free_pinned(const PinnedBlock& block);
 
 /// An owned handle of the runtime, move-only.
 template <class T, cudaError_t (*kDestroy)(T)>
