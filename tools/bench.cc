@@ -377,6 +377,12 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["measure_seconds"] = m.measure_seconds;
   c["batch_tokens"] = m.limits.tokens;
   c["batch_patches"] = m.limits.patches;
+  const Placement& placement = m.model->placed.placement;
+  c["row_chunk"] = placement.row_chunk;
+  c["streamed_layers"] = placement.streamed_layers;
+  c["streamed_vision"] = placement.stream_vision;
+  c["by_matrix"] = placement.by_matrix;
+  c["streamed_bytes"] = m.model->placed.weights.streamed;
   c["memory_cap_bytes"] = m.device->budget().cap();
   return c;
 }

@@ -88,6 +88,9 @@ void ModelOptions::add_execution_to(CLI::App& app) {
              "Do not hold quantised weights against what they were before");
   app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
       ->capture_default_str();
+  app.add_option("--row-chunk", options.row_chunk,
+                 "Rows of products and activations at a time, a multiple of 64; 0: chosen")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--batch-tokens", options.batch_tokens,
                  "Token budget of a batch; 0: chosen for the device")
       ->capture_default_str();

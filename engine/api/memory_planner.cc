@@ -141,6 +141,7 @@ Result<WeightPlan> MemoryPlanner::place(const Placement& p) const {
 
 /// Chunks take two percent of the cap, or as little as keeps their products fast.
 int64_t MemoryPlanner::chunk_for(int64_t cap) const {
+  if (!device_.is_gpu()) return std::end(kChunks)[-1];
   for (const int64_t chunk : kChunks) {
     if (chunk * region_row_bytes_ <= cap / 50) return chunk;
   }
@@ -270,7 +271,9 @@ BatchLimits MemoryPlanner::cpu_limits() const {
 
 /// Every step, in order.
 std::vector<Placement> MemoryPlanner::placements(int64_t cap) const {
-  const int64_t chunk = options_.on_value ? 0 : chunk_for(cap);  // who looks wants whole values
+  const int64_t chunk = options_.on_value        ? 0  // who looks wants whole values
+                        : options_.row_chunk > 0 ? options_.row_chunk
+                                                 : chunk_for(cap);
   std::vector<Placement> out;
   Placement p{.row_chunk = chunk};
   out.push_back(p);
@@ -290,7 +293,7 @@ std::vector<Placement> MemoryPlanner::placements(int64_t cap) const {
   }
   p.by_matrix = true;
   out.push_back(p);
-  if (chunk == 0) return out;
+  if (chunk == 0 || options_.row_chunk > 0) return out;
   for (const int64_t small : kSmallChunks) {
     p.row_chunk = small;
     out.push_back(p);
@@ -304,7 +307,7 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
   if (!device_.is_gpu()) {
     best.plan = plan_;
     best.limits = cpu_limits();
-    best.placement.row_chunk = options_.on_value ? 0 : std::end(kChunks)[-1];
+    best.placement.row_chunk = placements(cap).front().row_chunk;
     return best;
   }
   const Wants wants = wants_of_options();

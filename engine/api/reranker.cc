@@ -62,6 +62,8 @@ Status check_options(const Options& o) {
     return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
   if (o.max_length < 1)
     return wrong(fmt::format("max_length must be at least 1, got {}", o.max_length));
+  if (o.row_chunk < 0 || o.row_chunk % 64 != 0)
+    return wrong(fmt::format("row_chunk must be a multiple of 64, got {}", o.row_chunk));
   if (o.batch_tokens < 0)
     return wrong(fmt::format("batch_tokens must be 0 or more, got {}", o.batch_tokens));
   if (o.frame_factor != 32 && o.frame_factor != 64) {

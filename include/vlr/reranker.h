@@ -238,7 +238,9 @@ struct Options {
       false;                   ///< URLs that lead to loopback, private or link-local hosts
   double remote_timeout = 30;  ///< seconds for one medium
   int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
-  bool share_prefix = true;    ///< compute the tokens that pairs of a query have in common once
+  /// Rows of products and activations at a time, a multiple of 64; 0: as the memory plan chooses.
+  int64_t row_chunk = 0;
+  bool share_prefix = true;  ///< compute the tokens that pairs of a query have in common once
   std::map<std::string, std::string> impls = {};  ///< implementations by name: op -> implementation
   /// Warnings, and what a preset set, one line each; any thread, one at a time.
   std::function<void(std::string_view)> log = {};
