@@ -689,6 +689,7 @@ Result<ModelRunner::Measuring> ModelRunner::plan_measuring(int64_t max_tokens,
     }
   }
   out.scratch_bytes = std::min(kMostScratch, cuda::Blas::measuring_bytes(outputs));
+  out.least_scratch_bytes = cuda::Blas::measuring_bytes(outputs / 64);
   return out;
 }
 
@@ -707,7 +708,7 @@ Status ModelRunner::measure(int64_t max_tokens, int64_t max_patches) {
                        round_up(m.bound_bytes, kAlign);
   // Under a tight cap there is no room to compare results in; then cuBLASLt's first offer of the
   // kind that agrees is taken.
-  if (room < m.scratch_bytes / 64) return {};
+  if (room < m.least_scratch_bytes) return {};
   // One region stands for every bound tensor: nobody reads what a product leaves there.
   VLR_RETURN_IF_ERROR(arena_.reserve(m.arena_bytes));
   Buffer bound = device_.memory("measuring"), scratch = device_.memory("measuring");

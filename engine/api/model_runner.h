@@ -167,7 +167,8 @@ class ModelRunner {
       RunPlan plan;
     };
     std::vector<Run> runs;
-    int64_t arena_bytes = 0, bound_bytes = 0, scratch_bytes = 0;
+    int64_t arena_bytes = 0, bound_bytes = 0;
+    int64_t scratch_bytes = 0, least_scratch_bytes = 0;
   };
   Result<Measuring> plan_measuring(int64_t max_tokens, int64_t max_patches) const;
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
