@@ -30,9 +30,14 @@ Value GraphBuilder::like(std::string_view name, Value x, int64_t last) {
   return graph.activation(scoped(name), graph.info(x).dtype, std::move(dims));
 }
 
+Value GraphBuilder::result(std::string_view name, Value to, DType dtype, std::vector<Dim> dims) {
+  return to.defined() ? graph.in_place(scoped(name), to)
+                      : graph.activation(scoped(name), dtype, std::move(dims));
+}
+
 Value GraphBuilder::embedding(std::string_view name, Value ids, Value visual_row, Value table,
-                              Value visual, int64_t width) {
-  const Value y = graph.activation(scoped(name), options.dtype, {graph.info(ids).dims[0], width});
+                              Value visual, int64_t width, Value to) {
+  const Value y = result(name, to, options.dtype, {graph.info(ids).dims[0], width});
   return graph.add<ops::Embedding>(scoped(name), {ids, visual_row, table, visual}, y,
                                    [=](const Bindings& b) {
                                      return ops::Embedding::Args{.ids = b[ids],
@@ -351,9 +356,9 @@ Value GraphBuilder::patch_embed(std::string_view name, Value patches, Value w, V
   });
 }
 
-Value GraphBuilder::gather_rows(std::string_view name, Value x, Value rows) {
-  const Value y = graph.activation(scoped(name), graph.info(x).dtype,
-                                   {graph.info(rows).dims[0], graph.info(x).dims[1]});
+Value GraphBuilder::gather_rows(std::string_view name, Value x, Value rows, Value to) {
+  const Value y =
+      result(name, to, graph.info(x).dtype, {graph.info(rows).dims[0], graph.info(x).dims[1]});
   return graph.add<ops::GatherRows>(scoped(name), {x, rows}, y, [=](const Bindings& b) {
     return ops::GatherRows::Args{.x = b[x], .rows = b[rows], .y = b[y]};
   });

@@ -63,7 +63,7 @@ class GraphBuilder {
 
   // Out of place: a new activation named scope + name. `to` is a bound value to write instead.
   Value embedding(std::string_view name, Value ids, Value visual_row, Value table, Value visual,
-                  int64_t width);
+                  int64_t width, Value to = {});
   Value linear(std::string_view name, const LinearInput& in, const LinearWeight& w, Value bias,
                int64_t out_features, Value to = {});
   Value linear_gelu(std::string_view name, const LinearInput& in, const LinearWeight& w, Value bias,
@@ -78,7 +78,7 @@ class GraphBuilder {
   Value rope_table(std::string_view name, Value positions, Value axis, Value inv_freq,
                    int64_t pairs);
   Value patch_embed(std::string_view name, Value patches, Value w, Value bias, int64_t width);
-  Value gather_rows(std::string_view name, Value x, Value rows);
+  Value gather_rows(std::string_view name, Value x, Value rows, Value to = {});
   void convert(std::string_view name, Value x, Value to);
   void score_head(std::string_view name, Value x, Value norm_weight, Value w, float eps, Value to);
 
@@ -104,6 +104,8 @@ class GraphBuilder {
 
  private:
   std::string scoped(std::string_view name) const { return scope + std::string(name); }
+  /// A new activation, or under its name the bound value `to`.
+  Value result(std::string_view name, Value to, DType dtype, std::vector<Dim> dims);
   /// An activation shaped like x, but for its last axis.
   Value like(std::string_view name, Value x, int64_t last);
 

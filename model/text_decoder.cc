@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 
 #include "model/graph_builder.h"
 #include "model/weight_names.h"
@@ -59,10 +61,11 @@ class Layer {
     g_.convert("store_prefix", keys_and_values(x, in).kv, prefix_);
   }
 
-  /// kScore, last layer: keys and values of all tokens, the rest for final tokens only. -> [B, C]
-  Value run_last(Value x, const Inputs& in) {
+  /// kScore, last layer: keys and values of all tokens, the rest for final tokens only. -> [B, C],
+  /// in `to` if there is one
+  Value run_last(Value x, const Inputs& in, Value to) {
     const KeysValues kv = keys_and_values(x, in);
-    const Value last = g_.gather_rows("last", x, in.last_rows);
+    const Value last = g_.gather_rows("last", x, in.last_rows, to);
     g_.graph.begin_rows(Sym::kSequences);
     const LinearWeight q_proj = g_.rows(g_.linear_weight(weights::kQkvProj), 0, q_width_);
     const Value hq = g_.rmsnorm("last_layernorm", last, g_.weight("input_layernorm.weight"), eps_);
@@ -173,50 +176,72 @@ class Layer {
 }  // namespace
 
 Graph build_text_graph(const ModelConfig& config, TextPass pass, const GraphOptions& options) {
+  return build_text_graph(config, pass, {.end = config.text_config.num_hidden_layers}, options);
+}
+
+Graph build_text_graph(const ModelConfig& config, TextPass pass, const TextSection& section,
+                       const GraphOptions& options) {
   const TextConfig& c = config.text_config;
-  const int64_t pairs = c.head_dim / 2;
+  const int64_t pairs = c.head_dim / 2, last_layer = c.num_hidden_layers - 1;
+  const bool has_layers = section.begin < section.end,
+             has_last = has_layers && section.end > last_layer,
+             final_rows = pass == TextPass::kScore && has_last;
   GraphBuilder g(options);
   Graph& graph = g.graph;
-  const Value ids = graph.bound("ids", DType::kI32, {Sym::kTokens});
-  const Value visual_row = graph.bound("visual_row", DType::kI32, {Sym::kTokens});
-  const Value positions = graph.bound("positions", DType::kI32, {3, Sym::kTokens});
-  const Value axis = graph.bound("rope.axis", DType::kI32, {pairs});
-  const Value inv_freq = graph.bound("rope.inv_freq", DType::kF32, {pairs});
-  Value visual;
-  std::vector<Value> deepstack;
-  if (config.vision_config) {
-    visual = graph.bound("visual", options.dtype, {Sym::kVisualTokens, c.hidden_size});
-    for (size_t k = 0; k < config.vision_config->deepstack_visual_indexes.size(); ++k) {
-      deepstack.push_back(graph.bound(fmt::format("deepstack.{}", k), options.dtype,
-                                      {Sym::kVisualTokens, c.hidden_size}));
-    }
+  const int64_t levels =
+      config.vision_config ? std::ssize(config.vision_config->deepstack_visual_indexes) : 0;
+  Value ids, visual_row, positions, axis, inv_freq, visual;
+  if (section.embedding) ids = graph.bound("ids", DType::kI32, {Sym::kTokens});
+  if (section.embedding || section.begin < std::min(section.end, levels))
+    visual_row = graph.bound("visual_row", DType::kI32, {Sym::kTokens});
+  if (has_layers) {
+    positions = graph.bound("positions", DType::kI32, {3, Sym::kTokens});
+    axis = graph.bound("rope.axis", DType::kI32, {pairs});
+    inv_freq = graph.bound("rope.inv_freq", DType::kF32, {pairs});
   }
+  if (section.embedding && config.vision_config)
+    visual = graph.bound("visual", options.dtype, {Sym::kVisualTokens, c.hidden_size});
+  std::map<int64_t, Value> deepstack;  // by layer
+  for (int64_t k = section.begin; k < std::min(section.end, levels); ++k) {
+    deepstack[k] = graph.bound(fmt::format("deepstack.{}", k), options.dtype,
+                               {Sym::kVisualTokens, c.hidden_size});
+  }
+  // What comes from or goes to other sections.
+  Value x, x_final;
+  if (!section.embedding ? has_layers : !has_last)
+    x = graph.bound("x", options.dtype, {Sym::kTokens, c.hidden_size});
+  if (pass == TextPass::kScore && section.head != has_last)
+    x_final = graph.bound("x.final", options.dtype, {Sym::kSequences, c.hidden_size});
 
   Inputs in;
-  in.rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
-  if (pass == TextPass::kScore) {
+  if (has_layers) in.rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
+  if (final_rows) {
     in.last_rows = graph.bound("last_rows", DType::kI32, {Sym::kSequences});
     const Value last_positions = graph.bound("last_positions", DType::kI32, {3, Sym::kSequences});
     in.last_rope_table = g.rope_table("last_rope_table", last_positions, axis, inv_freq, pairs);
   }
-  Value x = g.embedding("embed_tokens", ids, visual_row,
-                        graph.weight(std::string(weights::kEmbedTokens)), visual, c.hidden_size);
-  for (int64_t i = 0; i + 1 < c.num_hidden_layers; ++i) {
+  if (section.embedding) {
+    x = g.embedding("embed_tokens", ids, visual_row,
+                    graph.weight(std::string(weights::kEmbedTokens)), visual, c.hidden_size, x);
+  }
+  for (int64_t i = section.begin; i < std::min(section.end, last_layer); ++i) {
     x = Layer(g, c, pass, i).run(x, in);
-    if (i < std::ssize(deepstack)) {
-      x = g.deepstack_add_in_place("deepstack_add", x, visual_row,
-                                   deepstack[static_cast<size_t>(i)]);
+    if (const auto features = deepstack.find(i); features != deepstack.end())
+      x = g.deepstack_add_in_place("deepstack_add", x, visual_row, features->second);
+  }
+  if (has_last) {
+    Layer last(g, c, pass, last_layer);
+    if (pass == TextPass::kPrefix) {
+      last.run_last_prefix(x, in);
+    } else {
+      // A final token is never a picture: no DeepStack here.
+      x_final = last.run_last(x, in, x_final);
     }
   }
-  Layer last(g, c, pass, c.num_hidden_layers - 1);
-  if (pass == TextPass::kPrefix) {
-    last.run_last_prefix(x, in);
-    return std::move(g.graph);
-  }
-  x = last.run_last(x, in);  // a final token is never a picture: no DeepStack here
+  if (pass == TextPass::kPrefix || !section.head) return std::move(g.graph);
   g.scope.clear();
   const Value log_odds = graph.bound("log_odds", DType::kF32, {Sym::kSequences});
-  g.score_head("score_head", x, graph.weight(std::string(weights::kTextNorm)),
+  g.score_head("score_head", x_final, graph.weight(std::string(weights::kTextNorm)),
                graph.weight(std::string(weights::kScoreHead)), static_cast<float>(c.rms_norm_eps),
                log_odds);
   return std::move(g.graph);

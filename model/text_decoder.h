@@ -20,6 +20,13 @@ struct TextSegments {
   static constexpr int kFinal = 1;  ///< its last token as the only query, row b of the final rows
 };
 
+/// Consecutive layers of a pass, and what is before and behind them.
+struct TextSection {
+  int64_t begin = 0, end = 0;  ///< layers [begin, end)
+  bool embedding = true;       ///< starts with the embeddings
+  bool head = true;            ///< ends in log-odds; kScore only
+};
+
 /// Bound values: T own tokens, B sequences, N rows of vision features, Tp prefix tokens; L layers.
 ///   ids [T], visual_row [T] i32          token ids; row of the vision features, or -1
 ///   positions [3, T] i32                 M-RoPE
@@ -30,6 +37,13 @@ struct TextSegments {
 /// layer -> log_odds [B] kPrefix: -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys,
 /// then values
 Graph build_text_graph(const ModelConfig& config, TextPass pass, const GraphOptions& options = {});
+
+/// A section alone. Of the values above it has those that its layers read, and two more:
+///   x [T, C]        what the layers before it made, or the layers behind it read: it is changed
+///                   where it stands
+///   x.final [B, C]  between the last layer and a head that are in two sections
+Graph build_text_graph(const ModelConfig& config, TextPass pass, const TextSection& section,
+                       const GraphOptions& options);
 
 }  // namespace vlr
 

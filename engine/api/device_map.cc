@@ -31,6 +31,15 @@ std::string prefix_of(std::string_view name) {
   return canonical_name(std::string(name) + ".");
 }
 
+/// The number of the decoder layer that a weight is of, or -1.
+int64_t layer_of(std::string_view weight) {
+  if (!weight.starts_with(weights::kTextLayers)) return -1;
+  int64_t layer = -1;
+  std::from_chars(weight.data() + weights::kTextLayers.size(), weight.data() + weight.size(),
+                  layer);
+  return layer;
+}
+
 /// The product of a decoder layer beside which a weight is read.
 std::string_view product_of(std::string_view weight) {
   for (const auto& [part, product] : {std::pair<std::string_view, std::string_view>{"o_proj", "o."},
@@ -67,15 +76,19 @@ Status DeviceMap::add(std::string_view name, std::string_view place) {
   };
   const bool device = place == "cuda" || is_number(place) ||
                       (place.starts_with("cuda:") && is_number(place.substr(5)));
+  const WeightPlace where = device                ? WeightPlace::kDevice
+                            : place == "cpu-exec" ? WeightPlace::kCpuExec
+                                                  : WeightPlace::kStreamed;
   if (place == "disk")
     return {Code::kUnimplemented,
             fmt::format("device_map: {}: weights on disk; cpu keeps them in host memory", name)};
-  if (!device && place != "cpu")
-    return in_map(fmt::format("a place is cuda, cuda:N, N or cpu, got {}", in_quotes(place)));
+  if (where == WeightPlace::kStreamed && place != "cpu")
+    return in_map(
+        fmt::format("a place is cuda, cuda:N, N, cpu or cpu-exec, got {}", in_quotes(place)));
   // layers.18-35 is many layers.
   const size_t dash = name.rfind('-'), dot = name.rfind('.');
   if (dash == name.npos || dot == name.npos || dot > dash) {
-    rules_.push_back({std::string(name), prefix_of(name), device});
+    rules_.push_back({std::string(name), prefix_of(name), where});
     return {};
   }
   int64_t first = 0, last = 0;
@@ -88,7 +101,7 @@ Status DeviceMap::add(std::string_view name, std::string_view place) {
     return in_map("a range is FIRST-LAST, as in layers.18-35");
   for (int64_t n = first; n <= last; ++n) {
     const std::string one = fmt::format("{}.{}", name.substr(0, dot), n);
-    rules_.push_back({one, prefix_of(one), device});
+    rules_.push_back({one, prefix_of(one), where});
   }
   return {};
 }
@@ -150,7 +163,18 @@ Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
       used[i] = true;
       if (!rule || r.prefix.size() >= rule->prefix.size()) rule = &r;
     }
-    if (!rule || rule->on_device) continue;
+    if (!rule || rule->place == WeightPlace::kDevice) continue;
+    if (rule->place == WeightPlace::kCpuExec) {
+      if (spec.name.starts_with(weights::kTextLayers)) {
+        spec.place = WeightPlace::kCpuExec;
+      } else if (spec.name != weights::kTextNorm && spec.name != weights::kScoreHead) {
+        return wrong(
+            fmt::format("{}: cpu-exec is for decoder layers, as in layers.0-3=cpu-exec; {} "
+                        "is none",
+                        in_quotes(rule->name), spec.name));
+      }
+      continue;
+    }
     if (spec.name == weights::kEmbedTokens) spec.place = WeightPlace::kHost;
     spec.group = group_of(spec.name, by_matrix);
     if (!spec.group.empty()) spec.place = WeightPlace::kStreamed;
@@ -160,7 +184,22 @@ Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
       return wrong(fmt::format("{} stands for no weight of this model", in_quotes(rules_[i].name)));
     }
   }
+  const std::set<int64_t> on_cpu = cpu_exec_layers(plan);
+  for (const WeightSpec& spec : plan) {
+    if (spec.place != WeightPlace::kCpuExec && on_cpu.contains(layer_of(spec.name))) {
+      return wrong(
+          fmt::format("cpu-exec computes whole layers: {} is not in its layer's place", spec.name));
+    }
+  }
   return {};
+}
+
+std::set<int64_t> cpu_exec_layers(const WeightPlan& plan) {
+  std::set<int64_t> out;
+  for (const WeightSpec& spec : plan) {
+    if (spec.place == WeightPlace::kCpuExec) out.insert(layer_of(spec.name));
+  }
+  return out;
 }
 
 }  // namespace vlr

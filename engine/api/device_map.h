@@ -9,11 +9,13 @@
 ///   text; model, the empty name                         all of the decoder; everything
 ///   norm, lm_head                                       always on the GPU: a few rows
 /// Places: cuda, cuda:N and N are the GPU that was opened; cpu is pinned host memory, from which
-/// layers are copied ahead of their use and embeddings are read row by row. The longest name
-/// counts.
+/// layers are copied ahead of their use and embeddings are read row by row; cpu-exec is ordinary
+/// host memory, with which the CPU computes whole decoder layers. The longest name counts.
 #ifndef VLR_ENGINE_API_DEVICE_MAP_H_
 #define VLR_ENGINE_API_DEVICE_MAP_H_
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,18 +33,21 @@ class DeviceMap {
 
   /// Sets place and group of every weight that a name stands for. A decoder layer is one group, or
   /// `by_matrix` four: each of its products with what is read beside it. kInvalidArgument: a name
-  /// that stands for no weight of the model.
+  /// that stands for no weight of the model, cpu-exec for what is no whole decoder layer.
   Status apply(WeightPlan& plan, bool by_matrix = false) const;
 
  private:
   struct Rule {
     std::string name;    ///< as it was given
     std::string prefix;  ///< of canonical names of weights, ending in '.', or empty
-    bool on_device = true;
+    WeightPlace place = WeightPlace::kDevice;  ///< kStreamed: in pinned memory, however it is read
   };
   Status add(std::string_view name, std::string_view place);
   std::vector<Rule> rules_;
 };
+
+/// Decoder layers of a plan with which the CPU computes.
+std::set<int64_t> cpu_exec_layers(const WeightPlan& plan);
 
 }  // namespace vlr
 

@@ -39,8 +39,7 @@ GraphOptions graph_options(const Options& options, const OpenDevice& device, DTy
 
 Status check_impls(const ImplChoices& choices, const ModelRunner& runner) {
   std::set<std::string_view> ops;
-  for (const Graph* g : {&runner.score_graph(), &runner.prefix_graph(), runner.vision_graph()}) {
-    if (!g) continue;
+  for (const Graph* g : runner.graphs()) {
     for (const Node& node : g->nodes()) ops.insert(node.op);
   }
   // What some ops are made of can be chosen too.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/api/device_map.h"
 #include "engine/api/device_options.h"
 #include "engine/api/memory_watch.h"
 
@@ -66,7 +67,10 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     VLR_ASSIGN_OR_RETURN(m.placed, planner->choose(cap));
     device.budget().set_cap(cap);
   }
-  const WeightPlan& plan = m.placed.plan;
+  // What the device computes with, and what the CPU does.
+  WeightPlan plan, cpu_plan;
+  for (const WeightSpec& spec : m.placed.plan)
+    (!gpu || spec.place == WeightPlace::kCpuExec ? cpu_plan : plan).push_back(spec);
   WeightLoading loading{.read = source.read};
   int64_t bytes = 0;
   if (options.on_progress) {
@@ -79,28 +83,38 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     if (options.on_progress)
       options.on_progress({.bytes_done = bytes, .bytes_total = bytes, .what = what});
   };
-  WeightLookup lookup;
+  WeightLookup lookup = [&m](std::string_view weight) {
+    return m.weights.contains(weight) ? m.weights.get(weight) : m.device_weights.get(weight);
+  };
   if (gpu) {
     VLR_ASSIGN_OR_RETURN(
         m.device_weights,
         source.checkpoint ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
                           : DeviceWeights::make(plan, dtype, device, source.fill));
-    lookup = [&m](std::string_view weight) { return m.device_weights.get(weight); };
     if (!m.device_weights.groups().empty())
       m.stream = std::make_unique<WeightStream>(device, m.device_weights);
     VLR_RETURN_IF_ERROR(device.reserve_ring());
-  } else {
-    VLR_ASSIGN_OR_RETURN(m.weights, WeightStore::load(*std::move(source.checkpoint), plan,
-                                                      device.context().threads, &loading));
+  }
+  if (!cpu_plan.empty()) {
+    if (source.checkpoint) {
+      WeightLoading beside{.read = source.read};  // a GPU's were all the progress there was
+      VLR_ASSIGN_OR_RETURN(m.weights,
+                           WeightStore::load(*std::move(source.checkpoint), cpu_plan,
+                                             device.context().threads, gpu ? &beside : &loading));
+    } else if (device.only_plans()) {
+      m.weights = WeightStore::for_planning(cpu_plan, config.dtype.value_or(DType::kBF16));
+    } else {
+      return {Code::kUnimplemented, "device_map: cpu-exec computes with weights of a checkpoint"};
+    }
     MemoryBudget& host = device.host_budget();
     VLR_RETURN_IF_ERROR(host.take("weights, mapped from the checkpoint", m.weights.bytes_mapped()));
     VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
-    lookup = [&m](std::string_view weight) { return m.weights.get(weight); };
   }
   m.read = loading.stats;
-  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(plan, lookup, device.kind()));
-  VLR_ASSIGN_OR_RETURN(m.runner, ModelRunner::create(config, lookup, device, graph,
-                                                     std::move(observers), m.stream.get()));
+  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(m.placed.plan, lookup, device.kind()));
+  VLR_ASSIGN_OR_RETURN(m.runner,
+                       ModelRunner::create(config, lookup, device, graph, std::move(observers),
+                                           m.stream.get(), cpu_exec_layers(m.placed.plan)));
   m.runner->row_chunk = m.placed.placement.row_chunk;
   // What is recorded would not wait for the weights.
   if (!options.record_small_batches || m.stream) m.runner->recordings.max_tokens = 0;
@@ -117,13 +131,18 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     say("self-check");
     // The checks work where passes will, so that no plan has to count them.
     VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
+    QuantModes on_device = m.modes;
+    std::erase_if(on_device, [&](const auto& mode) { return m.weights.contains(mode.first); });
     VLR_RETURN_IF_ERROR(
-        choose_fused_products(m.modes, lookup, device, dtype, options.exact, m.stream.get()));
+        choose_fused_products(on_device, lookup, device, dtype, options.exact, m.stream.get()));
     if (options.self_check) {
-      const Fingerprints& fingerprints =
-          gpu ? m.device_weights.fingerprints() : m.weights.fingerprints();
-      VLR_ASSIGN_OR_RETURN(m.distances, check_fingerprints(m.modes, lookup, fingerprints, device,
-                                                           dtype, m.stream.get()));
+      VLR_ASSIGN_OR_RETURN(
+          m.distances, check_fingerprints(m.modes, lookup, m.device_weights.fingerprints(), device,
+                                          dtype, m.stream.get()));
+      VLR_ASSIGN_OR_RETURN(const std::vector<WeightDistance> on_cpu,
+                           check_fingerprints(m.modes, lookup, m.weights.fingerprints(),
+                                              m.runner->host(), DType::kF32));
+      m.distances.insert(m.distances.end(), on_cpu.begin(), on_cpu.end());
     }
   }
   VLR_RETURN_IF_ERROR(device.synchronize());

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/api/memory_watch.h"
+#include "engine/api/self_check.h"
 #include "engine/runtime/arena_picture.h"
 #include "multimodal/patchify.h"
 
@@ -23,6 +24,17 @@ struct Document {
         tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens)) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
+
+/// What the checks of quantised weights work in: a few rows of the largest product's operands.
+int64_t check_bytes(const WeightPlan& plan, DType dtype, int64_t workspace_bytes) {
+  int64_t most = 0;
+  for (const WeightSpec& spec : plan) {
+    if (spec.format == WeightFormat::kDense) continue;
+    most = std::max(most, kCheckedRows * (spec.shape[1] + 3 * spec.shape[0]) * dtype_bytes(dtype) +
+                              workspace_bytes);
+  }
+  return most;
+}
 
 }  // namespace
 
@@ -77,12 +89,13 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
     patches = std::max(w.patches_per_image,
                        std::min(limits.patches, text.visual_tokens * kPatchesPerToken));
   }
-  VLR_ASSIGN_OR_RETURN(const RunPlan score, runner.plan_scores(text));
+  VLR_ASSIGN_OR_RETURN(const ScorePlan score, runner.plan_scores(text));
   RunPlan vision;
   if (patches > 0) {
     VLR_ASSIGN_OR_RETURN(vision, runner.plan_vision(patches));
   }
-  const RunPlan& larger = score.total() > vision.total() ? score : vision;
+  const bool text_is_larger = score.total() > vision.total();
+  const RunPlan& larger = text_is_larger ? score.run : vision;
   const int64_t prefix_rows = std::min(
       limits.max_prefix_rows, std::max(limits.prefix_rows, options.share_prefix ? d.tokens : 0));
 
@@ -107,6 +120,7 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
       out.parts.end(),
       {{"activations", larger.activation_bytes},
        {"workspace", larger.workspace_bytes},
+       {"between layers of the GPU and the CPU", text_is_larger ? score.carried_bytes : 0},
        {"prefix keys and values", (gpu ? prefix_rows : limits.prefix_rows) * prefix_bytes},
        {"vision features", text.visual_tokens * runner.feature_row_bytes()}});
   const int64_t pixels = text.visual_tokens * kPatchesPerToken * kPatchValues,
@@ -118,19 +132,32 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
     out.parts.push_back({"inputs", 4 * runner.text_input_bytes(text) +
                                        2 * (patches > 0 ? runner.vision_input_bytes(patches) : 0) +
                                        kRounding});
+    int64_t opening = check_bytes(placed.plan, runner.dtype(), larger.workspace_bytes);
     if (options.measure_kernels) {
       VLR_ASSIGN_OR_RETURN(const int64_t measuring,
                            runner.measuring_bytes(limits.tokens, limits.patches));
-      int64_t opening = loaded + limits.prefix_rows * prefix_bytes + measuring;
-      if (out.cap > 0) opening = std::min(opening, out.cap - context_estimate());
-      out.parts.push_back(
-          {"measuring kernels, before that", std::max<int64_t>(0, opening - out.total())});
+      opening = std::max(opening, measuring);
     }
+    opening += loaded + limits.prefix_rows * prefix_bytes;
+    if (out.cap > 0) opening = std::min(opening, out.cap - context_estimate());
+    out.parts.push_back(
+        {"measuring and checks, before that", std::max<int64_t>(0, opening - out.total())});
     out.parts.push_back({"CUDA context, about", context_estimate()});
-    out.host_parts = {{"streamed layers, pinned", placed.weights.streamed},
-                      {"embeddings, pinned", placed.weights.host},
-                      {"decoded patches, pinned", pixels},
-                      {"vision cache, pinned", cached}};
+    int64_t cpu_weights = 0;
+    for (const WeightSpec& weight : placed.plan) {
+      if (weight.place != WeightPlace::kCpuExec) continue;
+      for (const WeightTensor& t : tensors_of(weight, planner.cpu_weight_dtype(), Device::kCpu))
+        cpu_weights += t.shape.bytes();
+    }
+    out.host_parts = {
+        {"streamed layers, pinned", placed.weights.streamed},
+        {"embeddings, pinned", placed.weights.host},
+        {"layers computed on the CPU", cpu_weights},
+        {"their activations and workspace", score.host_bytes},
+        {"their prefix keys and values", prefix_rows * runner.host_prefix_row_bytes()},
+        {"copies to and from them, pinned", score.pinned_bytes},
+        {"decoded patches, pinned", pixels},
+        {"vision cache, pinned", cached}};
   }
   for (auto* parts : {&out.parts, &out.host_parts})
     std::erase_if(*parts, [](const MemoryPlan::Part& part) { return part.bytes == 0; });
@@ -139,7 +166,7 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
                        layer_bytes(placed.plan, planner.shapes(), runner.device().kind()));
   if (w.pictures) {
     out.pictures["text"] = arena_svg(
-        runner.score_graph(), score,
+        *score.graph, score.run,
         fmt::format("score pass: {} tokens of {} documents", text.tokens, text.sequences));
     if (patches > 0) {
       out.pictures["vision"] = arena_svg(*runner.vision_graph(), vision,
@@ -166,6 +193,11 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
              fmt::format("about {:.0f} ms", placed.transfer_seconds * 1e3));
       choice("work of a full batch",
              fmt::format("about {:.0f} ms on an H200", placed.compute_seconds * 1e3));
+    }
+    if (placed.num_host_layers > 0) {
+      choice("host layers",
+             fmt::format("streaming expected {:.0f} ms a batch, cpu-exec {:.0f} ms",
+                         placed.streaming_seconds * 1e3, placed.cpu_exec_seconds * 1e3));
     }
     choice("row chunk", p.row_chunk > 0 ? fmt::format("{} rows", p.row_chunk) : "whole batches");
     choice("longest document", fmt::format("{} tokens", limits.max_sequence));

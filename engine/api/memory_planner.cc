@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -27,6 +28,9 @@ constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 constexpr int64_t kContextBytes = int64_t{700} << 20;
 // An H200's products and its bus, as measured. What has a slower bus has slower products too.
 constexpr double kFlops = 650e12, kFlops8 = 1200e12, kBusBytes = 55e9;
+// A thread's products with AVX-512 (linear/blocked in docs/benchmarking.md); fewer where many cores
+// share power and memory or vectors are narrower.
+constexpr double kThreadFlops = 100e9;
 // Chunks of rows: the products run at full speed with 2,048 rows, smaller ones save memory only.
 constexpr int64_t kChunks[] = {8192, 4096, 2048}, kSmallChunks[] = {1024, 512};
 
@@ -60,7 +64,7 @@ int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType 
   int64_t largest = 0;
   for (const WeightSpec& spec : plan) {
     const auto it = modes.find(spec.name);
-    if (it == modes.end()) continue;
+    if (it == modes.end() || spec.place == WeightPlace::kCpuExec) continue;
     if (is_w8a8(it->second) && !sets_outliers_apart(it->second)) continue;
     largest = std::max(largest, spec.shape[0] * spec.shape[1] * dtype_bytes(dtype));
   }
@@ -84,12 +88,18 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
             "of them are in host memory"};
   }
   p->plan_ = std::move(plan);
+  if (p->given_map_) VLR_RETURN_IF_ERROR(p->map_.apply(p->plan_));
+  const std::set<int64_t> host_layers = cpu_exec_layers(p->plan_);
   p->ring_bytes_ = device.plan_ring(ring_place_bytes(p->plan_, graph.quant, graph.dtype));
   for (const WeightSpec& weight : p->plan_) {
-    for (const WeightTensor& t : tensors_of(weight, p->weight_dtype(), device.kind()))
+    const bool on_cpu = weight.place == WeightPlace::kCpuExec;
+    for (const WeightTensor& t :
+         tensors_of(weight, on_cpu ? p->cpu_weight_dtype() : p->weight_dtype(),
+                    on_cpu ? Device::kCpu : device.kind()))
       p->shapes_[t.name] = t.shape;
   }
-  VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, p->shapes(), device, graph, {}));
+  VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, p->shapes(), device, graph, {},
+                                                       nullptr, host_layers));
   // A run that cannot be planned (an implementation that does not exist, say) is an error now.
   if (const auto text = p->runner_->plan_scores({.tokens = 1}); !text) return text.error();
   if (p->runner_->vision_graph()) {
@@ -174,8 +184,10 @@ int64_t MemoryPlanner::vision_bytes(int64_t row_chunk, int64_t patches) {
 std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_chunk) {
   const Wants wants = wants_of_options();
   const bool vision = runner_->vision_graph() != nullptr;
-  const int64_t feature_bytes = runner_->feature_row_bytes(),
-                prefix_bytes = runner_->prefix_row_bytes();
+  const int64_t feature_bytes = runner_->feature_row_bytes();
+  // A row has a part on either side; the larger one says how many there may be.
+  const int64_t prefix_bytes =
+      std::max(runner_->prefix_row_bytes(), runner_->host_prefix_row_bytes());
   const auto needed = [&](const Wants& w) {
     const int64_t text = text_bytes(row_chunk, w.sequence, 1);
     if (!vision) return text;
@@ -342,7 +354,10 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
     }
     if (std::get<0>(best_room) && best.compute_seconds >= best.transfer_seconds) break;
   }
-  if (best_rate > 0) return best;
+  if (best_rate > 0) {
+    estimate_host_layers(best);
+    return best;
+  }
 
   // What is smallest is what has most on the host and the smallest chunks.
   const Placement last = placements(cap).back();
@@ -379,6 +394,34 @@ int64_t MemoryPlanner::smallest_cap(const std::function<bool(const BatchLimits&)
     (works(middle * kStep) ? high : low) = middle;
   }
   return high * kStep;
+}
+
+/// Copies hide behind a batch's work on the GPU; what the CPU computes the GPU waits for, and for
+/// the residual stream on its way there and back.
+void MemoryPlanner::estimate_host_layers(PlacedModel& placed) const {
+  WeightPlan host;
+  for (const WeightSpec& spec : placed.plan) {
+    if (spec.place != WeightPlace::kStreamed && spec.place != WeightPlace::kCpuExec) continue;
+    if (!spec.name.starts_with(weights::kTextLayers)) continue;
+    host.push_back(spec);
+    host.back().place = WeightPlace::kCpuExec;
+  }
+  const std::set<int64_t> layers = cpu_exec_layers(host);
+  for (WeightSpec& spec : host) spec.place = WeightPlace::kStreamed;
+  int64_t crossings = 0;
+  for (const int64_t layer : layers) crossings += layers.contains(layer - 1) ? 0 : 2;
+  const TextConfig& t = config_.text_config;
+  const auto tokens = static_cast<double>(placed.limits.tokens);
+  placed.num_host_layers = std::ssize(layers);
+  placed.streaming_seconds =
+      std::max(0.0, static_cast<double>(streamed_text_bytes(host)) / kBusBytes -
+                        tokens * token_flops_ / flops_);
+  placed.cpu_exec_seconds =
+      tokens * token_flops_ * static_cast<double>(layers.size()) /
+          static_cast<double>(t.num_hidden_layers) /
+          (kThreadFlops * device_.context().threads->num_threads()) +
+      tokens * static_cast<double>(crossings * t.hidden_size * dtype_bytes(graph_.dtype)) /
+          kBusBytes;
 }
 
 int64_t MemoryPlanner::streamed_text_bytes(const WeightPlan& plan) const {

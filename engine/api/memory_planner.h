@@ -70,6 +70,10 @@ struct PlacedModel {
   BatchLimits limits;
   double transfer_seconds = 0;  ///< of the streamed bytes of a pass, by estimate
   double compute_seconds = 0;   ///< of the largest batch, by estimate
+  /// Decoder layers that are not on the GPU, and what the largest batch takes for them by estimate:
+  /// how long the GPU waits for their copies, or for the CPU to compute them.
+  int64_t num_host_layers = 0;
+  double streaming_seconds = 0, cpu_exec_seconds = 0;
 };
 
 /// What Options::gpu_memory leaves beside the CUDA context; without one, most of what is free.
@@ -101,9 +105,8 @@ class MemoryPlanner {
   WeightLookup shapes() const;
   int64_t ring_bytes() const { return ring_bytes_; }
   /// Of dense weights: a GPU's are those of activations, a CPU's those of the checkpoint.
-  DType weight_dtype() const {
-    return device_.is_gpu() ? graph_.dtype : config_.dtype.value_or(DType::kBF16);
-  }
+  DType weight_dtype() const { return device_.is_gpu() ? graph_.dtype : cpu_weight_dtype(); }
+  DType cpu_weight_dtype() const { return config_.dtype.value_or(DType::kBF16); }
 
  private:
   /// A document alone: its tokens, the patches of a frame, the visual tokens.
@@ -125,6 +128,7 @@ class MemoryPlanner {
   int64_t text_bytes(int64_t row_chunk, int64_t tokens, int64_t sequences);
   int64_t vision_bytes(int64_t row_chunk, int64_t patches);
   int64_t streamed_text_bytes(const WeightPlan& plan) const;
+  void estimate_host_layers(PlacedModel& placed) const;
 
   const Options& options_;
   const ModelConfig& config_;

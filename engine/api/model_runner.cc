@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/attention/attention.h"
+#include "kernels/convert/convert.h"
 #include "kernels/core/load.h"
 #include "model/vision_encoder.h"
 
@@ -41,6 +42,27 @@ std::vector<ops::AttentionSegment> equal_segments(const TextSizes& s, bool final
   return out;
 }
 
+/// Layers that are computed in one place, in order. The embeddings and the head are the device's.
+struct Stretch {
+  TextSection layers;
+  bool on_host;
+};
+std::vector<Stretch> stretches_of(int64_t num_layers, const std::set<int64_t>& host_layers) {
+  std::vector<Stretch> out = {{.layers = {.embedding = true, .head = false}, .on_host = false}};
+  const auto begin = [&](int64_t layer, bool on_host) {
+    out.push_back({.layers = {.begin = layer, .end = layer, .embedding = false, .head = false},
+                   .on_host = on_host});
+  };
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    const bool on_host = host_layers.contains(layer);
+    if (on_host != out.back().on_host) begin(layer, on_host);
+    out.back().layers.end = layer + 1;
+  }
+  if (out.back().on_host) begin(num_layers, false);
+  out.back().layers.head = true;
+  return out;
+}
+
 }  // namespace
 
 /// The arrays of one run: added one by one, then brought to the device in one copy.
@@ -64,8 +86,9 @@ class ModelRunner::Inputs {
     bytes_ += round_up(shape.bytes(), kAlign);
   }
 
-  /// Starts the copy and binds the tensors.
-  Status place(OpenDevice& device, Slot& slot, RunArgs& args) {
+  /// Starts the copy and binds the tensors; for `host`, if not null, where they were staged. Then
+  /// none may be pinned.
+  Status place(OpenDevice& device, Slot& slot, RunArgs& args, RunArgs* host = nullptr) {
     VLR_RETURN_IF_ERROR(device.wait(slot.done));
     const auto is_pinned = [&](const Part& part, size_t i) {
       return device.is_gpu() && i < part.pinned.size() && part.pinned[i];
@@ -79,7 +102,11 @@ class ModelRunner::Inputs {
       }
     }
     if (device.is_gpu()) VLR_RETURN_IF_ERROR(slot.memory.reserve(bytes_));
-    if (device.only_plans()) return bind(nullptr, device, args);
+    if (device.only_plans()) {
+      if (host) bind(nullptr, Device::kCpu, *host);
+      bind(nullptr, device.kind(), args);
+      return {};
+    }
     VLR_RETURN_IF_ERROR(slot.staging.reserve(staged_bytes));
     std::byte* base = slot.staging.data();
     // Runs of what is staged go in one copy each.
@@ -103,17 +130,18 @@ class ModelRunner::Inputs {
       }
     }
     VLR_RETURN_IF_ERROR(copy_staged(staged_bytes));
-    return bind(device.is_gpu() ? slot.memory.data() : base, device, args);
+    if (host) bind(base, Device::kCpu, *host);
+    bind(device.is_gpu() ? slot.memory.data() : base, device.kind(), args);
+    return {};
   }
 
  private:
-  Status bind(std::byte* base, const OpenDevice& device, RunArgs& args) {
+  void bind(std::byte* base, Device device, RunArgs& args) {
     for (Part& part : parts_) {
       part.tensor.data = base ? base + part.offset : nullptr;
-      part.tensor.device = device.kind();
+      part.tensor.device = device;
       args.bound[part.name] = part.tensor;
     }
-    return {};
   }
 
   struct Part {
@@ -129,10 +157,17 @@ class ModelRunner::Inputs {
 };
 
 ModelRunner::ModelRunner(const ModelConfig& config, OpenDevice& device, const GraphOptions& options,
-                         Observers observers)
-    : config_(config), device_(device), options_(options), observers_(std::move(observers)) {
+                         Observers observers, std::set<int64_t> host_layers)
+    : config_(config),
+      device_(device),
+      options_(options),
+      observers_(std::move(observers)),
+      host_layers_(std::move(host_layers)) {
   arena_ = device.memory("arena");
+  host_arena_ = device.host_memory("arena");
+  carrier_ = device.staging("inputs");
   prefix_memory_ = device.memory("prefix keys and values");
+  host_prefix_memory_ = device.host_memory("prefix keys and values");
   for (auto* slots : {&text_slots_, &prefix_slots_, &vision_slots_}) {
     for (Slot& slot : *slots) {
       slot.staging = device.staging("inputs");
@@ -143,21 +178,55 @@ ModelRunner::ModelRunner(const ModelConfig& config, OpenDevice& device, const Gr
   }
 }
 
-Result<std::unique_ptr<ModelRunner>> ModelRunner::create(
-    const ModelConfig& config, const WeightLookup& weights, OpenDevice& device,
-    const GraphOptions& options, Observers observers, WeightStream* stream) {
-  std::unique_ptr<ModelRunner> r(new ModelRunner(config, device, options, std::move(observers)));
+Result<std::unique_ptr<ModelRunner>> ModelRunner::create(const ModelConfig& config,
+                                                         const WeightLookup& weights,
+                                                         OpenDevice& device,
+                                                         const GraphOptions& options,
+                                                         Observers observers, WeightStream* stream,
+                                                         std::set<int64_t> host_layers) {
+  std::unique_ptr<ModelRunner> r(
+      new ModelRunner(config, device, options, std::move(observers), std::move(host_layers)));
+  const Context& ctx = device.context();
+  static const ImplChoices kNone;  // what is chosen on a GPU is a GPU's
+  VLR_ASSIGN_OR_RETURN(
+      r->host_, OpenDevice::open({}, true, *ctx.threads, device.is_gpu() ? kNone : *ctx.choices));
   r->text_pairs_ = text_rotary_pairs(config.text_config);
-  r->score_graph_ = build_text_graph(config, TextPass::kScore, options);
-  r->prefix_graph_ = build_text_graph(config, TextPass::kPrefix, options);
-  VLR_ASSIGN_OR_RETURN(r->score_, Executor::create(r->score_graph_, weights, stream));
-  VLR_ASSIGN_OR_RETURN(r->prefix_, Executor::create(r->prefix_graph_, weights, stream));
+  VLR_ASSIGN_OR_RETURN(r->score_, r->make_sections(TextPass::kScore, weights, stream));
+  VLR_ASSIGN_OR_RETURN(r->prefix_, r->make_sections(TextPass::kPrefix, weights, stream));
   if (config.vision_config) {
     r->vision_pairs_ = vision_rotary_pairs(*config.vision_config);
     r->vision_graph_ = build_vision_graph(*config.vision_config, options);
     VLR_ASSIGN_OR_RETURN(r->vision_, Executor::create(*r->vision_graph_, weights, stream));
   }
   return r;
+}
+
+Result<ModelRunner::Sections> ModelRunner::make_sections(TextPass pass, const WeightLookup& weights,
+                                                         WeightStream* stream) {
+  const GraphOptions host_options{.dtype = DType::kF32, .quant = options_.quant};
+  Sections out;
+  for (const Stretch& s : stretches_of(num_layers(), host_layers_)) {
+    const bool only_head = s.layers.begin == s.layers.end && !s.layers.embedding;
+    if (only_head && pass == TextPass::kPrefix) continue;
+    Section& section = out.emplace_back();
+    section.layers = s.layers;
+    section.on_host = s.on_host;
+    section.graph = build_text_graph(config_, pass, s.layers, s.on_host ? host_options : options_);
+    VLR_ASSIGN_OR_RETURN(section.executor,
+                         Executor::create(section.graph, weights, s.on_host ? nullptr : stream));
+  }
+  return out;
+}
+
+std::vector<const Graph*> ModelRunner::graphs() const {
+  std::vector<const Graph*> out;
+  for (const Sections* sections : {&score_, &prefix_}) {
+    for (const Section& s : *sections) {
+      if (!s.on_host) out.push_back(&s.graph);
+    }
+  }
+  if (vision_graph_) out.push_back(&*vision_graph_);
+  return out;
 }
 
 /// A value as f32 on the host, contiguous, for the observer.
@@ -185,23 +254,33 @@ Status ModelRunner::observe(std::string_view name, const ConstTensor& t) const {
   return {};
 }
 
-Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_view kind) {
+/// What observers know a run by.
+std::string ModelRunner::next_name(std::string_view kind) {
   const auto counter = runs_.try_emplace(std::string(kind), 0).first;
-  const std::string name = fmt::format("{}.{}", kind, counter->second++);
-  std::vector<NodeTime> times;
+  return fmt::format("{}.{}", kind, counter->second++);
+}
+
+Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_view kind) {
+  const std::string name = next_name(kind);
   args.device = &device_;
   args.row_chunk = row_chunk;
+  Context& ctx = device_.context();
+  VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
+  VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()).with_context(name));
+  if (device_.only_plans()) return {};
+  return run_planned(executor, args, plan, arena_.bytes(), ctx, name);
+}
+
+Status ModelRunner::run_planned(const Executor& executor, RunArgs& args, const RunPlan& plan,
+                                std::span<std::byte> arena, Context& ctx, const std::string& name) {
+  std::vector<NodeTime> times;
   if (observers_.on_node) args.times = &times;
   if (observers_.on_value) {
     args.on_value = [&](std::string_view value, const ConstTensor& t) {
       return observe(fmt::format("{}/{}", name, value), t);
     };
   }
-  Context& ctx = device_.context();
-  VLR_ASSIGN_OR_RETURN(const RunPlan plan, executor.plan(args, ctx));
-  VLR_RETURN_IF_ERROR(arena_.reserve(plan.total()).with_context(name));
-  if (device_.only_plans()) return {};
-  VLR_RETURN_IF_ERROR(executor.run(args, plan, arena_.bytes(), ctx).with_context(name));
+  VLR_RETURN_IF_ERROR(executor.run(args, plan, arena, ctx).with_context(name));
   for (const NodeTime& t : times) {
     observers_.on_node({.run = name,
                         .name = std::string(t.name),
@@ -209,6 +288,133 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
                         .seconds = t.seconds,
                         .flops = t.cost.flops,
                         .bytes = t.cost.bytes});
+  }
+  return {};
+}
+
+namespace {
+
+/// ops::Convert by all threads.
+Status convert_rows(const Tensor& from, const Tensor& to, Context& ctx) {
+  constexpr int64_t kRows = 64;
+  const int64_t rows = from.dim(0), parts = (rows + kRows - 1) / kRows;
+  std::vector<Status> status(static_cast<size_t>(parts));
+  ctx.threads->parallel_for(parts, [&](int64_t part, int) {
+    const int64_t first = part * kRows, count = std::min(kRows, rows - first);
+    Context one = ctx;
+    status[static_cast<size_t>(part)] = ops::run<ops::Convert>(
+        {.x = from.slice(0, first, count), .y = to.slice(0, first, count)}, one);
+  });
+  for (const Status& s : status) VLR_RETURN_IF_ERROR(s);
+  return {};
+}
+
+}  // namespace
+
+/// The device's rows, in f32; waits until they are there.
+Status ModelRunner::to_host(const Tensor& from, const Tensor& to) {
+  Tensor staged = from;
+  staged.data = carrier_.data();
+  staged.device = Device::kCpu;
+  VLR_RETURN_IF_ERROR(device_.copy(staged.data, from.data, from.bytes()));
+  VLR_RETURN_IF_ERROR(device_.synchronize());
+  return convert_rows(staged, to, host_->context());
+}
+
+/// The host's rows, in the device's dtype, in the order of the stream. Nothing that is in the
+/// stream reads the carrier any more: to_host() waited for it.
+Status ModelRunner::to_device(const Tensor& from, const Tensor& to) {
+  Tensor staged = to;
+  staged.data = carrier_.data();
+  staged.device = Device::kCpu;
+  VLR_RETURN_IF_ERROR(convert_rows(from, staged, host_->context()));
+  return device_.copy(to.data, staged.data, to.bytes());
+}
+
+/// Levels of DeepStack that layers of the host add.
+std::vector<size_t> ModelRunner::host_levels() const {
+  std::vector<size_t> out;
+  if (!config_.vision_config) return out;
+  for (size_t k = 0; k < config_.vision_config->deepstack_visual_indexes.size(); ++k) {
+    if (host_layers_.contains(static_cast<int64_t>(k))) out.push_back(k);
+  }
+  return out;
+}
+
+/// For a pass of as many tokens and sequences, with so many visual tokens that the host's layers
+/// read.
+ModelRunner::Carried ModelRunner::carried(int64_t tokens, int64_t sequences, int64_t visual) const {
+  if (host_layers_.empty()) return {};
+  const int64_t width = config_.text_config.hidden_size, rows = tokens + sequences,
+                element = dtype_bytes(options_.dtype);
+  const auto f32 = static_cast<int64_t>(sizeof(float));
+  const std::vector<size_t> levels = host_levels();
+  if (levels.empty()) visual = 0;
+  return {.device = round_up(rows * width * element, kAlign),
+          .host = (rows + visual * std::ssize(levels)) * width * f32,
+          .pinned = std::max(tokens, visual) * width * element};
+}
+
+Status ModelRunner::run_sections(const Sections& sections, TextRun& pass, std::string_view kind) {
+  if (host_layers_.empty()) return run(*sections[0].executor, pass.device, kind);
+  const std::string name = next_name(kind);
+  pass.device.device = &device_;
+  pass.device.row_chunk = pass.host.row_chunk = row_chunk;
+  std::vector<RunPlan> plans;
+  int64_t device_bytes = 0, host_bytes = 0;
+  for (const Section& s : sections) {
+    VLR_ASSIGN_OR_RETURN(RunPlan plan,
+                         s.executor->plan(s.on_host ? pass.host : pass.device, context(s)));
+    int64_t& most = s.on_host ? host_bytes : device_bytes;
+    most = std::max(most, round_up(plan.total(), kAlign));
+    plans.push_back(std::move(plan));
+  }
+  const int64_t tokens = size_of(pass.host.sizes, Sym::kTokens),
+                sequences = size_of(pass.host.sizes, Sym::kSequences),
+                visual = size_of(pass.host.sizes, Sym::kVisualTokens),
+                width = config_.text_config.hidden_size;
+  const Carried bytes = carried(tokens, sequences, visual);
+  VLR_RETURN_IF_ERROR(arena_.reserve(device_bytes + bytes.device).with_context(name));
+  VLR_RETURN_IF_ERROR(host_arena_.reserve(host_bytes + bytes.host).with_context(name));
+  if (device_.only_plans()) return {};
+  if (bytes.pinned > carrier_.size()) {
+    VLR_RETURN_IF_ERROR(device_.synchronize());  // a copy may still read it
+    VLR_RETURN_IF_ERROR(carrier_.reserve(bytes.pinned).with_context(name));
+  }
+
+  // What is carried lies behind what the sections work in.
+  const auto bind_x = [&](RunArgs& args, std::byte* at, DType dtype, Device device) {
+    args.bound["x"] = Tensor(at, dtype, {tokens, width}, device);
+    args.bound["x.final"] = Tensor(at + args.bound["x"].bytes(), dtype, {sequences, width}, device);
+  };
+  std::byte* const on_host = host_arena_.data() + host_bytes;
+  bind_x(pass.device, arena_.data() + device_bytes, options_.dtype, device_.kind());
+  bind_x(pass.host, on_host, DType::kF32, Device::kCpu);
+  int64_t row = tokens + sequences;
+  for (const size_t k : host_levels()) {
+    const Tensor to(on_host + row * width * static_cast<int64_t>(sizeof(float)), DType::kF32,
+                    {visual, width});
+    pass.host.bound[feature_name(k + 1)] = to;
+    if (visual > 0) {
+      const Tensor all = pass.device.bound.at(feature_name(k + 1));
+      VLR_RETURN_IF_ERROR(to_host(all.slice(0, pass.first_visual, visual), to));
+    }
+    row += visual;
+  }
+
+  for (size_t i = 0; i < sections.size(); ++i) {
+    const Section& s = sections[i];
+    RunArgs& args = s.on_host ? pass.host : pass.device;
+    if (i > 0) {
+      const char* const x = s.layers.begin < num_layers() ? "x" : "x.final";
+      const RunArgs& before = s.on_host ? pass.device : pass.host;
+      const Tensor from = before.bound.at(x), to = args.bound.at(x);
+      VLR_RETURN_IF_ERROR(s.on_host ? to_host(from, to) : to_device(from, to));
+    }
+    const std::span<std::byte> arena =
+        s.on_host ? host_arena_.bytes().first(static_cast<size_t>(host_bytes))
+                  : arena_.bytes().first(static_cast<size_t>(device_bytes));
+    VLR_RETURN_IF_ERROR(run_planned(*s.executor, args, plans[i], arena, context(s), name));
   }
   return {};
 }
@@ -352,7 +558,14 @@ int64_t ModelRunner::weight_bytes() const { return device_.budget().bytes("weigh
 
 int64_t ModelRunner::prefix_row_bytes() const {
   const TextConfig& c = config_.text_config;
-  return c.num_hidden_layers * 2 * c.num_key_value_heads * c.head_dim * dtype_bytes(options_.dtype);
+  return (num_layers() - std::ssize(host_layers_)) * 2 * c.num_key_value_heads * c.head_dim *
+         dtype_bytes(options_.dtype);
+}
+
+int64_t ModelRunner::host_prefix_row_bytes() const {
+  const TextConfig& c = config_.text_config;
+  return std::ssize(host_layers_) * 2 * c.num_key_value_heads * c.head_dim *
+         dtype_bytes(DType::kF32);
 }
 
 Status ModelRunner::reserve_prefixes(int64_t rows) {
@@ -360,6 +573,7 @@ Status ModelRunner::reserve_prefixes(int64_t rows) {
   prefix_capacity_ = 0;
   recordings_.clear();  // they know the old address
   VLR_RETURN_IF_ERROR(prefix_memory_.reserve(rows * prefix_row_bytes()));
+  VLR_RETURN_IF_ERROR(host_prefix_memory_.reserve(rows * host_prefix_row_bytes()));
   prefix_capacity_ = rows;
   return {};
 }
@@ -367,15 +581,20 @@ Status ModelRunner::reserve_prefixes(int64_t rows) {
 Tensor ModelRunner::prefix_rows(int64_t layer, int64_t first, int64_t count) const {
   const TextConfig& c = config_.text_config;
   const int64_t width = 2 * c.num_key_value_heads * c.head_dim;
-  std::byte* data = prefix_memory_.data();
-  if (data) data += (layer * prefix_capacity_ + first) * width * dtype_bytes(options_.dtype);
-  return Tensor(data, options_.dtype, {count, width}, device_.kind());
+  const bool on_host = host_layers_.contains(layer);
+  // Layers of one place lie one after the other.
+  const int64_t hosts = std::distance(host_layers_.begin(), host_layers_.lower_bound(layer));
+  const int64_t index = on_host ? hosts : layer - hosts;
+  const DType dtype = on_host ? DType::kF32 : options_.dtype;
+  std::byte* data = (on_host ? host_prefix_memory_ : prefix_memory_).data();
+  if (data) data += (index * prefix_capacity_ + first) * width * dtype_bytes(dtype);
+  return Tensor(data, dtype, {count, width}, on_host ? Device::kCpu : device_.kind());
 }
 
 /// A batch's size as its recording has it: the next multiple of a step that grows with it.
 int64_t ModelRunner::padded(int64_t count, int64_t tokens) const {
   if (!device_.is_gpu() || tokens > recordings.max_tokens || observers_.on_node ||
-      observers_.on_value)
+      observers_.on_value || !host_layers_.empty())
     return count;
   return round_up(count, count <= 16 ? 4 : count <= 128 ? 16 : 32);
 }
@@ -455,8 +674,26 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, const VisionFeatu
     in.add("last_rows", last_rows, {sequences});
     in.add("last_positions", last_positions, {3, sequences});
   }
-  RunArgs args;
-  VLR_RETURN_IF_ERROR(in.place(device_, slot, args));
+  TextRun run;
+  RunArgs& args = run.device;
+  std::vector<int32_t> host_visual_rows;
+  if (!host_layers_.empty()) {
+    // Few of a wave's features are a batch's: those that the host's layers get are counted from the
+    // first one on.
+    int64_t end = 0;
+    run.first_visual = features.rows;
+    for (const int32_t row : visual_rows) {
+      if (row < 0) continue;
+      run.first_visual = std::min<int64_t>(run.first_visual, row);
+      end = std::max<int64_t>(end, row + 1);
+    }
+    for (const int32_t row : visual_rows) {
+      host_visual_rows.push_back(row < 0 ? row : row - static_cast<int32_t>(run.first_visual));
+    }
+    size_of(run.host.sizes, Sym::kVisualTokens) = std::max<int64_t>(0, end - run.first_visual);
+    in.add("host.visual_row", host_visual_rows, {tokens});
+  }
+  VLR_RETURN_IF_ERROR(in.place(device_, slot, args, host_layers_.empty() ? nullptr : &run.host));
   const int64_t prefix_count = scoring ? prefix_capacity_ : tokens;
   size_of(args.sizes, Sym::kTokens) = tokens;
   size_of(args.sizes, Sym::kSequences) = sequences;
@@ -471,15 +708,23 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, const VisionFeatu
     }
   }
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
-    args.bound[fmt::format("prefix_kv.{}", layer)] =
+    RunArgs& of = host_layers_.contains(layer) ? run.host : args;
+    of.bound[fmt::format("prefix_kv.{}", layer)] =
         prefix_rows(layer, scoring ? 0 : first_prefix_row, prefix_count);
   }
-  args.segments.emplace_back(
-      all, ops::AttentionTable{args.bound["segments.all"], args.bound["tiles.all"]});
-  args.segments.emplace_back(
-      final, ops::AttentionTable{args.bound["segments.final"], args.bound["tiles.final"]});
+  if (!host_layers_.empty()) {
+    run.host.bound["visual_row"] = run.host.bound["host.visual_row"];
+    for (const Sym s : {Sym::kTokens, Sym::kSequences, Sym::kPrefixTokens})
+      size_of(run.host.sizes, s) = size_of(args.sizes, s);
+  }
+  for (RunArgs* to : {&run.device, &run.host}) {
+    to->segments.emplace_back(
+        all, ops::AttentionTable{to->bound["segments.all"], to->bound["tiles.all"]});
+    to->segments.emplace_back(
+        final, ops::AttentionTable{to->bound["segments.final"], to->bound["tiles.final"]});
+  }
   if (!scoring) {
-    VLR_RETURN_IF_ERROR(run(*prefix_, args, "prefix"));
+    VLR_RETURN_IF_ERROR(run_sections(prefix_, run, "prefix"));
   } else {
     const int64_t out_bytes = sequences * static_cast<int64_t>(sizeof(float));
     VLR_RETURN_IF_ERROR(slot.out.reserve(std::max<int64_t>(out_bytes, 4096)));
@@ -488,9 +733,9 @@ Status ModelRunner::run_text(std::span<const TextInput> batch, const VisionFeatu
       const std::string key =
           fmt::format("{} {} {} {} {} {}", tokens, sequences, fmt::ptr(slot.memory.data()),
                       fmt::ptr(slot.out.data()), fmt::ptr(prefix_memory_.data()), prefix_capacity_);
-      VLR_RETURN_IF_ERROR(replay_or_run(*score_, args, "text", key));
+      VLR_RETURN_IF_ERROR(replay_or_run(*score_[0].executor, args, "text", key));
     } else {
-      VLR_RETURN_IF_ERROR(run(*score_, args, "text"));
+      VLR_RETURN_IF_ERROR(run_sections(score_, run, "text"));
     }
     VLR_RETURN_IF_ERROR(slot.out_staging.reserve(std::max<int64_t>(out_bytes, 4096)));
     VLR_RETURN_IF_ERROR(device_.copy(slot.out_staging.data(), slot.out.data(), out_bytes));
@@ -570,9 +815,24 @@ RunArgs ModelRunner::text_plan_args(
   return args;
 }
 
-Result<RunPlan> ModelRunner::plan_scores(const TextSizes& sizes) const {
+Result<ScorePlan> ModelRunner::plan_scores(const TextSizes& sizes) const {
   std::array<std::vector<ops::AttentionSegment>, 2> segments;
-  return score_->plan(text_plan_args(sizes, segments), device_.context());
+  const RunArgs args = text_plan_args(sizes, segments);
+  ScorePlan out;
+  for (const Section& s : score_) {
+    VLR_ASSIGN_OR_RETURN(RunPlan plan, s.executor->plan(args, context(s)));
+    if (s.on_host) {
+      out.host_bytes = std::max(out.host_bytes, round_up(plan.total(), kAlign));
+    } else if (!out.graph || plan.total() > out.run.total()) {
+      out.run = std::move(plan);
+      out.graph = &s.graph;
+    }
+  }
+  const Carried bytes = carried(sizes.tokens, sizes.sequences, sizes.visual_tokens);
+  out.carried_bytes = bytes.device;
+  out.host_bytes += bytes.host;
+  out.pinned_bytes = bytes.pinned;
+  return out;
 }
 
 Result<RunPlan> ModelRunner::plan_vision(int64_t patches) const {
@@ -593,8 +853,10 @@ Result<RunPlan> ModelRunner::plan_vision(int64_t patches) const {
 int64_t ModelRunner::text_input_bytes(const TextSizes& s) const {
   // ids, visual rows, three positions a token; two segments, tiles, last rows and positions a
   // sequence; results. Each array is rounded up.
-  return 5 * 4 * s.tokens + (2 * 24 + 3 * 8 + 4 * 4 + 4) * s.sequences +
-         8 * (s.tokens / ops::kAttentionTile) + 16 * kAlign + 4096;
+  // The host's layers have visual rows of their own.
+  return (host_layers_.empty() ? 5 : 6) * 4 * s.tokens +
+         (2 * 24 + 3 * 8 + 4 * 4 + 4) * s.sequences + 8 * (s.tokens / ops::kAttentionTile) +
+         16 * kAlign + 4096;
 }
 
 int64_t ModelRunner::vision_input_bytes(int64_t patches) const {
@@ -679,7 +941,9 @@ Result<ModelRunner::Measuring> ModelRunner::plan_measuring(int64_t max_tokens,
     Sizes sizes{};
     size_of(sizes, Sym::kTokens) = tokens;
     size_of(sizes, Sym::kSequences) = std::min<int64_t>(tokens, 2048);
-    VLR_RETURN_IF_ERROR(add(*score_, sizes));
+    for (const Section& s : score_) {
+      if (!s.on_host) VLR_RETURN_IF_ERROR(add(*s.executor, sizes));
+    }
   }
   if (vision_) {
     for (const int64_t patches : sizes_up_to(max_patches)) {

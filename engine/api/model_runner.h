@@ -1,14 +1,21 @@
 /// A model on a device: runs its three graphs (vision tower, prefix pass, score pass) over packed
 /// inputs.
+///
+/// Layers of the decoder may be computed on the CPU beside a GPU. The passes of text are then made
+/// of sections that take turns: the device's, and the host's in f32, which run in the calling
+/// thread and the device's pool. Between two sections the residual stream is carried over, as are
+/// the vision features that DeepStack adds in a section of the host.
 #ifndef VLR_ENGINE_API_MODEL_RUNNER_H_
 #define VLR_ENGINE_API_MODEL_RUNNER_H_
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +64,16 @@ struct TextSizes {
   int64_t tokens = 0, sequences = 1, prefix_tokens = 0, visual_tokens = 0;
 };
 
+/// Memory of a score pass, without its inputs.
+struct ScorePlan {
+  RunPlan run;                   ///< of the device's section that takes most
+  const Graph* graph = nullptr;  ///< that section's
+  int64_t carried_bytes = 0;     ///< between sections, on the device
+  int64_t host_bytes = 0;        ///< what sections of the host work in
+  int64_t pinned_bytes = 0;      ///< through which values are carried
+  int64_t total() const { return run.total() + carried_bytes; }
+};
+
 /// Sizes of batches that are too small to keep a GPU busy are rounded up, so that one recording
 /// serves many of them.
 struct RecordingLimits {
@@ -74,9 +91,11 @@ class ModelRunner {
   };
 
   /// config, weights, device and the stream of weights, if there is one, must outlive the runner.
+  /// `host_layers` of the decoder are computed on the CPU, with weights that are there.
   static Result<std::unique_ptr<ModelRunner>> create(
       const ModelConfig& config, const WeightLookup& weights, OpenDevice& device,
-      const GraphOptions& options, Observers observers, WeightStream* stream = nullptr);
+      const GraphOptions& options, Observers observers, WeightStream* stream = nullptr,
+      std::set<int64_t> host_layers = {});
 
   /// Measures the GPU's libraries on this model's products, for batches of up to `max_tokens`
   /// tokens and `max_patches` patches. Nothing on the CPU.
@@ -107,7 +126,8 @@ class ModelRunner {
   /// to grow.
   Status reserve_prefixes(int64_t rows);
   int64_t prefix_capacity() const { return prefix_capacity_; }
-  int64_t prefix_row_bytes() const;  ///< of all layers together
+  int64_t prefix_row_bytes() const;       ///< of all layers of the device together
+  int64_t host_prefix_row_bytes() const;  ///< of the host's
 
   /// Computes prefixes (their prefix_len is 0) into the rows from `first_row` on.
   Status run_prefixes(std::span<const TextInput> batch, const VisionFeatures& features,
@@ -127,7 +147,7 @@ class ModelRunner {
                                         const VisionFeatures& features);
 
   /// Memory of one pass of these sizes, without its inputs.
-  Result<RunPlan> plan_scores(const TextSizes& sizes) const;
+  Result<ScorePlan> plan_scores(const TextSizes& sizes) const;
   Result<RunPlan> plan_vision(int64_t patches) const;
   int64_t text_input_bytes(const TextSizes& sizes) const;
   int64_t vision_input_bytes(int64_t patches) const;
@@ -142,10 +162,10 @@ class ModelRunner {
 
   DType dtype() const { return options_.dtype; }  ///< of activations
   int64_t num_layers() const { return config_.text_config.num_hidden_layers; }
-  const Graph& score_graph() const { return score_graph_; }
   const Graph* vision_graph() const { return vision_graph_ ? &*vision_graph_ : nullptr; }
-  const Graph& prefix_graph() const { return prefix_graph_; }
+  std::vector<const Graph*> graphs() const;  ///< all that the device runs
   OpenDevice& device() { return device_; }
+  OpenDevice& host() { return *host_; }  ///< the CPU as the host's layers see it
 
  private:
   /// Host arrays of one run, and where they are on the device. Two of each kind take turns, so that
@@ -158,7 +178,20 @@ class ModelRunner {
   class Inputs;
 
   ModelRunner(const ModelConfig& config, OpenDevice& device, const GraphOptions& options,
-              Observers observers);
+              Observers observers, std::set<int64_t> host_layers);
+
+  /// Consecutive layers of a text pass that are computed in one place.
+  struct Section {
+    TextSection layers;
+    bool on_host = false;
+    Graph graph;
+    std::optional<Executor> executor;
+  };
+  using Sections = std::deque<Section>;  // their executors know the addresses of the graphs
+  Result<Sections> make_sections(TextPass pass, const WeightLookup& weights, WeightStream* stream);
+  Context& context(const Section& s) const {
+    return s.on_host ? host_->context() : device_.context();
+  }
   /// Matrix products to measure, and what memory they work in.
   struct Measuring {
     struct Run {
@@ -172,6 +205,25 @@ class ModelRunner {
   };
   Result<Measuring> plan_measuring(int64_t max_tokens, int64_t max_patches) const;
   Status run(const Executor& executor, RunArgs& args, std::string_view kind);
+  std::string next_name(std::string_view kind);
+  Status run_planned(const Executor& executor, RunArgs& args, const RunPlan& plan,
+                     std::span<std::byte> arena, Context& ctx, const std::string& name);
+
+  /// A text pass as its sections are given it.
+  struct TextRun {
+    RunArgs device, host;
+    int64_t first_visual = 0;  // row of the features that is the host's first one
+  };
+  Status run_sections(const Sections& sections, TextRun& pass, std::string_view kind);
+  Status to_host(const Tensor& from, const Tensor& to);
+  Status to_device(const Tensor& from, const Tensor& to);
+  /// Bytes of what is carried between sections: rows of the residual stream, of final tokens, of
+  /// vision features.
+  struct Carried {
+    int64_t device = 0, host = 0, pinned = 0;
+  };
+  Carried carried(int64_t tokens, int64_t sequences, int64_t visual) const;
+  std::vector<size_t> host_levels() const;
   Status observe(std::string_view name, const ConstTensor& t) const;
   template <class Copy>
   Status for_each_piece(std::span<const std::span<std::byte>> pieces,
@@ -192,11 +244,13 @@ class ModelRunner {
   GraphOptions options_;
   Observers observers_;
   RotaryPairs text_pairs_, vision_pairs_;
-  Graph score_graph_, prefix_graph_;
+  const std::set<int64_t> host_layers_;
+  std::unique_ptr<OpenDevice> host_;
+  Sections score_, prefix_;  // one each where all layers are on the device
   std::optional<Graph> vision_graph_;
-  std::optional<Executor> score_, prefix_, vision_;
-  Buffer arena_;
-  Buffer prefix_memory_;  // [layers, capacity, 2 * Hkv * D]
+  std::optional<Executor> vision_;
+  Buffer arena_, host_arena_, carrier_;
+  Buffer prefix_memory_, host_prefix_memory_;  // [layers, capacity, 2 * Hkv * D]
   int64_t prefix_capacity_ = 0;
   std::array<Slot, kInFlight> text_slots_, prefix_slots_, vision_slots_;
   int next_text_ = 0, next_prefix_ = 0, next_vision_ = 0;

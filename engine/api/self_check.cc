@@ -200,7 +200,7 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
   if (!ring) return {};
   ring->fused_agrees = !exact;
   if (!exact) return {};
-  constexpr int64_t kRows = 96;  // no multiple of the larger tiles
+  constexpr int64_t kRows = kCheckedRows;
   std::set<std::pair<int64_t, int64_t>> seen;
   Bench bench(device);
   bool agrees = true;

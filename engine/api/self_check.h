@@ -17,6 +17,9 @@
 
 namespace vlr {
 
+/// Rows of the products that choose_fused_products() compares; no multiple of the larger tiles.
+constexpr int64_t kCheckedRows = 96;
+
 // Weights that are streamed are brought to the device by `stream`.
 
 /// How far a quantised weight's product with the probe vector is from that of the weight before, as

@@ -330,6 +330,11 @@ Buffer OpenDevice::staging(std::string purpose) {
                 std::move(purpose));
 }
 
+Buffer OpenDevice::host_memory(std::string purpose) {
+  return Buffer(only_plans() ? Buffer::Place::kNowhere : Buffer::Place::kHost, &host_budget_,
+                std::move(purpose));
+}
+
 #if VLR_WITH_CUDA
 
 int64_t OpenDevice::plan_ring(int64_t place_bytes) {

@@ -124,6 +124,8 @@ class OpenDevice {
   Buffer memory(std::string purpose);
   /// Host memory that copies to and from the device read and write, counted: pinned for a GPU.
   Buffer staging(std::string purpose);
+  /// Host memory that only the host reads and writes, counted as staging is.
+  Buffer host_memory(std::string purpose);
 
   /// On a GPU: two places of `place_bytes` each in which weights are decoded. Passes are planned
   /// with them from now on; returns the bytes that they will take.

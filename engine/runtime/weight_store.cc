@@ -284,7 +284,7 @@ std::array<int64_t, 2> slot_bytes(std::span<const GroupSize> groups) {
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
   DeviceWeightBytes bytes;
   for (const WeightSpec& spec : plan) {
-    if (spec.place == WeightPlace::kStreamed) continue;
+    if (spec.place == WeightPlace::kStreamed || spec.place == WeightPlace::kCpuExec) continue;
     int64_t& sum = spec.place == WeightPlace::kHost ? bytes.host : bytes.device;
     for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
       sum += aligned(t.shape.bytes());
@@ -671,6 +671,17 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
   VLR_RETURN_IF_ERROR(checkpoint.check_unchanged());
   watch.end(files.stats());
   store.checkpoint_ = std::move(checkpoint);
+  return store;
+}
+
+WeightStore WeightStore::for_planning(const WeightPlan& plan, DType dtype) {
+  WeightStore store;
+  for (const WeightSpec& spec : plan) {
+    for (WeightTensor& t : tensors_of(spec, dtype, Device::kCpu)) {
+      store.bytes_owned_ += t.shape.bytes();
+      store.tensors_.emplace(std::move(t.name), t.shape);
+    }
+  }
   return store;
 }
 

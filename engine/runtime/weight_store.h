@@ -38,8 +38,9 @@ struct WeightPart {
 };
 
 /// Where a GPU finds a weight: in its memory; in pinned memory of the host, over the bus; or in its
-/// memory, where it is copied from pinned memory before it is needed.
-enum class WeightPlace : uint8_t { kDevice, kHost, kStreamed };
+/// memory, where it is copied from pinned memory before it is needed. Or the CPU computes with it,
+/// and it is as a WeightStore has it.
+enum class WeightPlace : uint8_t { kDevice, kHost, kStreamed, kCpuExec };
 
 /// A weight as the model wants it: the parts' rows, one part after the other.
 struct WeightSpec {
@@ -157,6 +158,9 @@ class WeightStore {
   /// `threads` quantise; null is fine where nothing is quantised. kDataLoss: a file changed.
   static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan,
                                   ThreadPool* threads = nullptr, WeightLoading* loading = nullptr);
+
+  /// The plan's tensors without data, the dense ones all in one dtype.
+  static WeightStore for_planning(const WeightPlan& plan, DType dtype);
 
   /// The weight on the CPU; kNotFound if the plan had none of that name.
   Result<ConstTensor> get(std::string_view name) const;

@@ -192,7 +192,8 @@ struct Options {
   bool host_embeddings = false;
   /// On a GPU: which layers stay in pinned memory of the host and are copied to it ahead of their
   /// use, as in "layers.18-35=cpu,vision=cpu", a JSON object as Hugging Face's device_map, or the
-  /// path of a file with one (docs/memory.md). Empty: everything is on the GPU.
+  /// path of a file with one (docs/memory.md); "layers.0-3=cpu-exec" are computed on the CPU.
+  /// Empty: everything is on the GPU.
   std::string device_map = {};
   /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
   bool exact = true;

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/api/loaded_model.h"
+#include "engine/runtime/hash.h"
 #include "engine/runtime/weight_stream.h"
 #include "model/weight_names.h"
 #include "multimodal/patchify.h"
@@ -35,7 +36,8 @@ Model open_demo() {
   return {*std::move(config), *std::move(checkpoint), *std::move(plan)};
 }
 
-/// Groups that a map streams, and "host" for weights that are read over the bus.
+/// Groups that a map streams, "host" for weights that are read over the bus, "exec" for layers that
+/// the CPU computes.
 Names placed(const std::string& text) {
   WeightPlan plan = open_demo().plan;
   const auto map = DeviceMap::parse(text);
@@ -47,6 +49,7 @@ Names placed(const std::string& text) {
     if (spec.place == WeightPlace::kStreamed) out.insert(spec.group);
     if (spec.place == WeightPlace::kHost) out.insert("host " + spec.name);
   }
+  for (const int64_t n : cpu_exec_layers(plan)) out.insert("exec " + std::to_string(n));
   return out;
 }
 
@@ -92,6 +95,18 @@ TEST(DeviceMap, ByMatrix) {
   EXPECT_EQ(groups["model.visual.blocks.0."].size(), 12u);
 }
 
+TEST(DeviceMap, LayersThatTheCpuComputes) {
+  EXPECT_EQ(placed("layers.0-1=cpu-exec,layers.3=cpu,layers.1=cuda"), (Names{"exec 0", layer(3)}));
+  EXPECT_EQ(placed("text=cpu-exec,embed_tokens=0,layers.0-4=0"), Names{"exec 5"});
+  EXPECT_EQ(placed(R"({"": 0, "model.layers.2": "cpu-exec"})"), Names{"exec 2"});
+  WeightPlan plan = open_demo().plan;
+  const int64_t all = device_weight_bytes(plan, DType::kBF16).device;
+  ASSERT_TRUE(DeviceMap::parse("layers.2=cpu-exec")->apply(plan).ok());
+  const DeviceWeightBytes bytes = device_weight_bytes(plan, DType::kBF16);
+  EXPECT_LT(bytes.device, all);
+  EXPECT_EQ(bytes.host + bytes.streamed, 0);
+}
+
 TEST(DeviceMap, HuggingFacesJsonInlineAndFromAFile) {
   const std::string json =
       R"({"model.embed_tokens": 0, "model.layers.0": "cuda", "model.layers.1": "cpu",
@@ -113,7 +128,12 @@ TEST(DeviceMap, SaysWhatIsWrong) {
     WeightPlan plan = open_demo().plan;
     return map->apply(plan).message();
   };
-  EXPECT_THAT(refused("layers.0=gpu"), HasSubstr("a place is cuda, cuda:N, N or cpu, got 'gpu'"));
+  EXPECT_THAT(refused("layers.0=gpu"),
+              HasSubstr("a place is cuda, cuda:N, N, cpu or cpu-exec, got 'gpu'"));
+  for (const char* name : {"vision", "embed_tokens", "text", "", "visual.blocks.0"})
+    EXPECT_THAT(refused(std::string(name) + "=cpu-exec"), HasSubstr("is for decoder layers"))
+        << name;
+  EXPECT_THAT(refused("layers.2.mlp=cpu-exec"), HasSubstr("whole layers"));
   EXPECT_THAT(refused("layers.4-2=cpu"), HasSubstr("a range is FIRST-LAST"));
   EXPECT_THAT(refused("layers.1-99999999999=cpu"), HasSubstr("a range is FIRST-LAST"));
   EXPECT_THAT(refused("layers.99=cpu"), HasSubstr("'layers.99' stands for no weight"));
@@ -124,6 +144,10 @@ TEST(DeviceMap, SaysWhatIsWrong) {
   EXPECT_EQ(DeviceMap::parse("layers.0=disk").error().code(), Code::kUnimplemented);
   const auto on_cpu = Reranker::open(demo_model(), {.device = "cpu", .device_map = "layers.0=cpu"});
   EXPECT_EQ(on_cpu.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Reranker::open(demo_model(), {.device = "cpu", .device_map = "layers.0=cpu-exec"})
+                .error()
+                .code(),
+            Code::kInvalidArgument);
 }
 
 /// The device's side of it on the CPU, where a slot is memory like any other: whatever is
@@ -207,6 +231,152 @@ TEST(Streamed, LayersThatComeAndGoAndChunksOfRowsKeepTheBits) {
         EXPECT_LE(stream.bytes_copied(), 3 * streamed);
       }
     }
+}
+
+/// Three documents behind one prefix, pictures in all but the first document; what a runner makes
+/// of them alone, together, and with the prefix computed before.
+class Sections : public ::testing::Test {
+ protected:
+  static constexpr int32_t kPrefix = 12;
+  struct Sequence {
+    std::vector<int32_t> ids, positions, visual_rows;
+    TextInput input(int64_t begin, int64_t end, int64_t prefix_row) const {
+      const auto from = static_cast<size_t>(begin), count = static_cast<size_t>(end - begin);
+      return {.ids = std::span(ids).subspan(from, count),
+              .positions = positions,
+              .positions_stride = std::ssize(ids),
+              .offset = begin,
+              .visual_rows = std::span(visual_rows).subspan(from, count),
+              .prefix_row = prefix_row,
+              .prefix_len = begin};
+    }
+    TextInput whole() const { return input(0, std::ssize(ids), 0); }
+  };
+
+  void SetUp() override {
+    for (size_t i = 0; i < pixels_.size(); ++i) pixels_[i] = static_cast<uint8_t>(i * i >> 4);
+    const int32_t lengths[] = {20, 70, 43};
+    for (int32_t d = 0; d < 3; ++d) {
+      Sequence& s = sequences_.emplace_back();
+      const int32_t n = kPrefix + lengths[d];
+      for (int32_t i = 0; i < n; ++i) {
+        s.ids.push_back(7 + 13 * i + (i < kPrefix ? 0 : 29 * d));
+        // The prefix has the first picture, the last two documents the second one.
+        int32_t row = i >= 3 && i < 9 ? i - 3 : -1;
+        if (d > 0 && i >= kPrefix + 5 && i < kPrefix + 11) row = 6 + i - kPrefix - 5;
+        s.visual_rows.push_back(row);
+      }
+      for (int axis = 0; axis < 3; ++axis)
+        for (int32_t i = 0; i < n; ++i) s.positions.push_back(axis == 2 ? i / 2 : i);
+    }
+  }
+
+  struct Seen {
+    std::vector<float> log_odds;
+    std::map<std::string, std::vector<std::string>> values;  // hashes by name
+  };
+
+  /// `quant` of the decoder's linear layers; `host_layers` are computed apart.
+  Seen run(const std::string& quant, std::set<int64_t> host_layers, int64_t row_chunk = 0) {
+    Model m = open_demo();
+    const auto modes = prepare_plan(m.plan, {.quant = quant}, {});
+    EXPECT_TRUE(modes) << modes.error().message();
+    const auto store = WeightStore::load(std::move(m.checkpoint), m.plan, &threads_);
+    EXPECT_TRUE(store);
+    Seen seen;
+    ModelRunner::Observers observers;
+    observers.on_value = [&](std::string_view name, std::span<const int64_t> dims,
+                             const float* values) {
+      size_t count = 1;
+      for (const int64_t dim : dims) count *= static_cast<size_t>(dim);
+      seen.values[std::string(name)].push_back(
+          Hasher().add(std::as_bytes(std::span(values, count))).digest().hex());
+    };
+    if (row_chunk > 0) observers = {};  // who looks wants whole values
+    auto made = ModelRunner::create(
+        m.config, [&](std::string_view name) { return store->get(name); }, *device_,
+        {.dtype = DType::kF32, .quant = *modes}, observers, nullptr, host_layers);
+    EXPECT_TRUE(made) << made.error().message();
+    ModelRunner& runner = **made;
+    runner.row_chunk = row_chunk;
+    EXPECT_TRUE(runner.reserve_prefixes(40).ok());
+    VisionFeatures features;
+    const VisionInput picture{.grid_t = 1, .grid_h = 4, .grid_w = 6, .patches = pixels_};
+    const std::vector<VisionInput> pictures = {picture, picture};
+    EXPECT_TRUE(runner.run_vision(pictures, 1024, features));
+    const auto score = [&](const std::vector<TextInput>& batch) {
+      const auto scores = runner.run_scores(batch, features);
+      EXPECT_TRUE(scores) << scores.error().message();
+      if (scores) seen.log_odds.insert(seen.log_odds.end(), scores->begin(), scores->end());
+    };
+    for (const Sequence& s : sequences_) score({s.whole()});
+    score({sequences_[0].whole(), sequences_[1].whole(), sequences_[2].whole()});
+    const TextInput prefix = sequences_[0].input(0, kPrefix, 0);
+    constexpr int64_t kRow = 5;
+    EXPECT_TRUE(runner.run_prefixes({&prefix, 1}, features, kRow).ok());
+    std::vector<TextInput> rest;
+    for (const Sequence& s : sequences_) rest.push_back(s.input(kPrefix, std::ssize(s.ids), kRow));
+    score(rest);
+    for (const TextInput& input : rest) score({input});
+    return seen;
+  }
+
+  ThreadPool threads_{2};
+  ImplChoices choices_;
+  std::unique_ptr<OpenDevice> device_ = *OpenDevice::open({}, true, threads_, choices_);
+  std::vector<uint8_t> pixels_ = std::vector<uint8_t>(static_cast<size_t>(4 * 6 * kPatchValues));
+  std::vector<Sequence> sequences_;
+};
+
+TEST_F(Sections, KeepTheBitsOfTheWholeGraph) {
+  for (const char* quant : {"none", "nf4", "int8"}) {
+    const Seen truth = run(quant, {});
+    ASSERT_EQ(truth.log_odds.size(), 12u);
+    for (size_t i = 3; i < 12; ++i) EXPECT_EQ(truth.log_odds[i], truth.log_odds[i % 3]) << i;
+    for (const std::set<int64_t>& host :
+         {std::set<int64_t>{0}, {5}, {1, 2}, {0, 2, 4}, {1, 3, 5}, {0, 1, 2, 3, 4, 5}}) {
+      SCOPED_TRACE(std::string(quant) + " " + ::testing::PrintToString(host));
+      Seen split = run(quant, host);
+      EXPECT_EQ(split.log_odds, truth.log_odds);
+      EXPECT_EQ(run(quant, host, 64).log_odds, truth.log_odds);
+      for (auto& [name, values] : split.values) {
+        // Every section makes its own.
+        if (name.find("rope_table") != name.npos) values.resize(truth.values.at(name).size());
+      }
+      EXPECT_EQ(split.values, truth.values);
+    }
+  }
+}
+
+TEST_F(Sections, PlanWhatTheyTake) {
+  Model m = open_demo();
+  const auto store = WeightStore::load(std::move(m.checkpoint), m.plan, &threads_);
+  ASSERT_TRUE(store);
+  const auto lookup = [&](std::string_view name) { return store->get(name); };
+  const auto make = [&](std::set<int64_t> host_layers) {
+    return *ModelRunner::create(m.config, lookup, *device_, {}, {}, nullptr,
+                                std::move(host_layers));
+  };
+  const auto whole = make({}), split = make({1, 2, 5});
+  EXPECT_EQ(whole->host_prefix_row_bytes(), 0);
+  EXPECT_EQ(split->host_prefix_row_bytes(), split->prefix_row_bytes());  // f32 everywhere here
+  EXPECT_EQ(2 * split->prefix_row_bytes(), whole->prefix_row_bytes());
+
+  const TextInput text = sequences_[0].whole();
+  const TextSizes sizes{.tokens = std::ssize(text.ids)};
+  const auto plan = split->plan_scores(sizes);
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(whole->plan_scores(sizes)->carried_bytes + whole->plan_scores(sizes)->host_bytes, 0);
+  const MemoryBudget &on_device = device_->budget(), &on_host = device_->host_budget();
+  const int64_t device_before = on_device.bytes("arena"), host_before = on_host.bytes("arena");
+  std::vector<int32_t> none(text.ids.size(), -1);
+  TextInput plain = text;
+  plain.visual_rows = none;
+  ASSERT_TRUE(split->run_scores({&plain, 1}, {}));
+  EXPECT_EQ(on_device.bytes("arena") - device_before, plan->total());
+  const int64_t host = on_host.bytes("arena") - host_before;
+  EXPECT_GE(host, plan->host_bytes);
+  EXPECT_LT(host, plan->host_bytes + kArenaAlignment);
 }
 
 }  // namespace

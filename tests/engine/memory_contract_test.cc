@@ -285,6 +285,40 @@ TEST_P(MemoryContract, Simulated) {
 
 INSTANTIATE_TEST_SUITE_P(All, MemoryContract, ::testing::Range(0, 20));
 
+/// The same with decoder layers that the CPU computes, in one run or in many.
+TEST(CpuExecMemoryContract, Simulated) {
+  ThreadPool threads(1);
+  const ImplChoices choices;
+  int ran = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    Case c = make_case("2b", seed, kGiga);
+    Random random(seed);
+    const int64_t layers = model_of("2b").config.text_config.num_hidden_layers;
+    if (random.one_in(3)) {
+      for (int64_t layer = random.below(2); layer < layers; layer += random.between(1, 4))
+        c.options.device_map += fmt::format(",layers.{}=cpu-exec", layer);
+      c.options.device_map.erase(0, 1);
+    } else {
+      const int64_t first = random.below(layers);
+      c.options.device_map =
+          fmt::format("layers.{}-{}=cpu-exec,vision=cpu", first, random.between(first, layers - 1));
+    }
+    SCOPED_TRACE(fmt::format("seed {}: {}, {}", seed, c.text(), c.options.device_map));
+    const std::optional<MemoryPlan> plan = planned(c, threads);
+    if (!plan) continue;
+    EXPECT_LE(plan->total(), c.options.gpu_memory);
+    const auto device =
+        *OpenDevice::for_planning(*DeviceSpec::parse_for_planning("cuda"), threads, choices);
+    EXPECT_LE(run(c, *device, threads, {}), plan->total());
+    int64_t on_host = 0;
+    for (const MemoryPlan::Part& p : plan->host_parts) on_host += p.bytes;
+    EXPECT_LE(device->host_budget().peak(), on_host);
+    ++ran;
+    if (HasFailure()) return;
+  }
+  EXPECT_GE(ran, 50);
+}
+
 /// The most that the whole card had in use, looked at a thousand times a second.
 class CardPeak {
  public:
