@@ -210,12 +210,17 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
   const int runs =
       repeat > 0 ? repeat : std::clamp(static_cast<int>(kTimingSeconds / last), least, 200);
   const int64_t replays = m.runner->num_replays();
+  const auto disk_stats = [&] {
+    return m.model->stream ? m.model->stream->disk_stats() : DiskStats();
+  };
+  const DiskStats disk_before = disk_stats();
   std::vector<double> seconds;
   for (int i = 0; i < runs; ++i) {
     VLR_ASSIGN_OR_RETURN(const double s, timed());
     seconds.push_back(s);
   }
   const int sm_mhz = machine.sm_mhz();
+  const DiskStats disk = disk_stats() - disk_before;
   const int64_t replayed = (m.runner->num_replays() - replays) / runs;
   const int64_t peak_bytes = budget.peak(), card_bytes = machine.memory_in_use();
   std::sort(seconds.begin(), seconds.end());
@@ -288,6 +293,11 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
       {gpu ? "card_gib" : "process_gib", number(card_bytes) / kGiB}};
   if (machine.peak.flops > 0) row["peak_pct"] = 100 * flops / median / machine.peak.flops;
   if (sm_mhz > 0) row["sm_mhz"] = sm_mhz;
+  if (disk.bytes > 0) {
+    row["disk_gib"] = number(disk.bytes) / kGiB / runs;
+    row["disk_gb_per_s"] = disk.gb_per_second();
+    row["disk_wait_ms"] = 1e3 * disk.waiting_seconds / runs;
+  }
   ordered_json& parts = row["memory_bytes"] = ordered_json::object();
   for (const auto& [purpose, bytes] : budget.parts()) parts[purpose] = bytes;
   const double total = total_seconds(nodes);
@@ -309,6 +319,10 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
   fmt::print("\n  memory {:.2f} GiB, {} {:.2f} GiB{}\n", number(peak_bytes) / kGiB,
              gpu ? "the whole card" : "the process", number(card_bytes) / kGiB,
              replayed > 0 ? fmt::format("; {} of its batches replayed", replayed) : "");
+  if (disk.bytes > 0)
+    fmt::print("  from disk {:.2f} GiB a run at {:.2f} GB/s, waited for {:.3f} ms\n",
+               number(disk.bytes) / kGiB / runs, disk.gb_per_second(),
+               1e3 * disk.waiting_seconds / runs);
   fmt::print("  op by op {:.3f} ms, of that in nodes {:.3f} ms:\n", 1e3 * observed, 1e3 * total);
   print_times(ops, total, ops.size());
   if (!row["finite"].get<bool>()) fmt::print(stderr, "vlr: {}: a score is not finite\n", name);

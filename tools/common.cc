@@ -82,9 +82,12 @@ void ModelOptions::add_execution_to(CLI::App& app) {
                  "PATTERN=MODE for some layers, as in vision=nf4; the last match counts");
   app.add_flag("--host-embeddings", options.host_embeddings,
                "GPU: keep the embedding table in pinned memory of the host");
-  app.add_option("--device-map", options.device_map,
-                 "GPU: layers that stay in host memory, as in layers.18-35=cpu, or are computed on "
-                 "the CPU, as in layers.0-3=cpu-exec; or a JSON file");
+  app.add_option(
+      "--device-map", options.device_map,
+      "GPU: auto, or layers that stay in host memory or on disk, as in layers.18-35=cpu, or "
+      "are computed on the CPU, as in layers.0-3=cpu-exec; or a JSON file");
+  app.add_option("--offload-folder", options.offload_folder,
+                 "GPU: folder for layers on disk, which other processes may share");
   switch_off("--no-self-check", options.self_check,
              "Do not hold quantised weights against what they were before");
   app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")

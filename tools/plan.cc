@@ -42,8 +42,10 @@ class Json {
   void layers(std::string_view name, const std::vector<MemoryPlan::Layer>& list) {
     auto& array = out[name] = nlohmann::ordered_json::array();
     for (const MemoryPlan::Layer& l : list)
-      array.push_back(
-          {{"name", l.name}, {"device_bytes", l.device_bytes}, {"host_bytes", l.host_bytes}});
+      array.push_back({{"name", l.name},
+                       {"device_bytes", l.device_bytes},
+                       {"host_bytes", l.host_bytes},
+                       {"disk_bytes", l.disk_bytes}});
   }
   void choices(std::string_view name, const std::vector<MemoryPlan::Choice>& list) {
     for (const MemoryPlan::Choice& c : list) out[name][c.name] = c.value;
@@ -58,6 +60,7 @@ void show(const MemoryPlan& plan, Out& out) {
   out.parts("parts", "", plan.parts);
   out.bytes("total", plan.total());
   out.parts("host_parts", "host: ", plan.host_parts);
+  if (plan.disk_bytes() > 0) out.bytes("disk_bytes", plan.disk_bytes());
   out.layers("layers", plan.layers);
   if (plan.cap > 0) out.bytes("cap", plan.cap);
   if (plan.smallest_cap > 0) out.bytes("smallest_cap", plan.smallest_cap);

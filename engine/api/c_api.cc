@@ -85,6 +85,8 @@ vlr::Options options_of(const vlr_options* o) {
   out.vision_cache_bytes = o->vision_cache_bytes;
   if (o->vision_cache_dir) out.vision_cache_dir = o->vision_cache_dir;
   if (o->preset) out.preset = o->preset;
+  if (o->device_map) out.device_map = o->device_map;
+  if (o->offload_folder) out.offload_folder = o->offload_folder;
   return out;
 }
 
@@ -160,7 +162,9 @@ vlr_options vlr_default_options(void) {
           .allow_remote = o.allow_remote,
           .vision_cache_bytes = o.vision_cache_bytes,
           .vision_cache_dir = nullptr,
-          .preset = nullptr};
+          .preset = nullptr,
+          .device_map = nullptr,
+          .offload_folder = nullptr};
 }
 
 vlr_code vlr_open(const char* path, const vlr_options* options, vlr_reranker** out,

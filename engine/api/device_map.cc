@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <set>
 
 #include "engine/runtime/json.h"
 #include "model/weight_names.h"
@@ -74,17 +75,18 @@ Status DeviceMap::add(std::string_view name, std::string_view place) {
   const auto in_map = [&](std::string_view what) {
     return wrong(fmt::format("{}: {}", in_quotes(name), what));
   };
-  const bool device = place == "cuda" || is_number(place) ||
-                      (place.starts_with("cuda:") && is_number(place.substr(5)));
-  const WeightPlace where = device                ? WeightPlace::kDevice
-                            : place == "cpu-exec" ? WeightPlace::kCpuExec
-                                                  : WeightPlace::kStreamed;
-  if (place == "disk")
-    return {Code::kUnimplemented,
-            fmt::format("device_map: {}: weights on disk; cpu keeps them in host memory", name)};
-  if (where == WeightPlace::kStreamed && place != "cpu")
+  WeightPlace where = WeightPlace::kDevice;
+  if (place == "cpu") {
+    where = WeightPlace::kStreamed;
+  } else if (place == "disk") {
+    where = WeightPlace::kDisk;
+  } else if (place == "cpu-exec") {
+    where = WeightPlace::kCpuExec;
+  } else if (place != "cuda" && !is_number(place) &&
+             !(place.starts_with("cuda:") && is_number(place.substr(5)))) {
     return in_map(
-        fmt::format("a place is cuda, cuda:N, N, cpu or cpu-exec, got {}", in_quotes(place)));
+        fmt::format("a place is cuda, cuda:N, N, cpu, disk or cpu-exec, got {}", in_quotes(place)));
+  }
   // layers.18-35 is many layers.
   const size_t dash = name.rfind('-'), dot = name.rfind('.');
   if (dash == name.npos || dot == name.npos || dot > dash) {
@@ -155,6 +157,7 @@ Result<DeviceMap> DeviceMap::parse(std::string_view text) {
 
 Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
   std::vector<bool> used(rules_.size(), false);
+  std::set<std::string, std::less<>> on_disk;  // groups
   for (WeightSpec& spec : plan) {
     const Rule* rule = nullptr;
     for (size_t i = 0; i < rules_.size(); ++i) {
@@ -177,7 +180,11 @@ Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
     }
     if (spec.name == weights::kEmbedTokens) spec.place = WeightPlace::kHost;
     spec.group = group_of(spec.name, by_matrix);
-    if (!spec.group.empty()) spec.place = WeightPlace::kStreamed;
+    if (!spec.group.empty()) spec.place = rule->place;
+    if (spec.place == WeightPlace::kDisk) on_disk.insert(spec.group);
+  }
+  for (WeightSpec& spec : plan) {
+    if (comes_and_goes(spec.place) && on_disk.contains(spec.group)) spec.place = WeightPlace::kDisk;
   }
   for (size_t i = 0; i < rules_.size(); ++i) {
     if (!used[i]) {

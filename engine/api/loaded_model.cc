@@ -71,7 +71,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   WeightPlan plan, cpu_plan;
   for (const WeightSpec& spec : m.placed.plan)
     (!gpu || spec.place == WeightPlace::kCpuExec ? cpu_plan : plan).push_back(spec);
-  WeightLoading loading{.read = source.read};
+  WeightLoading loading{.read = source.read, .offload_folder = options.offload_folder};
   int64_t bytes = 0;
   if (options.on_progress) {
     loading.on_progress = [&](int64_t done, int64_t total) {
@@ -89,10 +89,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   if (gpu) {
     VLR_ASSIGN_OR_RETURN(
         m.device_weights,
-        source.checkpoint ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
-                          : DeviceWeights::make(plan, dtype, device, source.fill));
-    if (!m.device_weights.groups().empty())
-      m.stream = std::make_unique<WeightStream>(device, m.device_weights);
+        source.checkpoint
+            ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
+            : DeviceWeights::make(plan, dtype, device, source.fill, options.offload_folder));
+    if (!m.device_weights.groups().empty()) {
+      VLR_ASSIGN_OR_RETURN(m.stream, WeightStream::create(device, m.device_weights));
+    }
     VLR_RETURN_IF_ERROR(device.reserve_ring());
   }
   if (!cpu_plan.empty()) {

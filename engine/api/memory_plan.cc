@@ -151,6 +151,7 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
     }
     out.host_parts = {
         {"streamed layers, pinned", placed.weights.streamed},
+        {"disk layers, pinned", placed.weights.disk_ring},
         {"embeddings, pinned", placed.weights.host},
         {"layers computed on the CPU", cpu_weights},
         {"their activations and workspace", score.host_bytes},
@@ -187,7 +188,7 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
       choice("streamed decoder layers",
              fmt::format("{} of {}", p.streamed_layers, runner.num_layers()));
     }
-    if (placed.weights.streamed > 0) {
+    if (placed.weights.streamed + placed.weights.disk > 0) {
       choice("streamed", p.by_matrix ? "product by product" : "layer by layer");
       choice("copies of a text pass",
              fmt::format("about {:.0f} ms", placed.transfer_seconds * 1e3));

@@ -31,6 +31,8 @@ constexpr double kFlops = 650e12, kFlops8 = 1200e12, kBusBytes = 55e9;
 // A thread's products with AVX-512 (linear/blocked in docs/benchmarking.md); fewer where many cores
 // share power and memory or vectors are narrower.
 constexpr double kThreadFlops = 100e9;
+// What an NVMe disk of PCIe 4 reads, by its data sheet.
+constexpr double kDiskBytes = 7e9;
 // Chunks of rows: the products run at full speed with 2,048 rows, smaller ones save memory only.
 constexpr int64_t kChunks[] = {8192, 4096, 2048}, kSmallChunks[] = {1024, 512};
 
@@ -333,7 +335,9 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
     const std::optional<BatchLimits> limits =
         room > 0 ? limits_in(room, p.row_chunk) : std::nullopt;
     if (!limits) continue;
-    const double transfer = static_cast<double>(streamed_text_bytes(plan)) / kBusBytes,
+    const DeviceWeightBytes text = layer_weight_bytes(plan);
+    const double transfer = std::max(static_cast<double>(text.streamed + text.disk) / kBusBytes,
+                                     static_cast<double>(text.disk) / kDiskBytes),
                  compute = static_cast<double>(limits->tokens) * token_flops_ / flops_;
     const bool comfortable =
         limits->max_sequence >= wants.sequence && limits->visual_rows >= wants.visual_rows &&
@@ -414,7 +418,7 @@ void MemoryPlanner::estimate_host_layers(PlacedModel& placed) const {
   const auto tokens = static_cast<double>(placed.limits.tokens);
   placed.num_host_layers = std::ssize(layers);
   placed.streaming_seconds =
-      std::max(0.0, static_cast<double>(streamed_text_bytes(host)) / kBusBytes -
+      std::max(0.0, static_cast<double>(layer_weight_bytes(host).streamed) / kBusBytes -
                         tokens * token_flops_ / flops_);
   placed.cpu_exec_seconds =
       tokens * token_flops_ * static_cast<double>(layers.size()) /
@@ -424,13 +428,12 @@ void MemoryPlanner::estimate_host_layers(PlacedModel& placed) const {
           kBusBytes;
 }
 
-int64_t MemoryPlanner::streamed_text_bytes(const WeightPlan& plan) const {
-  WeightPlan text;
+DeviceWeightBytes MemoryPlanner::layer_weight_bytes(const WeightPlan& plan) const {
+  WeightPlan layers;
   for (const WeightSpec& spec : plan) {
-    if (spec.place == WeightPlace::kStreamed && spec.name.starts_with(weights::kTextLayers))
-      text.push_back(spec);
+    if (spec.name.starts_with(weights::kTextLayers)) layers.push_back(spec);
   }
-  return device_weight_bytes(text, graph_.dtype).streamed;
+  return device_weight_bytes(layers, graph_.dtype);
 }
 
 }  // namespace vlr

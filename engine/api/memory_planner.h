@@ -68,7 +68,7 @@ struct PlacedModel {
   bool given_map = false;  ///< the options say where weights are, not `placement`
   DeviceWeightBytes weights;
   BatchLimits limits;
-  double transfer_seconds = 0;  ///< of the streamed bytes of a pass, by estimate
+  double transfer_seconds = 0;  ///< of a pass's bytes over the bus or from disk, by estimate
   double compute_seconds = 0;   ///< of the largest batch, by estimate
   /// Decoder layers that are not on the GPU, and what the largest batch takes for them by estimate:
   /// how long the GPU waits for their copies, or for the CPU to compute them.
@@ -127,7 +127,7 @@ class MemoryPlanner {
   BatchLimits cpu_limits() const;
   int64_t text_bytes(int64_t row_chunk, int64_t tokens, int64_t sequences);
   int64_t vision_bytes(int64_t row_chunk, int64_t patches);
-  int64_t streamed_text_bytes(const WeightPlan& plan) const;
+  DeviceWeightBytes layer_weight_bytes(const WeightPlan& plan) const;  ///< of decoder layers
   void estimate_host_layers(PlacedModel& placed) const;
 
   const Options& options_;

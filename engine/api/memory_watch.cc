@@ -43,9 +43,10 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
     const auto [it, is_new] = by_name.try_emplace(name, out.size());
     if (is_new) out.push_back({.name = name});
     const bool on_device = device == Device::kCuda && spec.place == WeightPlace::kDevice;
-    (on_device ? out[it->second].device_bytes : out[it->second].host_bytes) += bytes;
-    if (device == Device::kCuda && spec.place == WeightPlace::kStreamed)
-      groups[spec.group] += bytes;
+    const bool on_disk = device == Device::kCuda && spec.place == WeightPlace::kDisk;
+    MemoryPlan::Layer& layer = out[it->second];
+    (on_device ? layer.device_bytes : on_disk ? layer.disk_bytes : layer.host_bytes) += bytes;
+    if (device == Device::kCuda && comes_and_goes(spec.place)) groups[spec.group] += bytes;
   }
   int64_t slot = 0;
   for (const auto& [group, bytes] : groups) slot = std::max(slot, bytes);

@@ -418,7 +418,8 @@ Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream));
   Mark m;
   m.state_ = std::make_unique<Mark::State>();
-  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(false));
+  // Who waits for it may wait for long, and must not take a core for that.
+  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(false, true));
   VLR_CUDA_TRY(cudaEventRecord(m.state_->event.get(), stream));
   return m;
 }

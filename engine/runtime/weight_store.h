@@ -19,6 +19,7 @@
 
 #include "engine/runtime/device.h"
 #include "engine/runtime/file_reader.h"
+#include "engine/runtime/offload_folder.h"
 #include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
 #include "kernels/core/tensor.h"
@@ -38,9 +39,12 @@ struct WeightPart {
 };
 
 /// Where a GPU finds a weight: in its memory; in pinned memory of the host, over the bus; or in its
-/// memory, where it is copied from pinned memory before it is needed. Or the CPU computes with it,
-/// and it is as a WeightStore has it.
-enum class WeightPlace : uint8_t { kDevice, kHost, kStreamed, kCpuExec };
+/// memory, where it is copied before it is needed, from pinned memory or from disk. Or the CPU
+/// computes with it, and it is as a WeightStore has it.
+enum class WeightPlace : uint8_t { kDevice, kHost, kStreamed, kDisk, kCpuExec };
+constexpr bool comes_and_goes(WeightPlace place) {
+  return place == WeightPlace::kStreamed || place == WeightPlace::kDisk;
+}
 
 /// A weight as the model wants it: the parts' rows, one part after the other.
 struct WeightSpec {
@@ -50,7 +54,7 @@ struct WeightSpec {
   /// Not dense: parts that are stored dense are quantised, others have this format already.
   WeightFormat format = WeightFormat::kDense;
   WeightPlace place = WeightPlace::kDevice;  ///< of a GPU's weights
-  /// Of a streamed weight: all weights of a group are on the device at a time, or none.
+  /// Of a weight that comes and goes: all weights of a group are on the device at a time, or none.
   std::string group = {};
 };
 
@@ -92,6 +96,8 @@ Result<DType> check_weight(const WeightSpec& spec, const Checkpoint& checkpoint)
 /// How a checkpoint's bytes are read, and what came of it.
 struct WeightLoading {
   ReadOptions read = {};
+  std::string offload_folder = {};  ///< for weights on disk
+  OffloadFolder::System offload_system = {};
   /// Of the bytes that will be read, how many are done, at most ten times a second and at the end.
   std::function<void(int64_t done, int64_t total)> on_progress = {};
   ReadStats stats = {};  ///< set by load()
@@ -102,7 +108,9 @@ class DeviceWeights {
  public:
   /// Copies the plan's weights from a checkpoint, converting them on the way where they are stored
   /// in another dtype. A value that an f16 cannot hold is kInvalidArgument and names its tensor. A
-  /// file that is truncated or changed while it is read is kDataLoss and named.
+  /// file that is truncated or changed while it is read is kDataLoss and named. Groups on disk are
+  /// written to the offload folder unless they are there, one at a time through memory of the host;
+  /// the errors of OffloadFolder; kInvalidArgument: no folder is given.
   static Result<DeviceWeights> load(const Checkpoint& checkpoint, const WeightPlan& plan,
                                     DType dtype, OpenDevice& device,
                                     WeightLoading* loading = nullptr);
@@ -111,7 +119,7 @@ class DeviceWeights {
   /// written to memory that is given back, and quantised on the host.
   using Fill = std::function<Status(const WeightSpec& spec, const Tensor& weight)>;
   static Result<DeviceWeights> make(const WeightPlan& plan, DType dtype, OpenDevice& device,
-                                    const Fill& fill);
+                                    const Fill& fill, const std::string& offload_folder = {});
 
   /// The address of a streamed weight is where it stands while its group is on the device.
   Result<ConstTensor> get(std::string_view name) const;
@@ -121,7 +129,8 @@ class DeviceWeights {
   /// large as the largest of its groups.
   struct Group {
     std::string name;
-    const std::byte* host = nullptr;  ///< all of the group's bytes, pinned
+    const std::byte* host = nullptr;    ///< all of the group's bytes, pinned; null: on disk
+    std::unique_ptr<OffloadBlob> blob;  ///< all of the group's bytes on disk; null: in host memory
     int64_t bytes = 0;
     int slot = 0;
   };
@@ -132,6 +141,7 @@ class DeviceWeights {
 
  private:
   class Placer;
+  class DiskGroups;
   Buffer memory_, host_memory_;  // resident weights, then two slots; weights of the host, groups
   std::array<int64_t, 2> slot_offsets_{};
   std::vector<Group> groups_;
@@ -140,12 +150,21 @@ class DeviceWeights {
   Fingerprints fingerprints_;
 };
 
-/// Bytes of DeviceWeights: on the device, and in pinned memory of the host.
+/// Pinned buffers of the host through which groups come from disk.
+struct DiskRing {
+  int64_t buffers = 0, buffer_bytes = 0;
+  int64_t bytes() const { return buffers > 0 ? buffers * buffer_bytes + kReadAlignment : 0; }
+};
+DiskRing disk_ring(int64_t num_groups, int64_t largest_bytes);
+
+/// Bytes of DeviceWeights: on the device, in pinned memory of the host, and on disk.
 struct DeviceWeightBytes {
-  int64_t device = 0;    ///< resident weights and the slots of streamed ones
-  int64_t host = 0;      ///< weights that are read over the bus
-  int64_t streamed = 0;  ///< weights that are copied, in host memory
-  int64_t slots = 0;     ///< of device: the two slots together
+  int64_t device = 0;     ///< resident weights and the slots of streamed ones
+  int64_t host = 0;       ///< weights that are read over the bus
+  int64_t streamed = 0;   ///< weights that are copied, in host memory
+  int64_t disk = 0;       ///< weights that are copied, on disk
+  int64_t disk_ring = 0;  ///< what they come through, in host memory
+  int64_t slots = 0;      ///< of device: the two slots together
 };
 DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype);
 

@@ -190,11 +190,14 @@ struct Options {
   /// On a GPU: the embedding table stays in pinned memory of the host, read row by row. On the CPU
   /// it is never anywhere else.
   bool host_embeddings = false;
-  /// On a GPU: which layers stay in pinned memory of the host and are copied to it ahead of their
-  /// use, as in "layers.18-35=cpu,vision=cpu", a JSON object as Hugging Face's device_map, or the
-  /// path of a file with one (docs/memory.md); "layers.0-3=cpu-exec" are computed on the CPU.
-  /// Empty: everything is on the GPU.
+  /// On a GPU: which layers stay in pinned memory of the host, or on disk, and are copied to it
+  /// ahead of their use, as in "layers.18-35=disk,vision=cpu", a JSON object as Hugging Face's
+  /// device_map, or the path of a file with one (docs/memory.md); "layers.0-3=cpu-exec" are
+  /// computed on the CPU. Empty or "auto": as gpu_memory wants.
   std::string device_map = {};
+  /// A folder for layers on disk, in the form in which they are copied: written when it is opened
+  /// for the first time. Several processes may share it.
+  std::string offload_folder = {};
   /// On a GPU: the same bits for a pair whatever its batch. False allows any library algorithm.
   bool exact = true;
   /// Most bytes of GPU memory to take, the CUDA context included; 0: nine tenths of what is free.
@@ -275,6 +278,7 @@ struct MemoryPlan {
   struct Layer {
     std::string name;  ///< "layers.3", "visual.blocks.5", "embed_tokens", as in a device map
     int64_t device_bytes = 0, host_bytes = 0;
+    int64_t disk_bytes = 0;  ///< in Options::offload_folder
   };
   std::vector<Layer> layers = {};  ///< the weights of each, in the model's order
   std::string preset = {};         ///< what Options::preset set and why; empty: none
@@ -284,6 +288,11 @@ struct MemoryPlan {
   int64_t total() const {
     int64_t sum = 0;
     for (const Part& p : parts) sum += p.bytes;
+    return sum;
+  }
+  int64_t disk_bytes() const {
+    int64_t sum = 0;
+    for (const Layer& l : layers) sum += l.disk_bytes;
     return sum;
   }
 };

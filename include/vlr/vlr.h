@@ -76,6 +76,8 @@ typedef struct vlr_options {
   int64_t vision_cache_bytes; /* of host memory for features of images and videos; 0: none */
   const char* vision_cache_dir; /* a folder that keeps them; NULL: none */
   const char* preset;           /* "high", "mid", "low" or "auto" (docs/memory.md); NULL: none */
+  const char* device_map;       /* which layers are in host memory or on disk; NULL: none */
+  const char* offload_folder;   /* for layers on disk; NULL: none */
 } vlr_options;
 
 typedef struct vlr_reranker vlr_reranker;

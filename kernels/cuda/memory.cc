@@ -137,10 +137,11 @@ Result<Stream> make_stream() {
   return Stream(stream);
 }
 
-Result<Event> make_event(bool timing) {
+Result<Event> make_event(bool timing, bool blocking_wait) {
   cudaEvent_t event = nullptr;
-  VLR_CUDA_TRY(
-      cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming));
+  const unsigned flags = (timing ? cudaEventDefault : cudaEventDisableTiming) |
+                         (blocking_wait ? cudaEventBlockingSync : cudaEventDefault);
+  VLR_CUDA_TRY(cudaEventCreateWithFlags(&event, flags));
   return Event(event);
 }
 

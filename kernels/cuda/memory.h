@@ -53,7 +53,7 @@ using GraphExec = Handle<cudaGraphExec_t, cudaGraphExecDestroy>;
 using CapturedGraph = Handle<cudaGraph_t, cudaGraphDestroy>;
 
 Result<Stream> make_stream();  ///< does not wait for the default stream
-Result<Event> make_event(bool timing);
+Result<Event> make_event(bool timing, bool blocking_wait = false);
 
 }  // namespace vlr::cuda
 
