@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "tools/common.h"
 #include "tools/machine.h"
@@ -45,6 +46,7 @@ class Timeline {
   Timeline(const Machine& machine, MemoryLog& log) : machine_(machine), log_(log) {}
   void reset() {
     nodes.clear();
+    copies.clear();
     runs.clear();
     in_use.clear();
     start_ = now();
@@ -68,6 +70,7 @@ class Timeline {
     }
     nodes.push_back(t);
   }
+  void add(const CopyTiming& t) { copies.push_back(t); }
   void sample() {
     in_use.push_back({.seconds = now() - start_, .bytes = machine_.memory_in_use()});
   }
@@ -78,6 +81,7 @@ class Timeline {
   }
 
   std::vector<NodeTiming> nodes;
+  std::vector<CopyTiming> copies;
   std::vector<Run> runs;
   std::vector<Memory> memory;
   std::vector<InUse> in_use;
@@ -99,28 +103,38 @@ ordered_json trace_of(const Timeline& timeline, const Machine& machine) {
   };
   name_track("process_name", 0, "vlr");
   std::map<std::string, int> tracks;
-  for (const char* kind : {"vision", "prefix", "text"}) {
+  for (const char* kind : {"vision", "prefix", "text", "copies of weights"}) {
     const int track = static_cast<int>(tracks.size()) + 1;
     tracks[kind] = track;
     name_track("thread_name", track, kind);
   }
+  size_t copy = 0;
   for (size_t r = 0; r < timeline.runs.size(); ++r) {
     const Timeline::Run& run = timeline.runs[r];
     const std::span<const NodeTiming> nodes = timeline.nodes_of(r);
-    const int track = tracks[run.name.substr(0, run.name.find('.'))];
-    const auto slice = [&](const std::string& name, std::string_view category, double start,
-                           double seconds, ordered_json args) {
+    const auto slice_on = [&](int on, const std::string& name, std::string_view category,
+                              double start, double seconds, ordered_json args) {
       events.push_back({{"ph", "X"},
                         {"name", name},
                         {"cat", category},
                         {"pid", 1},
-                        {"tid", track},
+                        {"tid", on},
                         {"ts", 1e6 * start},
                         {"dur", 1e6 * seconds},
                         {"args", std::move(args)}});
     };
+    const int track = tracks[run.name.substr(0, run.name.find('.'))];
+    const auto slice = [&](const std::string& name, std::string_view category, double start,
+                           double seconds, ordered_json args) {
+      slice_on(track, name, category, start, seconds, std::move(args));
+    };
     const double total = total_seconds(nodes);
     double at = run.end_seconds - total;
+    for (; copy < timeline.copies.size() && timeline.copies[copy].run == run.name; ++copy) {
+      const CopyTiming& c = timeline.copies[copy];
+      slice_on(tracks["copies of weights"], c.name, "copy", at + c.start, c.seconds,
+               {{"mbytes", 1e-6 * c.bytes}, {"GB/s", 1e-9 * c.bytes / c.seconds}});
+    }
     slice(run.name, "run", at, total, {{"nodes", nodes.size()}});
     for (const NodeTiming& t : nodes) {
       ordered_json args = {{"op", t.op}, {"gflop", 1e-9 * t.flops}, {"mbytes", 1e-6 * t.bytes}};
@@ -178,6 +192,7 @@ int ProfileCommand::run() {
   Timeline timeline(*machine, memory);
   model.options.on_memory = [&](const MemoryEvent& e) { memory.add(e); };
   model.options.on_node = [&](const NodeTiming& t) { timeline.add(t); };
+  model.options.on_copy = [&](const CopyTiming& t) { timeline.add(t); };
   model.options.vision_cache_bytes = 0;  // or the tower would run for the warm request only
   model.options.vision_cache_dir.clear();
   auto reranker = model.open();
@@ -214,6 +229,15 @@ int ProfileCommand::run() {
   table("ops", GroupBy::kOp, timeline.nodes.size());
   table("places, all layers together", GroupBy::kPlace, kTopNodes);
   table("nodes", GroupBy::kNode, kTopNodes);
+  if (!timeline.copies.empty()) {
+    double seconds = 0, bytes = 0;
+    for (const CopyTiming& c : timeline.copies) {
+      seconds += c.seconds;
+      bytes += c.bytes;
+    }
+    fmt::print("\ncopies of weights beside the nodes: {:.1f} MB in {:.3f} ms, {:.1f} GB/s\n",
+               1e-6 * bytes, 1e3 * seconds, 1e-9 * bytes / seconds);
+  }
   memory.print();
   const auto memory_line = [](std::string_view name, int64_t bytes) {
     fmt::print("{:<42} {:>12.1f} MB\n", name, static_cast<double>(bytes) * 1e-6);

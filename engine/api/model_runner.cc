@@ -274,7 +274,9 @@ Status ModelRunner::run(const Executor& executor, RunArgs& args, std::string_vie
 Status ModelRunner::run_planned(const Executor& executor, RunArgs& args, const RunPlan& plan,
                                 std::span<std::byte> arena, Context& ctx, const std::string& name) {
   std::vector<NodeTime> times;
+  std::vector<CopyTime> copies;
   if (observers_.on_node) args.times = &times;
+  if (observers_.on_copy) args.copies = &copies;
   if (observers_.on_value) {
     args.on_value = [&](std::string_view value, const ConstTensor& t) {
       return observe(fmt::format("{}/{}", name, value), t);
@@ -288,6 +290,13 @@ Status ModelRunner::run_planned(const Executor& executor, RunArgs& args, const R
                         .seconds = t.seconds,
                         .flops = t.cost.flops,
                         .bytes = t.cost.bytes});
+  }
+  for (const CopyTime& c : copies) {
+    observers_.on_copy({.run = name,
+                        .name = std::string(c.name),
+                        .start = c.start,
+                        .seconds = c.seconds,
+                        .bytes = static_cast<double>(c.bytes)});
   }
   return {};
 }

@@ -88,6 +88,7 @@ class ModelRunner {
     ValueObserver on_value;
     std::function<bool(std::string_view)> wants_value;
     std::function<void(const NodeTiming&)> on_node;
+    std::function<void(const CopyTiming&)> on_copy = {};
   };
 
   /// config, weights, device and the stream of weights, if there is one, must outlive the runner.

@@ -222,7 +222,7 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   VLR_ASSIGN_OR_RETURN(
       impl->model,
       LoadedModel::load(impl->options, impl->config, dtype, std::move(source), *impl->device,
-                        {options.on_value, options.wants_value, options.on_node}));
+                        {options.on_value, options.wants_value, options.on_node, options.on_copy}));
   if (watch) watch->layers(impl->model->layers);
   impl->runner = impl->model->runner.get();
   impl->limits = impl->model->placed.limits;
@@ -252,7 +252,7 @@ Status Reranker::Impl::check_relevance() {
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> scored, score(probe_requests(), nullptr));
   options.max_length = max_length;
   usage = {};
-  runner->set_observers({options.on_value, options.wants_value, options.on_node});
+  runner->set_observers({options.on_value, options.wants_value, options.on_node, options.on_copy});
   std::vector<float> log_odds;
   for (const Response& response : scored) {
     for (const DocumentResult& r : response.results) {
@@ -403,7 +403,7 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   const VisionInput input{.grid_t = 1, .grid_h = kRows, .grid_w = kColumns, .patches = noise};
   runner->set_observers({});
   VLR_RETURN_IF_ERROR(runner->run_vision({&input, 1}, limits.patches, features).error());
-  runner->set_observers({options.on_value, options.wants_value, options.on_node});
+  runner->set_observers({options.on_value, options.wants_value, options.on_node, options.on_copy});
   Buffer host = device->staging("vision features");
   VLR_RETURN_IF_ERROR(host.reserve(features.rows * runner->feature_row_bytes()));
   const std::span<std::byte> bytes =

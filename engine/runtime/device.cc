@@ -406,7 +406,11 @@ Status OpenDevice::wait(const Mark& mark) {
 }
 
 Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int64_t bytes,
-                                                 const Mark& after) {
+                                                 const Mark& after, Mark* begun) {
+  if (begun) {
+    begun->state_ = std::make_unique<Mark::State>();
+    begun->state_->time = std::chrono::steady_clock::now();
+  }
   if (only_plans()) return mark();
   if (!is_gpu()) {
     std::memcpy(to, from, static_cast<size_t>(bytes));
@@ -414,12 +418,16 @@ Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int
   }
   CUstream_st* const stream = gpu_->copies.get();
   if (after.state_) VLR_CUDA_TRY(cudaStreamWaitEvent(stream, after.state_->event.get(), 0));
+  if (begun) {
+    VLR_ASSIGN_OR_RETURN(begun->state_->event, cuda::make_event(true));
+    VLR_CUDA_TRY(cudaEventRecord(begun->state_->event.get(), stream));
+  }
   VLR_CUDA_TRY(
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream));
   Mark m;
   m.state_ = std::make_unique<Mark::State>();
   // Who waits for it may wait for long, and must not take a core for that.
-  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(false, true));
+  VLR_ASSIGN_OR_RETURN(m.state_->event, cuda::make_event(begun != nullptr, true));
   VLR_CUDA_TRY(cudaEventRecord(m.state_->event.get(), stream));
   return m;
 }
@@ -492,7 +500,10 @@ Result<OpenDevice::Mark> OpenDevice::mark(bool) {
 }
 Status OpenDevice::wait(const Mark&) { return {}; }
 Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int64_t bytes,
-                                                 const Mark&) {
+                                                 const Mark&, Mark* begun) {
+  if (begun) {
+    VLR_ASSIGN_OR_RETURN(*begun, mark());
+  }
   std::memcpy(to, from, static_cast<size_t>(bytes));
   return mark();
 }

@@ -159,7 +159,9 @@ class OpenDevice {
   /// Copies beside the stream, in an order of their own: how weights come in while others are
   /// computed with. `after` is what has to be done before; the result, for compute_after(), is when
   /// the copy is. On the CPU at once.
-  Result<Mark> copy_beside(void* to, const void* from, int64_t bytes, const Mark& after);
+  /// Given `begun`, it is when the copy starts, and both are timing marks.
+  Result<Mark> copy_beside(void* to, const void* from, int64_t bytes, const Mark& after,
+                           Mark* begun = nullptr);
   /// What is launched from now on waits for `mark`.
   Status compute_after(const Mark& mark);
   /// Seconds between two timing marks that have been waited for.

@@ -306,7 +306,9 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
   // Streamed groups in the order of the nodes that read them, and where in it the run is.
   std::vector<int> groups;
   size_t at = 0;
+  const bool time_copies = stream_ && args.times && args.copies;
   if (stream_) {
+    stream_->time_copies(time_copies);
     const Status listed = for_each([&](size_t n, const Bindings&) {
       const int g = group_of_node_[n];
       if (g >= 0 && (groups.empty() || groups.back() != g)) groups.push_back(g);
@@ -356,6 +358,16 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     for (size_t i = 0; i < timed.size(); ++i) {
       VLR_ASSIGN_OR_RETURN(const double seconds, gpu->seconds_between(marks[i], marks[i + 1]));
       times[timed[i]].seconds += seconds;
+    }
+  }
+  if (time_copies && gpu && !marks.empty()) {
+    for (const WeightStream::TimedCopy& copy : stream_->time_copies(false)) {
+      const DeviceWeights::Group& group = stream_->group(copy.group);
+      CopyTime& time = args.copies->emplace_back();
+      time.name = group.name;
+      time.bytes = group.bytes;
+      VLR_ASSIGN_OR_RETURN(time.start, gpu->seconds_between(marks.front(), copy.begun));
+      VLR_ASSIGN_OR_RETURN(time.seconds, gpu->seconds_between(copy.begun, *copy.arrived));
     }
   }
   std::copy_if(times.begin(), times.end(), std::back_inserter(*args.times),

@@ -25,12 +25,21 @@ struct NodeTime {
   Cost cost;
 };
 
+/// A copy of streamed weights beside a run.
+struct CopyTime {
+  std::string_view name;  ///< of the group
+  int64_t bytes = 0;
+  double start = 0;  ///< since the first node started; negative: before it
+  double seconds = 0;
+};
+
 /// What a run is given: sizes, the caller's tensors, attention tables, and who watches.
 struct RunArgs {
   Sizes sizes{};
   std::map<std::string, Tensor, std::less<>> bound;  ///< every kBound value by name
   std::vector<AttentionInput> segments;              ///< by slot
   std::vector<NodeTime>* times = nullptr;            ///< appended, one per node
+  std::vector<CopyTime>* copies = nullptr;           ///< appended, with `times`
   /// After the node that wrote it; on a GPU the node may still be running.
   std::function<Status(std::string_view name, const ConstTensor&)> on_value;
   std::function<bool(const Node&)> only;  ///< runs these nodes and skips the others; null: all

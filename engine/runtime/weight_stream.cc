@@ -26,10 +26,13 @@ Status WeightStream::copy(int g) {
     VLR_ASSIGN_OR_RETURN(data, reader_->take(g));
   }
   slot.holds = -1;  // whatever becomes of the copy
-  auto mark = device_.copy_beside(weights_.slot(from.slot), data, from.bytes, slot.unread);
+  OpenDevice::Mark begun;
+  auto mark = device_.copy_beside(weights_.slot(from.slot), data, from.bytes, slot.unread,
+                                  timing_ ? &begun : nullptr);
   if (mark) slot.arrived = std::make_shared<const OpenDevice::Mark>(std::move(mark).value());
   if (from.blob) reader_->give(g, mark ? slot.arrived : nullptr);
   VLR_RETURN_IF_ERROR(mark.error());
+  if (timing_) timed_.push_back({.group = g, .begun = std::move(begun), .arrived = slot.arrived});
   slot.holds = g;
   slot.waited = false;
   bytes_copied_ += from.bytes;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/runtime/device.h"
@@ -40,6 +41,21 @@ class WeightStream {
   /// in order.
   Status done(int group, std::span<const int> rest);
 
+  /// A copy, in the copies' own order.
+  struct TimedCopy {
+    int group = -1;
+    OpenDevice::Mark begun;
+    GroupReader::CopyMark arrived;
+  };
+  /// Whether copies are timed from now on; those that were so far.
+  std::vector<TimedCopy> time_copies(bool on) {
+    timing_ = on;
+    return std::exchange(timed_, {});
+  }
+  const DeviceWeights::Group& group(int g) const {
+    return weights_.groups()[static_cast<size_t>(g)];
+  }
+
   int64_t bytes_copied() const { return bytes_copied_; }
   DiskStats disk_stats() const { return reader_ ? reader_->stats() : DiskStats(); }
 
@@ -54,9 +70,6 @@ class WeightStream {
 
   WeightStream(OpenDevice& device, const DeviceWeights& weights)
       : device_(device), weights_(weights) {}
-  const DeviceWeights::Group& group(int g) const {
-    return weights_.groups()[static_cast<size_t>(g)];
-  }
   Slot& slot_of(int g) { return slots_[static_cast<size_t>(group(g).slot)]; }
   Status copy(int group);
   Status fetch(int group);
@@ -69,6 +82,8 @@ class WeightStream {
   std::array<Slot, 2> slots_;
   std::vector<int> run_;  // what the last run needed
   int64_t bytes_copied_ = 0;
+  bool timing_ = false;
+  std::vector<TimedCopy> timed_;
 };
 
 }  // namespace vlr

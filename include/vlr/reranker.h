@@ -147,6 +147,15 @@ struct NodeTiming {
   double bytes = 0;
 };
 
+/// A copy of weights that are not on the GPU for good, beside the nodes of a run.
+struct CopyTiming {
+  std::string run;   ///< as NodeTiming::run
+  std::string name;  ///< "model.language_model.layers.3."
+  double start = 0;  ///< seconds since the run's first node started; negative: before that
+  double seconds = 0;
+  double bytes = 0;
+};
+
 /// Bytes that are held for a purpose from now on: on the device, and in host memory beside it,
 /// which is pinned for a GPU. On the CPU the device's memory is what passes work in.
 struct MemoryEvent {
@@ -253,6 +262,8 @@ struct Options {
   ValueObserver on_value = {};                             ///< null: nothing is observed
   std::function<bool(std::string_view)> wants_value = {};  ///< which names on_value gets; null: all
   std::function<void(const NodeTiming&)> on_node = {};     ///< null: nodes are not timed
+  /// After the nodes of a run, if on_node is there too.
+  std::function<void(const CopyTiming&)> on_copy = {};
   /// Told of every change of what is held for a purpose, and of each layer once weights are loaded:
   /// by the thread that makes the change, one at a time, also while the reranker is destroyed. Must
   /// not throw nor call the reranker.
