@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "kernels/attention/attention.h"
 #include "kernels/convert/convert.h"
@@ -928,12 +929,29 @@ Result<ModelRunner::Measuring> ModelRunner::plan_measuring(int64_t max_tokens,
     // No attention runs, so its tables may be empty.
     run.args.segments.assign(static_cast<size_t>(executor.graph().num_segment_slots()),
                              AttentionInput(std::span<const ops::AttentionSegment>()));
-    run.args.only = [&graph = executor.graph()](const Node& node) {
-      if (node.op == "linear_w8a8" && graph.info(node.inputs[0]).dtype == DType::kI8)
-        return false;  // no library's
-      return node.op.starts_with("linear") || node.op == "patch_embed";
-    };
     VLR_ASSIGN_OR_RETURN(run.plan, executor.plan(run.args, ctx));
+    // The first of the products that are alike: layers differ in weights only, which may have to
+    // come from far.
+    const Graph& graph = executor.graph();
+    auto firsts = std::make_shared<std::set<const Node*>>();
+    std::set<std::string> kinds;
+    for (const Node& node : graph.nodes()) {
+      if (node.op == "linear_w8a8" && graph.info(node.inputs[0]).dtype == DType::kI8)
+        continue;  // no library's
+      if (!node.op.starts_with("linear") && node.op != "patch_embed") continue;
+      std::string kind(node.op);
+      const auto add_kind = [&](Value v) {
+        const Tensor t = v.defined() ? run.plan.tensors[static_cast<size_t>(v.id)] : Tensor{};
+        kind += fmt::format(" {} {}", describe(t), t.rank > 1 ? t.stride(0) : 0);
+      };
+      for (const Value v : node.inputs) add_kind(v);
+      add_kind(node.output);
+      // Names of places tell apart what is alike in all that: epilogues.
+      if (const size_t dot = node.name.rfind('.'); dot != node.name.npos)
+        kind += node.name.substr(dot);
+      if (kinds.insert(kind).second) firsts->insert(&node);
+    }
+    run.args.only = [firsts](const Node& node) { return firsts->contains(&node); };
     out.arena_bytes = std::max(out.arena_bytes, run.plan.total());
     for (size_t i = 0; i < run.plan.tensors.size(); ++i) {
       if (executor.graph().values()[i].kind == ValueKind::kBound)
