@@ -212,6 +212,60 @@ TEST_F(ExecutorTest, PlanReusesMemory) {
   EXPECT_EQ(p->activation_bytes, 3 * 8 * kWidth * 4);  // as without the twenty
 }
 
+// All of the example works row by row: with a region, its values are as large as a chunk.
+TEST_F(ExecutorTest, RegionsRunForSomeRowsAtATime) {
+  Graph g;
+  const Value x = g.bound("x", DType::kF32, {Sym::kTokens, kWidth}),
+              out = g.bound("out", DType::kF32, {Sym::kTokens, kWidth}), w = g.weight("w");
+  const auto rows = [&](std::string name) {
+    return g.activation(std::move(name), DType::kF32, {Sym::kTokens, kWidth});
+  };
+  const auto add = [&](std::string name, Value a, Value b_in, Value to) {
+    return g.add<ops::Add>(std::move(name), {a, b_in}, to, [=](const Bindings& b) {
+      return ops::Add::Args{.a = b[a], .b = b[b_in], .y = b[to]};
+    });
+  };
+  g.begin_rows(Sym::kTokens);
+  const Value h = rows("proj");
+  g.add<ops::Linear>("proj", {x, w, {}}, h, [=](const Bindings& b) {
+    return ops::Linear::Args{.x = b[x], .w = b[w], .bias = {}, .y = b[h]};
+  });
+  const Value r = add("residual", h, x, g.in_place("residual", h));
+  const Value c = rows("copy");
+  g.add<Spill>("copy", {r}, c,
+               [=](const Bindings& b) { return Spill::Args{.x = b[r], .y = b[c]}; });
+  g.end_rows();
+  const Value t = add("twice", c, r, rows("twice"));  // reads r and c whole
+  g.begin_rows(Sym::kTokens);
+  const Value again = rows("again");
+  add("again", t, x, again);
+  g.add<Spill>("last", {again}, out,
+               [=](const Bindings& b) { return Spill::Args{.x = b[again], .y = b[out]}; });
+  g.end_rows();
+  const auto executor = Executor::create(g, *weights_);
+  ASSERT_TRUE(executor) << executor.error().message();
+  for (const int64_t tokens : {0, 1, 64, 65, 128, 200}) {
+    SCOPED_TRACE(tokens);
+    RunArgs args = args_for(tokens);
+    const auto whole = executor->plan(args, ctx_);
+    args.row_chunk = 64;
+    std::vector<NodeTime> times;
+    args.times = &times;
+    const auto p = executor->plan(args, ctx_);
+    ASSERT_TRUE(p && whole);
+    const int64_t chunk = std::min<int64_t>(tokens, 64);
+    EXPECT_EQ(p->node_workspace[2], 64 * chunk);  // of "copy"
+    EXPECT_LE(p->activation_bytes, whole->activation_bytes);
+    EXPECT_EQ(p->tensors[static_cast<size_t>(again.id)].dim(0), chunk);
+    EXPECT_EQ(p->tensors[static_cast<size_t>(r.id)].dim(0), tokens);
+    PoisonedArena arena(p->total());
+    const Status s = executor->run(args, *p, arena.span(), ctx_);
+    ASSERT_TRUE(s.ok()) << s.message();
+    EXPECT_EQ(out_, expected());
+    EXPECT_EQ(times.size(), g.nodes().size());  // whatever the number of chunks
+  }
+}
+
 TEST_F(ExecutorTest, PlanNeedsNoTensors) {
   RunArgs sizes_only;
   size_of(sizes_only.sizes, Sym::kTokens) = 5;

@@ -96,6 +96,20 @@ TEST(GraphValidate, AcceptsReadingTheWholeAfterWorkOnAPart) {
   EXPECT_EQ(problem(c.g), "");
 }
 
+TEST(GraphValidate, RefusesARegionOfOtherRows) {
+  Chain c;
+  c.g.begin_rows(Sym::kTokens);
+  add(c.g, "first", c.in, c.in, c.x);
+  add(c.g, "last", c.x, c.x, c.out);
+  c.g.end_rows();
+  EXPECT_EQ(problem(c.g), "");
+  const Value few = c.g.bound("few", DType::kF32, {Sym::kSequences, 8});
+  c.g.begin_rows(Sym::kTokens);
+  add(c.g, "more", few, few, few);
+  c.g.end_rows();
+  EXPECT_EQ(problem(c.g), "graph: node more has few, which has no rows of T");
+}
+
 TEST(Graph, ViewsHaveTheShapesThatTheirDimsSay) {
   Graph g;
   const Value x = g.activation("x", DType::kF32, {Sym::kTokens, 48});
