@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "engine/api/memory_watch.h"
-#include "engine/api/self_check.h"
 #include "engine/runtime/arena_picture.h"
 #include "multimodal/patchify.h"
 
@@ -13,7 +12,6 @@ namespace vlr {
 namespace {
 
 constexpr int64_t kPatchesPerToken = 4;
-constexpr int64_t kRecordedTokens = 512, kPaddedTo = 32;  // small batches are rounded up
 
 /// Sizes of one document.
 struct Document {
@@ -24,17 +22,6 @@ struct Document {
         tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens)) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
-
-/// What the checks of quantised weights work in: a few rows of the largest product's operands.
-int64_t check_bytes(const WeightPlan& plan, DType dtype, int64_t workspace_bytes) {
-  int64_t most = 0;
-  for (const WeightSpec& spec : plan) {
-    if (spec.format == WeightFormat::kDense) continue;
-    most = std::max(most, kCheckedRows * (spec.shape[1] + 3 * spec.shape[0]) * dtype_bytes(dtype) +
-                              workspace_bytes);
-  }
-  return most;
-}
 
 }  // namespace
 
@@ -75,9 +62,9 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
   const int64_t all_tokens = w.documents * d.tokens;
   TextSizes text{.tokens = std::max(std::min(limits.tokens, all_tokens), d.tokens),
                  .sequences = std::min(w.documents, limits.sequences)};
-  if (text.tokens <= kRecordedTokens) {
-    text.tokens += kPaddedTo;
-    text.sequences += kPaddedTo;
+  if (text.tokens <= RecordingLimits().max_tokens) {
+    text.tokens = (text.tokens + kPaddedTo - 1) / kPaddedTo * kPaddedTo;
+    text.sequences = (text.sequences + kPaddedTo - 1) / kPaddedTo * kPaddedTo;
   }
   text.sequences = std::min(text.sequences, text.tokens);
   // The features of a wave's pictures, and of the few by which it may be too large.
@@ -132,14 +119,15 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
     out.parts.push_back({"inputs", 4 * runner.text_input_bytes(text) +
                                        2 * (patches > 0 ? runner.vision_input_bytes(patches) : 0) +
                                        kRounding});
-    int64_t opening = check_bytes(placed.plan, runner.dtype(), larger.workspace_bytes);
+    int64_t opening = 0;  // measuring takes no more than there is
     if (options.measure_kernels) {
-      VLR_ASSIGN_OR_RETURN(const int64_t measuring,
-                           runner.measuring_bytes(limits.tokens, limits.patches));
-      opening = std::max(opening, measuring);
+      VLR_ASSIGN_OR_RETURN(opening, runner.measuring_bytes(limits.tokens, limits.patches));
+      if (out.cap > 0) {
+        opening = std::min(
+            opening, out.cap - context_estimate() - loaded - limits.prefix_rows * prefix_bytes);
+      }
     }
-    opening += loaded + limits.prefix_rows * prefix_bytes;
-    if (out.cap > 0) opening = std::min(opening, out.cap - context_estimate());
+    opening = std::max(opening, planner.check_bytes()) + loaded + limits.prefix_rows * prefix_bytes;
     out.parts.push_back(
         {"measuring and checks, before that", std::max<int64_t>(0, opening - out.total())});
     out.parts.push_back({"CUDA context, about", context_estimate()});

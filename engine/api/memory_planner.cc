@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "engine/api/self_check.h"
 #include "kernels/cuda/weight_ring.h"
 #include "model/weight_names.h"
 
@@ -52,6 +53,17 @@ int64_t largest(int64_t low, int64_t high, const Fits& fits) {
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
+/// What the checks of quantised weights work in: a few rows of the largest product's operands.
+int64_t bytes_of_checks(const WeightPlan& plan, DType dtype, int64_t workspace_bytes) {
+  int64_t most = 0;
+  for (const WeightSpec& spec : plan) {
+    if (spec.format == WeightFormat::kDense) continue;
+    most = std::max(most, kCheckedRows * (spec.shape[1] + 3 * spec.shape[0]) * dtype_bytes(dtype) +
+                              workspace_bytes);
+  }
+  return most;
+}
+
 }  // namespace
 
 int64_t context_estimate() { return kContextBytes; }
@@ -84,7 +96,7 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
       VLR_ASSIGN_OR_RETURN(p->map_, DeviceMap::parse(options.device_map));
       p->given_map_ = true;
     }
-  } else if (!options.device_map.empty()) {
+  } else if (!options.device_map.empty() && options.device_map != "auto") {
     return {Code::kInvalidArgument,
             "options: a device_map places weights for a GPU, on the CPU all "
             "of them are in host memory"};
@@ -103,7 +115,9 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
   VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, p->shapes(), device, graph, {},
                                                        nullptr, host_layers));
   // A run that cannot be planned (an implementation that does not exist, say) is an error now.
-  if (const auto text = p->runner_->plan_scores({.tokens = 1}); !text) return text.error();
+  VLR_ASSIGN_OR_RETURN(const auto text, p->runner_->plan_scores({.tokens = kCheckedRows}));
+  if (device.is_gpu())
+    p->check_bytes_ = bytes_of_checks(p->plan_, graph.dtype, text.run.workspace_bytes);
   if (p->runner_->vision_graph()) {
     if (const auto vision = p->runner_->plan_vision(4); !vision) return vision.error();
   }
@@ -165,7 +179,11 @@ int64_t MemoryPlanner::text_bytes(int64_t row_chunk, int64_t tokens, int64_t seq
       text_bytes_.try_emplace(std::array{row_chunk, tokens, sequences}, kUnlimited);
   if (!is_new) return it->second;
   runner_->row_chunk = row_chunk;
-  const TextSizes sizes{.tokens = tokens, .sequences = sequences};
+  TextSizes sizes{.tokens = tokens, .sequences = sequences};
+  if (tokens <= RecordingLimits().max_tokens) {  // recorded batches are rounded up
+    sizes.tokens = round_up(tokens, kPaddedTo);
+    sizes.sequences = std::min(round_up(sequences, kPaddedTo), sizes.tokens);
+  }
   // Score and prefix passes have two sets of inputs each.
   if (const auto plan = runner_->plan_scores(sizes))
     it->second = plan->total() + 4 * runner_->text_input_bytes(sizes);
@@ -191,7 +209,8 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   const int64_t prefix_bytes =
       std::max(runner_->prefix_row_bytes(), runner_->host_prefix_row_bytes());
   const auto needed = [&](const Wants& w) {
-    const int64_t text = text_bytes(row_chunk, w.sequence, 1);
+    // The checks of quantised weights come before any pass.
+    const int64_t text = std::max(text_bytes(row_chunk, w.sequence, 1), check_bytes_);
     if (!vision) return text;
     // Inputs stay beside whatever pass runs, so the tower's count against the text's arena too.
     return std::max(text, vision_bytes(row_chunk, w.patches)) +
@@ -285,9 +304,9 @@ BatchLimits MemoryPlanner::cpu_limits() const {
 
 /// Every step, in order.
 std::vector<Placement> MemoryPlanner::placements(int64_t cap) const {
-  const int64_t chunk = options_.on_value        ? 0  // who looks wants whole values
-                        : options_.row_chunk > 0 ? options_.row_chunk
-                                                 : chunk_for(cap);
+  const int64_t chunk = options_.row_chunk > 0 ? options_.row_chunk
+                        : options_.on_value    ? 0  // who looks wants whole values
+                                               : chunk_for(cap);
   std::vector<Placement> out;
   Placement p{.row_chunk = chunk};
   out.push_back(p);
@@ -370,15 +389,16 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
   const Wants least{.sequence = kSmallestBatch,
                     .patches = kSmallestFrame,
                     .visual_rows = kSmallestFrame / kPatchesPerRow};
-  int64_t batch = text_bytes(last.row_chunk, least.sequence, 1);
+  int64_t batch = std::max(text_bytes(last.row_chunk, least.sequence, 1), check_bytes_);
   if (runner_->vision_graph()) {
     batch = std::max(batch, vision_bytes(last.row_chunk, least.patches)) +
             2 * runner_->vision_input_bytes(least.patches) +
             least.visual_rows * runner_->feature_row_bytes();
   }
   return {Code::kOutOfMemory,
-          fmt::format("gpu_memory: {} bytes are too few, {} is the smallest cap that works: "
+          fmt::format("{}: {} bytes are too few, {} is the smallest cap that works: "
                       "context {}, weights {}, smallest batch {}",
+                      options_.gpu_memory > 0 ? "gpu_memory" : "free memory of the GPU",
                       cap + kContextBytes, kContextBytes + weights + batch, kContextBytes, weights,
                       batch)};
 }

@@ -38,6 +38,8 @@ constexpr int64_t kWaveTokens = 32768, kWaveVisualTokens = 8192;
 constexpr int64_t kChunkMedia = 16;
 /// Tokens behind a document's, which Options::max_length does not count; at most.
 constexpr int64_t kTailTokens = 64;
+/// What sizes of batches that are recorded are rounded up to, at most.
+constexpr int64_t kPaddedTo = 32;
 /// What buffers of a device are rounded up, all of them together, at most.
 constexpr int64_t kRounding = int64_t{1} << 20;
 
@@ -104,6 +106,7 @@ class MemoryPlanner {
   /// The plan's tensors, without data.
   WeightLookup shapes() const;
   int64_t ring_bytes() const { return ring_bytes_; }
+  int64_t check_bytes() const { return check_bytes_; }  ///< of the checks of quantised weights
   /// Of dense weights: a GPU's are those of activations, a CPU's those of the checkpoint.
   DType weight_dtype() const { return device_.is_gpu() ? graph_.dtype : cpu_weight_dtype(); }
   DType cpu_weight_dtype() const { return config_.dtype.value_or(DType::kBF16); }
@@ -138,7 +141,7 @@ class MemoryPlanner {
   DeviceMap map_;
   bool given_map_ = false;
   std::map<std::string, ConstTensor, std::less<>> shapes_;
-  int64_t ring_bytes_ = 0, region_row_bytes_ = 0;
+  int64_t ring_bytes_ = 0, region_row_bytes_ = 0, check_bytes_ = 0;
   double token_flops_ = 0, flops_ = 650e12;
   std::unique_ptr<ModelRunner> runner_;
   std::map<std::array<int64_t, 3>, int64_t> text_bytes_;

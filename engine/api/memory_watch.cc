@@ -1,7 +1,10 @@
 #include "engine/api/memory_watch.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "engine/runtime/arena.h"
 
@@ -31,7 +34,7 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
                                                    const WeightLookup& weights, Device device) {
   std::vector<MemoryPlan::Layer> out;
   std::map<std::string, size_t, std::less<>> by_name;
-  std::map<std::string_view, int64_t> groups;
+  std::vector<std::pair<std::string_view, int64_t>> groups;  // in the order of their slots
   for (const WeightSpec& spec : plan) {
     int64_t bytes = 0;
     // The dtype is that of the tensors which are there.
@@ -46,11 +49,16 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
     const bool on_disk = device == Device::kCuda && spec.place == WeightPlace::kDisk;
     MemoryPlan::Layer& layer = out[it->second];
     (on_device ? layer.device_bytes : on_disk ? layer.disk_bytes : layer.host_bytes) += bytes;
-    if (device == Device::kCuda && comes_and_goes(spec.place)) groups[spec.group] += bytes;
+    if (device != Device::kCuda || !comes_and_goes(spec.place)) continue;
+    auto group = std::ranges::find(groups, spec.group, [](const auto& g) { return g.first; });
+    if (group == groups.end()) group = groups.insert(group, {spec.group, 0});
+    group->second += bytes;
   }
-  int64_t slot = 0;
-  for (const auto& [group, bytes] : groups) slot = std::max(slot, bytes);
-  if (slot > 0) out.push_back({.name = "slots of streamed layers", .device_bytes = 2 * slot});
+  std::array<int64_t, 2> slots{};
+  for (size_t i = 0; i < groups.size(); ++i)
+    slots[i % 2] = std::max(slots[i % 2], groups[i].second);
+  if (!groups.empty())
+    out.push_back({.name = "slots of streamed layers", .device_bytes = slots[0] + slots[1]});
   return out;
 }
 

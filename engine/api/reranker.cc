@@ -139,6 +139,9 @@ std::string_view document_status_name(DocumentStatus status) {
 
 class Reranker::Impl {
  public:
+  ~Impl() {
+    if (device) (void)device->activate();  // what goes away is this device's
+  }
   static Result<std::unique_ptr<Impl>> open(const std::string& path, const Options& options);
 
   Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result);
@@ -226,6 +229,8 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   if (watch) watch->layers(impl->model->layers);
   impl->runner = impl->model->runner.get();
   impl->limits = impl->model->placed.limits;
+  if (options.log && !options.offload_folder.empty() && impl->model->placed.weights.disk == 0)
+    options.log("offload_folder: no layer is on disk; device_map says which are, as in =disk");
   impl->scorer = std::make_unique<WaveScorer>(impl->options, *impl->runner, impl->limits,
                                               impl->threads, impl->usage, impl->cancelled);
   impl->preprocessor =

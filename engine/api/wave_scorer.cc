@@ -106,13 +106,20 @@ std::vector<std::vector<Pair*>> WaveScorer::group_pairs(Wave& wave) {
 
 Status WaveScorer::run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group) {
   VLR_ASSIGN_OR_RETURN(OpenDevice::Mark start, device_.mark(true));
+  // Prefixes have their rows before they are computed: whatever leaves in between, an exception of
+  // an observer's among it, must not leave rows that nobody wrote.
+  struct Forget {
+    PrefixCache& cache;
+    bool computed = false;
+    ~Forget() {
+      if (!computed) cache.reset(cache.capacity());
+    }
+  } prefixes{prefix_cache_};
   VLR_ASSIGN_OR_RETURN(const auto new_prefixes, plan_prefixes(group));
   VLR_RETURN_IF_ERROR(run_vision(*wave, group, new_prefixes));
   VLR_ASSIGN_OR_RETURN(OpenDevice::Mark seen, device_.mark(true));
-  if (const Status s = run_prefixes(new_prefixes); !s.ok()) {
-    prefix_cache_.reset(prefix_cache_.capacity());
-    return s;
-  }
+  VLR_RETURN_IF_ERROR(run_prefixes(new_prefixes));
+  prefixes.computed = true;
   std::vector<Pair*> ready;
   std::vector<int64_t> lengths;
   for (Pair* pair : group) {
@@ -182,6 +189,7 @@ Result<std::vector<std::vector<WaveScorer::NewPrefix>>> WaveScorer::plan_prefixe
   }
   if (rows > prefix_cache_.capacity() && rows <= limits_.max_prefix_rows && shared_.empty()) {
     finish_all();  // they read the memory that is about to move
+    prefix_cache_.reset(0);
     VLR_RETURN_IF_ERROR(runner_.reserve_prefixes(rows));
     prefix_cache_.reset(rows);
   }

@@ -432,6 +432,11 @@ Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int
   return m;
 }
 
+Status OpenDevice::finish_copies() {
+  if (!is_gpu() || only_plans()) return {};
+  return cuda::to_status(cudaStreamSynchronize(gpu_->copies.get()), "cudaStreamSynchronize");
+}
+
 Status OpenDevice::compute_after(const Mark& mark) {
   if (!is_gpu() || only_plans() || !mark.state_) return {};
   VLR_CUDA_TRY(cudaStreamWaitEvent(context_.stream, mark.state_->event.get(), 0));
@@ -507,6 +512,7 @@ Result<OpenDevice::Mark> OpenDevice::copy_beside(void* to, const void* from, int
   std::memcpy(to, from, static_cast<size_t>(bytes));
   return mark();
 }
+Status OpenDevice::finish_copies() { return {}; }
 Status OpenDevice::compute_after(const Mark&) { return {}; }
 Result<double> OpenDevice::seconds_between(const Mark& from, const Mark& to) {
   return std::chrono::duration<double>(to.state_->time - from.state_->time).count();

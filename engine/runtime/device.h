@@ -162,6 +162,8 @@ class OpenDevice {
   /// Given `begun`, it is when the copy starts, and both are timing marks.
   Result<Mark> copy_beside(void* to, const void* from, int64_t bytes, const Mark& after,
                            Mark* begun = nullptr);
+  /// Waits for all of them.
+  Status finish_copies();
   /// What is launched from now on waits for `mark`.
   Status compute_after(const Mark& mark);
   /// Seconds between two timing marks that have been waited for.

@@ -792,9 +792,9 @@ Result<DeviceWeights> DeviceWeights::load(const Checkpoint& checkpoint, const We
     VLR_RETURN_IF_ERROR(
         transfer(files, std::move(transfers), device, [&] { watch.report(files.stats().bytes); }));
 
-    SourceReader sources(checkpoint, files, some);
-    Uploader uploader(device);
     int64_t done = files.stats().bytes;
+    SourceReader sources(checkpoint, files, some);  // reads from now on
+    Uploader uploader(device);
     for (const WeightSpec& spec : some) {
       if (spec.format == WeightFormat::kDense) continue;
       VLR_ASSIGN_OR_RETURN(const QuantizedSource* const source, sources.next());
@@ -868,8 +868,8 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
   }
   VLR_RETURN_IF_ERROR(files.read_all(copies));
 
-  SourceReader sources(checkpoint, files, plan);
   int64_t done = store.bytes_mapped_ + files.stats().bytes;
+  SourceReader sources(checkpoint, files, plan);  // reads from now on
   for (size_t s = 0; s < plan.size(); ++s) {
     const WeightSpec& spec = plan[s];
     if (spec.format == WeightFormat::kDense) continue;

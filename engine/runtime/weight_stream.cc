@@ -15,6 +15,12 @@ Result<std::unique_ptr<WeightStream>> WeightStream::create(OpenDevice& device,
   return s;
 }
 
+WeightStream::~WeightStream() {
+  // There is nobody to tell of a device that fails now.
+  (void)device_.activate();
+  (void)device_.finish_copies();
+}
+
 /// To its slot. Waits for the disk.
 Status WeightStream::copy(int g) {
   Slot& slot = slot_of(g);

@@ -30,6 +30,11 @@ class WeightStream {
   static Result<std::unique_ptr<WeightStream>> create(OpenDevice& device,
                                                       const DeviceWeights& weights);
 
+  /// Waits for copies that are under way: the weights may go after it.
+  ~WeightStream();
+  WeightStream(const WeightStream&) = delete;
+  WeightStream& operator=(const WeightStream&) = delete;
+
   int group_of(std::string_view weight) const { return weights_.group_of(weight); }
 
   /// What a run will need, in order: its first groups are on their way from now on.

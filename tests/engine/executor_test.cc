@@ -43,6 +43,7 @@ struct Spill {
       return {Code::kInternal, "no room"};
     if (reinterpret_cast<uintptr_t>(ctx.workspace.data()) % 64 != 0)
       return {Code::kInternal, "unaligned"};
+    if (a.x.numel() == 0) return {};
     std::memset(ctx.workspace.data(), 0x7f, ctx.workspace.size());
     std::memcpy(a.y.data, a.x.data, static_cast<size_t>(a.x.bytes()));
     return {};

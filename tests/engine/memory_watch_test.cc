@@ -110,7 +110,7 @@ TEST(Memory, StreamedLayersAreInHostMemory) {
                        {"layers.1", 0, 4096},
                        {"layers.2", 6144, 0},
                        {"layers.3", 0, 8192},
-                       {"slots of streamed layers", 2 * 8192, 0}}));
+                       {"slots of streamed layers", 8192 + 4096, 0}}));
 }
 
 TEST(Memory, EventsAddUpToWhatIsHeld) {

@@ -143,6 +143,25 @@ TEST(Score, ACallbackThatThrowsLeavesNothingBehind) {
   EXPECT_EQ(score_bits(reranker, request), truth);
 }
 
+// Prefixes have rows in the cache before they are computed.
+TEST(Score, APrefixThatWasNotComputedIsNotUsed) {
+  const Request request = request_of("a star", mixed_documents());
+  Reranker fresh = open_or_die(demo_model(), {});
+  const auto truth = score_bits(fresh, request);
+  for (const char* pass : {"vision.", "prefix."}) {
+    bool fail = true;
+    Reranker reranker =
+        open_or_die(demo_model(), {.on_value = [&](std::string_view name, auto&&...) {
+                      if (!fail || !name.starts_with(pass)) return;
+                      fail = false;
+                      throw std::runtime_error("enough");
+                    }});
+    EXPECT_THROW((void)reranker.score(request), std::runtime_error);
+    EXPECT_FALSE(fail);
+    EXPECT_EQ(score_bits(reranker, request), truth) << pass;
+  }
+}
+
 TEST(Score, NoDocumentsNoResults) {
   Reranker reranker = open_or_die(demo_model());
   const auto response = reranker.score(request_of("a shining star", {}));
