@@ -199,8 +199,9 @@ int64_t MemoryPlanner::vision_bytes(int64_t row_chunk, int64_t patches) {
 }
 
 /// Sizes of passes in what the weights leave, or nothing if the smallest do not fit. First comes
-/// what a single document may need: `wants` as far as there is room, features before tokens before
-/// patches. Then everything grows with what is left.
+/// what a single document may need: all that the options allow, else fewer features, else fewer
+/// tokens, else smaller pictures, so that more room never means less of any. Then everything grows
+/// with what is left.
 std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_chunk) {
   const Wants wants = wants_of_options();
   const bool vision = runner_->vision_graph() != nullptr;
@@ -224,14 +225,30 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
                                return needed({w.sequence, w.patches, rows}) <= room;
                              }));
   }
+  // What the tower's pass over the largest picture takes anyway is there for text.
+  const auto longest_within = [&](int64_t bytes) {
+    return std::max(kSmallestBatch,
+                    largest(kSmallestBatch + 1, wants.sequence, [&](int64_t tokens) {
+                      return text_bytes(row_chunk, tokens, 1) <= bytes;
+                    }));
+  };
   if (!fits()) {
-    w.sequence = largest(kSmallestBatch + 1, wants.sequence, [&](int64_t tokens) {
-      return needed({tokens, w.patches, w.visual_rows}) <= room;
-    });
+    const int64_t beside =
+        vision ? 2 * runner_->vision_input_bytes(w.patches) + w.visual_rows * feature_bytes : 0;
+    w.sequence =
+        longest_within(std::max(room - beside, vision ? vision_bytes(row_chunk, w.patches) : 0));
   }
-  while (!fits() && w.patches > kSmallestFrame) {
-    w.patches = std::max(round_up(w.patches / 2, kPatchesPerRow), kSmallestFrame);
-    w.visual_rows = w.patches / kPatchesPerRow;
+  if (!fits() && vision) {
+    const auto with_frames = [&](int64_t quads) {
+      const int64_t patches = kPatchesPerRow * quads;
+      return Wants{.sequence = longest_within(vision_bytes(row_chunk, patches)),
+                   .patches = patches,
+                   .visual_rows = quads};
+    };
+    w = with_frames(
+        std::max(kSmallestFrame / kPatchesPerRow,
+                 largest(kSmallestFrame / kPatchesPerRow, w.patches / kPatchesPerRow,
+                         [&](int64_t quads) { return needed(with_frames(quads)) <= room; })));
   }
   if (!fits()) return std::nullopt;
 
@@ -345,7 +362,7 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
   }
   const Wants wants = wants_of_options();
   // Larger caps never have room for less: what documents may need comes before speed.
-  std::tuple<bool, int64_t, int64_t> best_room;
+  std::tuple<bool, int64_t, int64_t, int64_t> best_room;
   double best_rate = 0;
   for (const Placement& p : placements(cap)) {
     VLR_ASSIGN_OR_RETURN(WeightPlan plan, place(p));
@@ -362,7 +379,8 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
         limits->max_sequence >= wants.sequence && limits->visual_rows >= wants.visual_rows &&
         limits->patches >= wants.patches &&
         limits->tokens >= (options_.preset.empty() ? options_.batch_tokens : 0);
-    const std::tuple room_for(comfortable, std::min(limits->max_sequence, wants.sequence),
+    const std::tuple room_for(comfortable, std::min(limits->patches, wants.patches),
+                              std::min(limits->max_sequence, wants.sequence),
                               std::min(limits->visual_rows, wants.visual_rows));
     const double rate = static_cast<double>(limits->tokens) / std::max(transfer, compute);
     if (room_for > best_room || (room_for == best_room && rate > 1.02 * best_rate)) {

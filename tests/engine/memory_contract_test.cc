@@ -319,6 +319,52 @@ TEST(CpuExecMemoryContract, Simulated) {
   EXPECT_GE(ran, 50);
 }
 
+/// What documents may need only grows with the cap, on which looking for the smallest one rests.
+TEST(MemoryContract, SimulatedLargerCapsHaveRoomForMore) {
+  ThreadPool threads(1);
+  const ImplChoices choices;
+  const DeviceSpec spec = *DeviceSpec::parse_for_planning("cuda");
+  for (const char* name : {"2b", "8b"}) {
+    for (const char* quant : {"", "nf4"}) {
+      SCOPED_TRACE(std::string(name) + " " + quant);
+      Options options{.device = "cuda", .dtype = "bf16"};
+      options.quant = quant;
+      const Model& model = model_of(name);
+      const auto device = *OpenDevice::for_planning(spec, threads, choices);
+      WeightPlan plan = model.plan;
+      QuantModes modes = *prepare_plan(plan, options, {});
+      const GraphOptions graph = graph_options(options, *device, DType::kBF16, std::move(modes));
+      const auto planner =
+          *MemoryPlanner::create(options, model.config, std::move(plan), graph, *device);
+      std::array<int64_t, 3> before{};
+      int found = 0;
+      for (int64_t cap = 100 * kMega; cap < 4 * kGiga;
+           cap += cap < kGiga ? 4 * kMega : 50 * kMega) {
+        const auto placed = planner->choose(cap);
+        if (!placed) {
+          EXPECT_EQ(found, 0) << cap;
+          continue;
+        }
+        ++found;
+        const BatchLimits& l = placed->limits;
+        // But for what rounding leaves to one or the other.
+        const std::array<int64_t, 3> now = {
+            std::min(l.max_sequence, options.max_length + kTailTokens),
+            std::min(l.visual_rows, options.max_length), std::min<int64_t>(l.frame_patches, 7200)};
+        const bool full = before[0] == options.max_length + kTailTokens;
+        EXPECT_GE(now[0], before[0] * 99 / 100) << cap;
+        EXPECT_GE(now[2], before[2]) << cap;
+        if (full) {
+          EXPECT_EQ(now[0], before[0]) << cap;
+          EXPECT_GE(now[1], before[1] * 99 / 100) << cap;
+        }
+        before = now;
+      }
+      EXPECT_GT(found, 100);
+    }
+  }
+}
+
 /// The most that the whole card had in use, looked at a thousand times a second.
 class CardPeak {
  public:
