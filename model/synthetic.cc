@@ -14,6 +14,10 @@
 #include "kernels/core/tensor.h"
 #include "model/weight_names.h"
 
+#if VLR_WITH_CUDA
+#include "kernels/cuda/synthetic_fill.h"
+#endif
+
 namespace vlr {
 namespace {
 
@@ -167,6 +171,26 @@ SyntheticTensor synthetic_tensor(std::string_view name, std::span<const int64_t>
     tensor.values[k] = bits(static_cast<float>(2 * static_cast<int>(k) - 127) / 128 * scale);
   return tensor;
 }
+
+#if VLR_WITH_CUDA
+Status fill_synthetic_weight(const WeightSpec& spec, const Tensor& weight, CUstream_st* stream) {
+  auto* to = weight.as<uint16_t>();
+  for (const WeightPart& part : spec.parts) {
+    int64_t row = 1;
+    for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
+    const SyntheticTensor t = synthetic_tensor(part.source, part.shape, weight.dtype);
+    VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
+                                             t.base + static_cast<uint64_t>(part.first_row * row),
+                                             t.shift, t.table(), stream));
+    to += part.num_rows * row;
+  }
+  return {};
+}
+#else
+Status fill_synthetic_weight(const WeightSpec&, const Tensor&, CUstream_st*) {
+  return {Code::kUnimplemented, "synthetic weights: this build has no CUDA backend"};
+}
+#endif
 
 void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out) {
   const SyntheticTensor t = synthetic_tensor(tensor.name, tensor.shape);

@@ -25,6 +25,8 @@
 #include <string_view>
 
 #include "engine/runtime/safetensors.h"
+#include "engine/runtime/weight_store.h"
+#include "kernels/core/context.h"
 #include "model/config.h"
 #include "vlr/status.h"
 
@@ -58,6 +60,10 @@ struct SyntheticTensor {
 /// `dtype`: bf16 or f16, which hold all values exactly.
 SyntheticTensor synthetic_tensor(std::string_view name, std::span<const int64_t> shape,
                                  DType dtype = DType::kBF16);
+
+/// Writes a dense weight, in one of 16 bits, where it stands on a GPU, in the order of its stream.
+/// kUnimplemented: this build has no CUDA backend.
+Status fill_synthetic_weight(const WeightSpec& spec, const Tensor& weight, CUstream_st* stream);
 
 /// Elements [begin, begin + out.size()) of a tensor, as bf16.
 void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t> out);

@@ -190,6 +190,16 @@ std::vector<NamedShape> checkpoint_tensors(const ModelConfig& config, DType dtyp
   return std::move(list).take();
 }
 
+StoredTensors checkpoint_without_data(const ModelConfig& config, DType dtype) {
+  StoredTensors stored;
+  for (const NamedShape& t : checkpoint_tensors(config, dtype)) {
+    StoredTensor& s = stored[t.name];
+    s.dtype = t.dtype;
+    s.shape = t.shape;
+  }
+  return stored;
+}
+
 std::string canonical_name(std::string_view stored) {
   std::string_view rest = stored;
   drop_outer_prefixes(rest);

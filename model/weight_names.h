@@ -35,6 +35,9 @@ inline constexpr std::string_view kGateUpProj = "mlp.gate_up_proj.weight";
 /// tied.
 std::vector<NamedShape> checkpoint_tensors(const ModelConfig& config, DType dtype = DType::kBF16);
 
+/// The same as a checkpoint's files would have them, without data.
+StoredTensors checkpoint_without_data(const ModelConfig& config, DType dtype = DType::kBF16);
+
 /// The canonical name of a tensor of a checkpoint, whatever tool wrote it: outer prefixes are
 /// dropped, vision_tower, language_model.model and missing language_model are understood, score
 /// and classifier become "score.weight". Names that are none of ours come back without their outer

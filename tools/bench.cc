@@ -24,7 +24,6 @@
 
 #if VLR_WITH_CUDA
 #include "kernels/cuda/blas.h"
-#include "kernels/cuda/synthetic_fill.h"
 #endif
 
 namespace vlr::tools {
@@ -82,38 +81,6 @@ HeadTokens head_tokens(const ModelConfig& config) {
   return {.yes = 0, .no = 1};
 }
 
-/// A checkpoint of that configuration, as its files would name it.
-StoredTensors checkpoint_without_data(const ModelConfig& config) {
-  StoredTensors stored;
-  for (const NamedShape& t : checkpoint_tensors(config)) {
-    StoredTensor& s = stored[t.name];
-    s.dtype = t.dtype;
-    s.shape = t.shape;
-  }
-  return stored;
-}
-
-#if VLR_WITH_CUDA
-/// Writes a synthetic weight on the device, in one of 16 bits.
-Status fill_weight(const WeightSpec& spec, const Tensor& weight, CUstream_st* stream) {
-  auto* to = weight.as<uint16_t>();
-  for (const WeightPart& part : spec.parts) {
-    int64_t row = 1;
-    for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
-    const SyntheticTensor t = synthetic_tensor(part.source, part.shape, weight.dtype);
-    VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
-                                             t.base + static_cast<uint64_t>(part.first_row * row),
-                                             t.shift, t.table(), stream));
-    to += part.num_rows * row;
-  }
-  return {};
-}
-#else
-Status fill_weight(const WeightSpec&, const Tensor&, CUstream_st*) {
-  return {Code::kUnimplemented, "--synthetic: this build has no CUDA backend"};
-}
-#endif
-
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
                                                    const std::string& preset,
                                                    const Options& options,
@@ -136,7 +103,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
     VLR_ASSIGN_OR_RETURN(source.plan,
                          make_weight_plan(m.config, checkpoint_without_data(m.config), head));
     source.fill = [&m](const WeightSpec& weight, const Tensor& to) {
-      return fill_weight(weight, to, m.device->context().stream);
+      return fill_synthetic_weight(weight, to, m.device->context().stream);
     };
   } else {
     VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));

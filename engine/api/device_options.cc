@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace vlr {
+
 Result<DType> activation_dtype(const Options& options, const DeviceSpec& device,
                                const ModelConfig& config) {
   const bool gpu = device.kind == Device::kCuda;

@@ -113,7 +113,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
     VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
   }
   m.read = loading.stats;
-  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(m.placed.plan, lookup, device.kind()));
+  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(m.placed.plan, lookup, dtype, device.kind()));
   VLR_ASSIGN_OR_RETURN(m.runner,
                        ModelRunner::create(config, lookup, device, graph, std::move(observers),
                                            m.stream.get(), cpu_exec_layers(m.placed.plan)));

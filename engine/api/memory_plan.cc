@@ -151,8 +151,8 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
   for (auto* parts : {&out.parts, &out.host_parts})
     std::erase_if(*parts, [](const MemoryPlan::Part& part) { return part.bytes == 0; });
 
-  VLR_ASSIGN_OR_RETURN(out.layers,
-                       layer_bytes(placed.plan, planner.shapes(), runner.device().kind()));
+  VLR_ASSIGN_OR_RETURN(out.layers, layer_bytes(placed.plan, planner.shapes(), runner.dtype(),
+                                               runner.device().kind()));
   if (w.pictures) {
     out.pictures["text"] = arena_svg(
         *score.graph, score.run,

@@ -64,16 +64,7 @@ int64_t bytes_of_checks(const WeightPlan& plan, DType dtype, int64_t workspace_b
   return most;
 }
 
-}  // namespace
-
-int64_t context_estimate() { return kContextBytes; }
-
-Result<int64_t> cap_of(OpenDevice& device, int64_t gpu_memory) {
-  if (gpu_memory > 0) return gpu_memory - kContextBytes;
-  VLR_ASSIGN_OR_RETURN(const OpenDevice::CardMemory card, device.card_memory());
-  return card.free / 10 * 9;
-}
-
+/// Bytes of a place in which weights are decoded for the model's largest product; 0: none is.
 int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType dtype) {
   int64_t largest = 0;
   for (const WeightSpec& spec : plan) {
@@ -83,6 +74,16 @@ int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType 
     largest = std::max(largest, spec.shape[0] * spec.shape[1] * dtype_bytes(dtype));
   }
   return std::min(largest, cuda::kWeightRingPlace);
+}
+
+}  // namespace
+
+int64_t context_estimate() { return kContextBytes; }
+
+Result<int64_t> cap_of(OpenDevice& device, int64_t gpu_memory) {
+  if (gpu_memory > 0) return gpu_memory - kContextBytes;
+  VLR_ASSIGN_OR_RETURN(const OpenDevice::CardMemory card, device.card_memory());
+  return card.free / 10 * 9;
 }
 
 Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& options,
@@ -198,6 +199,16 @@ int64_t MemoryPlanner::vision_bytes(int64_t row_chunk, int64_t patches) {
   return it->second;
 }
 
+/// Of a document alone, beside the weights.
+int64_t MemoryPlanner::needed(int64_t row_chunk, const Wants& w) {
+  // The checks of quantised weights come before any pass.
+  const int64_t text = std::max(text_bytes(row_chunk, w.sequence, 1), check_bytes_);
+  if (!runner_->vision_graph()) return text;
+  // Inputs stay beside whatever pass runs, so the tower's count against the text's arena too.
+  return std::max(text, vision_bytes(row_chunk, w.patches)) +
+         2 * runner_->vision_input_bytes(w.patches) + w.visual_rows * runner_->feature_row_bytes();
+}
+
 /// Sizes of passes in what the weights leave, or nothing if the smallest do not fit. First comes
 /// what a single document may need: all that the options allow, else fewer features, else fewer
 /// tokens, else smaller pictures, so that more room never means less of any. Then everything grows
@@ -209,20 +220,12 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   // A row has a part on either side; the larger one says how many there may be.
   const int64_t prefix_bytes =
       std::max(runner_->prefix_row_bytes(), runner_->host_prefix_row_bytes());
-  const auto needed = [&](const Wants& w) {
-    // The checks of quantised weights come before any pass.
-    const int64_t text = std::max(text_bytes(row_chunk, w.sequence, 1), check_bytes_);
-    if (!vision) return text;
-    // Inputs stay beside whatever pass runs, so the tower's count against the text's arena too.
-    return std::max(text, vision_bytes(row_chunk, w.patches)) +
-           2 * runner_->vision_input_bytes(w.patches) + w.visual_rows * feature_bytes;
-  };
   Wants w = wants;
-  const auto fits = [&] { return needed(w) <= room; };
+  const auto fits = [&] { return needed(row_chunk, w) <= room; };
   if (!fits()) {
     const int64_t least = w.patches / kPatchesPerRow;
     w.visual_rows = std::max(least, largest(least, wants.visual_rows, [&](int64_t rows) {
-                               return needed({w.sequence, w.patches, rows}) <= room;
+                               return needed(row_chunk, {w.sequence, w.patches, rows}) <= room;
                              }));
   }
   // What the tower's pass over the largest picture takes anyway is there for text.
@@ -245,22 +248,22 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
                    .patches = patches,
                    .visual_rows = quads};
     };
-    w = with_frames(
-        std::max(kSmallestFrame / kPatchesPerRow,
-                 largest(kSmallestFrame / kPatchesPerRow, w.patches / kPatchesPerRow,
-                         [&](int64_t quads) { return needed(with_frames(quads)) <= room; })));
+    w = with_frames(std::max(
+        kSmallestFrame / kPatchesPerRow,
+        largest(kSmallestFrame / kPatchesPerRow, w.patches / kPatchesPerRow,
+                [&](int64_t quads) { return needed(row_chunk, with_frames(quads)) <= room; })));
   }
   if (!fits()) return std::nullopt;
 
   BatchLimits out;
   int64_t rest = room;
-  const int64_t more = room - needed(w);
+  const int64_t more = room - needed(row_chunk, w);
   const int64_t prefix_room = std::min(4 * options_.prefix_cache_bytes, more / 8);
   out.max_prefix_rows = prefix_room / prefix_bytes;
   out.prefix_rows = std::min(options_.prefix_cache_bytes, prefix_room) / prefix_bytes;
   rest -= out.max_prefix_rows * prefix_bytes;
   if (vision) {
-    const int64_t most = w.visual_rows + (rest - needed(w)) / feature_bytes;
+    const int64_t most = w.visual_rows + (rest - needed(row_chunk, w)) / feature_bytes;
     out.visual_rows =
         std::clamp(std::min(rest / 5 / feature_bytes, 4 * kWaveVisualTokens), w.visual_rows, most);
     rest -= out.visual_rows * feature_bytes;
@@ -407,12 +410,7 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
   const Wants least{.sequence = kSmallestBatch,
                     .patches = kSmallestFrame,
                     .visual_rows = kSmallestFrame / kPatchesPerRow};
-  int64_t batch = std::max(text_bytes(last.row_chunk, least.sequence, 1), check_bytes_);
-  if (runner_->vision_graph()) {
-    batch = std::max(batch, vision_bytes(last.row_chunk, least.patches)) +
-            2 * runner_->vision_input_bytes(least.patches) +
-            least.visual_rows * runner_->feature_row_bytes();
-  }
+  const int64_t batch = needed(last.row_chunk, least);
   return {Code::kOutOfMemory,
           fmt::format("{}: {} bytes are too few, {} is the smallest cap that works: "
                       "context {}, weights {}, smallest batch {}",

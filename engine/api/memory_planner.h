@@ -84,9 +84,6 @@ Result<int64_t> cap_of(OpenDevice& device, int64_t gpu_memory);
 /// What the CUDA context and the libraries' kernels take of a card beside what the engine counts.
 int64_t context_estimate();
 
-/// Bytes of a place in which weights are decoded for the model's largest product; 0: none is.
-int64_t ring_place_bytes(const WeightPlan& plan, const QuantModes& modes, DType dtype);
-
 class MemoryPlanner {
  public:
   /// Options, config, graph and device must outlive the planner. It computes with the device's
@@ -126,6 +123,7 @@ class MemoryPlanner {
   Result<WeightPlan> place(const Placement& p) const;
   int64_t chunk_for(int64_t cap) const;
   std::optional<BatchLimits> limits_in(int64_t room, int64_t row_chunk);
+  int64_t needed(int64_t row_chunk, const Wants& w);
   int64_t batch_budget(int64_t usual) const;
   BatchLimits cpu_limits() const;
   int64_t text_bytes(int64_t row_chunk, int64_t tokens, int64_t sequences);

@@ -1,7 +1,5 @@
 #include "engine/api/memory_watch.h"
 
-#include <algorithm>
-#include <array>
 #include <map>
 #include <utility>
 #include <vector>
@@ -9,14 +7,6 @@
 #include "engine/runtime/arena.h"
 
 namespace vlr {
-namespace {
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
-}  // namespace
-
 std::string layer_of(std::string_view weight) {
   for (const std::string_view prefix : {"model.", "language_model."}) {
     if (weight.starts_with(prefix)) weight.remove_prefix(prefix.size());
@@ -31,16 +21,16 @@ std::string layer_of(std::string_view weight) {
 }
 
 Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
-                                                   const WeightLookup& weights, Device device) {
+                                                   const WeightLookup& weights, DType dtype,
+                                                   Device device) {
   std::vector<MemoryPlan::Layer> out;
   std::map<std::string, size_t, std::less<>> by_name;
-  std::vector<std::pair<std::string_view, int64_t>> groups;  // in the order of their slots
   for (const WeightSpec& spec : plan) {
     int64_t bytes = 0;
     // The dtype is that of the tensors which are there.
     for (const WeightTensor& t : tensors_of(spec, DType::kF32, device)) {
       VLR_ASSIGN_OR_RETURN(const ConstTensor tensor, weights(t.name));
-      bytes += device == Device::kCuda ? aligned(tensor.bytes()) : tensor.bytes();
+      bytes += device == Device::kCuda ? arena_aligned(tensor.bytes()) : tensor.bytes();
     }
     const std::string name = layer_of(spec.name);
     const auto [it, is_new] = by_name.try_emplace(name, out.size());
@@ -49,16 +39,9 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
     const bool on_disk = device == Device::kCuda && spec.place == WeightPlace::kDisk;
     MemoryPlan::Layer& layer = out[it->second];
     (on_device ? layer.device_bytes : on_disk ? layer.disk_bytes : layer.host_bytes) += bytes;
-    if (device != Device::kCuda || !comes_and_goes(spec.place)) continue;
-    auto group = std::ranges::find(groups, spec.group, [](const auto& g) { return g.first; });
-    if (group == groups.end()) group = groups.insert(group, {spec.group, 0});
-    group->second += bytes;
   }
-  std::array<int64_t, 2> slots{};
-  for (size_t i = 0; i < groups.size(); ++i)
-    slots[i % 2] = std::max(slots[i % 2], groups[i].second);
-  if (!groups.empty())
-    out.push_back({.name = "slots of streamed layers", .device_bytes = slots[0] + slots[1]});
+  const int64_t slots = device == Device::kCuda ? device_weight_bytes(plan, dtype).slots : 0;
+  if (slots > 0) out.push_back({.name = "slots of streamed layers", .device_bytes = slots});
   return out;
 }
 

@@ -22,9 +22,11 @@ namespace vlr {
 std::string layer_of(std::string_view weight);
 
 /// Bytes of every layer's weights where they stand, in the order of the plan, and of the slots that
-/// streamed ones take turns in. `weights` gives the tensors that the plan's weights became.
+/// streamed ones take turns in. `weights` gives the tensors that the plan's weights became; `dtype`
+/// is that of a GPU's dense ones.
 Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
-                                                   const WeightLookup& weights, Device device);
+                                                   const WeightLookup& weights, DType dtype,
+                                                   Device device);
 
 /// Bytes of a device's purposes and of the host memory beside it, without those that hold none.
 MemoryPlan memory_of(const OpenDevice& device);

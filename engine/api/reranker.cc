@@ -545,13 +545,7 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
     return {Code::kInvalidArgument,
             "workload: at least one document of one token, and four patches an image"};
   }
-  // The checkpoint as it would be on disk, without its data.
-  StoredTensors stored;
-  for (const NamedShape& t : checkpoint_tensors(config, config.dtype.value_or(DType::kBF16))) {
-    StoredTensor& s = stored[t.name];
-    s.dtype = t.dtype;
-    s.shape = t.shape;
-  }
+  const StoredTensors stored = checkpoint_without_data(config, config.dtype.value_or(DType::kBF16));
   VLR_ASSIGN_OR_RETURN(WeightPlan plan, make_weight_plan(config, stored, {.yes = 0, .no = 1}));
   ThreadPool threads(options.num_threads);
   const ImplChoices choices(options.impls.begin(), options.impls.end());

@@ -23,9 +23,7 @@ ArenaPlan plan_arena(std::span<const Lifetime> lifetimes) {
           lifetimes[other].first <= life.last && life.first <= lifetimes[other].last;
       if (!together) continue;
       if (offset + life.bytes <= plan.offsets[other]) break;  // fits in the gap before it
-      const int64_t after =
-          (end_of(other) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-      offset = std::max(offset, after);
+      offset = std::max(offset, arena_aligned(end_of(other)));
     }
     plan.offsets[i] = offset;
     plan.bytes = std::max(plan.bytes, end_of(i));

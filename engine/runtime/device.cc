@@ -22,10 +22,6 @@
 namespace vlr {
 namespace {
 
-int64_t round_up(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
 std::string megabytes(int64_t bytes) {
   return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
 }
@@ -194,7 +190,7 @@ void Buffer::release() {
 Status Buffer::reserve(int64_t bytes) {
   if (bytes <= size_) return {};
   release();
-  const int64_t rounded = round_up(bytes);
+  const int64_t rounded = arena_aligned(bytes);
   if (budget_) VLR_RETURN_IF_ERROR(budget_->take(purpose_, rounded));
   if (place_ == Place::kNowhere) {
     size_ = rounded;
@@ -343,7 +339,7 @@ int64_t OpenDevice::plan_ring(int64_t place_bytes) {
   if (!is_gpu() || place_bytes == 0) return 0;
   ring_ = std::make_unique<Ring>();
   ring_->memory = memory("decoded weights");
-  ring_->bytes = 2 * round_up(place_bytes);
+  ring_->bytes = 2 * arena_aligned(place_bytes);
   ring_->ring = cuda::WeightRing::for_planning(ring_->bytes / 2);
   context_.ring = ring_->ring.get();
   return ring_->bytes;

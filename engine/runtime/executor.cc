@@ -244,7 +244,7 @@ Result<RunPlan> Executor::plan(const RunArgs& args, const Context& ctx) const {
   }
   const ArenaPlan arena = plan_arena(blocks);
   for (size_t b = 0; b < blocks.size(); ++b) plan.offsets[owners[b]] = arena.offsets[b];
-  plan.activation_bytes = (arena.bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  plan.activation_bytes = arena_aligned(arena.bytes);
 
   plan.node_workspace.assign(graph_->nodes().size(), 0);
   Bindings shapes(plan.tensors, args.segments);

@@ -211,10 +211,6 @@ QuantizedWeight quantized_weight(const ConstTensor& codes, const ConstTensor& sc
 
 namespace {
 
-int64_t aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
 /// Brings memory of the host into a device's through two pinned pieces: one is filled by all
 /// threads while the other one travels.
 class Uploader {
@@ -274,7 +270,7 @@ std::vector<GroupSize> streamed_groups(const WeightPlan& plan, DType dtype) {
     const auto [it, is_new] = index.try_emplace(spec.group, groups.size());
     if (is_new) groups.push_back({.name = spec.group, .on_disk = spec.place == WeightPlace::kDisk});
     for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
-      groups[it->second].bytes += aligned(t.shape.bytes());
+      groups[it->second].bytes += arena_aligned(t.shape.bytes());
   }
   return groups;
 }
@@ -300,7 +296,7 @@ DeviceWeightBytes device_weight_bytes(const WeightPlan& plan, DType dtype) {
     if (comes_and_goes(spec.place) || spec.place == WeightPlace::kCpuExec) continue;
     int64_t& sum = spec.place == WeightPlace::kHost ? bytes.host : bytes.device;
     for (const WeightTensor& t : tensors_of(spec, dtype, Device::kCuda))
-      sum += aligned(t.shape.bytes());
+      sum += arena_aligned(t.shape.bytes());
   }
   const std::vector<GroupSize> groups = streamed_groups(plan, dtype);
   int64_t on_disk = 0, largest = 0;
@@ -344,7 +340,7 @@ Result<QuantizedSource> place_source(const WeightSpec& spec, const Checkpoint& c
   source.dense.resize(spec.parts.size());
   const std::vector<SourceRange> ranges = ranges_of(spec, checkpoint);
   int64_t end = 0;
-  for (const SourceRange& r : ranges) end += aligned(r.bytes);
+  for (const SourceRange& r : ranges) end += arena_aligned(r.bytes);
   VLR_RETURN_IF_ERROR(source.memory.reserve(end));
   std::byte* at = source.memory.data();
   for (const SourceRange& r : ranges) {
@@ -355,7 +351,7 @@ Result<QuantizedSource> place_source(const WeightSpec& spec, const Checkpoint& c
     } else {
       source.tensors.insert_or_assign(std::string(r.name), *r.tensor).first->second.data = at;
     }
-    at += aligned(r.bytes);
+    at += arena_aligned(r.bytes);
     source.bytes += r.bytes;
   }
   return source;
@@ -478,7 +474,7 @@ class DeviceWeights::Placer {
       Stream& stream = streams_.at(spec.group);
       begins_.try_emplace(spec.name, stream.used);
       for (const WeightTensor& t : tensors_of(spec, dtype_, device_.kind()))
-        stream.used += aligned(t.shape.bytes());
+        stream.used += arena_aligned(t.shape.bytes());
     }
     return {};
   }
@@ -506,7 +502,7 @@ class DeviceWeights::Placer {
         t.shape.data = weights_.slot(stream->index % 2) + offset;
         weights_.group_of_[t.name] = stream->index;
       }
-      offset += aligned(t.shape.bytes());
+      offset += arena_aligned(t.shape.bytes());
       out.emplace_back(data, t.shape.dtype, std::initializer_list<int64_t>{t.shape.numel()},
                        device_.kind());
       if (!weights_.tensors_.emplace(std::move(t.name), t.shape).second)

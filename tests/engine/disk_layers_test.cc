@@ -305,7 +305,7 @@ TEST_F(DiskLayers, AreCounted) {
     if (t) t->device = Device::kCuda;
     return t;
   };
-  const auto layers = layer_bytes(m->plan, get, Device::kCuda);
+  const auto layers = layer_bytes(m->plan, get, DType::kBF16, Device::kCuda);
   ASSERT_TRUE(layers);
   int64_t disk = 0, host = 0;
   for (const MemoryPlan::Layer& l : *layers) {

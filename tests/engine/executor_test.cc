@@ -52,31 +52,42 @@ struct Spill {
 
 constexpr int64_t kWidth = 8;
 
-/// out = 2 * (x W^T + x) + x, through every kind of value.
-///   proj: h = x W^T   residual: h += x, in place   copy: c = h   twice: c + h   last: out = .. + x
-struct Example {
+/// A graph over x, a matrix w and out, and the ops that write it down.
+struct Sketch {
   Graph g;
-  Example() {
-    const Value x = g.bound("x", DType::kF32, {Sym::kTokens, kWidth}), w = g.weight("w");
-    const Value h = rows("proj");
-    g.add<ops::Linear>("proj", {x, w, {}}, h, [=](const Bindings& b) {
-      return ops::Linear::Args{.x = b[x], .w = b[w], .bias = {}, .y = b[h]};
-    });
-    const Value r = add("residual", h, x, g.in_place("residual", h));
-    const Value c = rows("copy");
-    g.add<Spill>("copy", {r}, c,
-                 [=](const Bindings& b) { return Spill::Args{.x = b[r], .y = b[c]}; });
-    const Value t = add("twice", c, r, rows("twice"));
-    add("last", t, x, g.bound("out", DType::kF32, {Sym::kTokens, kWidth}));
-  }
+  Value x = g.bound("x", DType::kF32, {Sym::kTokens, kWidth});
+  Value out = g.bound("out", DType::kF32, {Sym::kTokens, kWidth});
+  Value w = g.weight("w");
 
   Value rows(std::string name) {
     return g.activation(std::move(name), DType::kF32, {Sym::kTokens, kWidth});
+  }
+  Value proj(std::string name, Value from) {
+    const Value y = rows(name);
+    return g.add<ops::Linear>(std::move(name), {from, w, {}}, y, [=, w = w](const Bindings& b) {
+      return ops::Linear::Args{.x = b[from], .w = b[w], .bias = {}, .y = b[y]};
+    });
+  }
+  Value spill(std::string name, Value from, Value to) {
+    return g.add<Spill>(std::move(name), {from}, to,
+                        [=](const Bindings& b) { return Spill::Args{.x = b[from], .y = b[to]}; });
   }
   Value add(std::string name, Value a, Value b_in, Value to) {
     return g.add<ops::Add>(std::move(name), {a, b_in}, to, [=](const Bindings& b) {
       return ops::Add::Args{.a = b[a], .b = b[b_in], .y = b[to]};
     });
+  }
+};
+
+/// out = 2 * (x W^T + x) + x, through every kind of value.
+///   proj: h = x W^T   residual: h += x, in place   copy: c = h   twice: c + h   last: out = .. + x
+struct Example : Sketch {
+  Example() {
+    const Value h = proj("proj", x);
+    const Value r = add("residual", h, x, g.in_place("residual", h));
+    const Value c = spill("copy", r, rows("copy"));
+    const Value t = add("twice", c, r, rows("twice"));
+    add("last", t, x, out);
   }
 };
 
@@ -215,33 +226,17 @@ TEST_F(ExecutorTest, PlanReusesMemory) {
 
 // All of the example works row by row: with a region, its values are as large as a chunk.
 TEST_F(ExecutorTest, RegionsRunForSomeRowsAtATime) {
-  Graph g;
-  const Value x = g.bound("x", DType::kF32, {Sym::kTokens, kWidth}),
-              out = g.bound("out", DType::kF32, {Sym::kTokens, kWidth}), w = g.weight("w");
-  const auto rows = [&](std::string name) {
-    return g.activation(std::move(name), DType::kF32, {Sym::kTokens, kWidth});
-  };
-  const auto add = [&](std::string name, Value a, Value b_in, Value to) {
-    return g.add<ops::Add>(std::move(name), {a, b_in}, to, [=](const Bindings& b) {
-      return ops::Add::Args{.a = b[a], .b = b[b_in], .y = b[to]};
-    });
-  };
+  Sketch e;
+  Graph& g = e.g;
   g.begin_rows(Sym::kTokens);
-  const Value h = rows("proj");
-  g.add<ops::Linear>("proj", {x, w, {}}, h, [=](const Bindings& b) {
-    return ops::Linear::Args{.x = b[x], .w = b[w], .bias = {}, .y = b[h]};
-  });
-  const Value r = add("residual", h, x, g.in_place("residual", h));
-  const Value c = rows("copy");
-  g.add<Spill>("copy", {r}, c,
-               [=](const Bindings& b) { return Spill::Args{.x = b[r], .y = b[c]}; });
+  const Value h = e.proj("proj", e.x);
+  const Value r = e.add("residual", h, e.x, g.in_place("residual", h));
+  const Value c = e.spill("copy", r, e.rows("copy"));
   g.end_rows();
-  const Value t = add("twice", c, r, rows("twice"));  // reads r and c whole
+  const Value t = e.add("twice", c, r, e.rows("twice"));  // reads r and c whole
   g.begin_rows(Sym::kTokens);
-  const Value again = rows("again");
-  add("again", t, x, again);
-  g.add<Spill>("last", {again}, out,
-               [=](const Bindings& b) { return Spill::Args{.x = b[again], .y = b[out]}; });
+  const Value again = e.add("again", t, e.x, e.rows("again"));
+  e.spill("last", again, e.out);
   g.end_rows();
   const auto executor = Executor::create(g, *weights_);
   ASSERT_TRUE(executor) << executor.error().message();

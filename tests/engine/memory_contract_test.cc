@@ -16,7 +16,6 @@
 #include "engine/api/loaded_model.h"
 #include "engine/api/memory_plan.h"
 #include "engine/api/wave_scorer.h"
-#include "kernels/cuda/synthetic_fill.h"
 #include "model/synthetic.h"
 #include "model/weight_names.h"
 #include "multimodal/patchify.h"
@@ -185,13 +184,8 @@ const Model& model_of(const std::string& name) {
   const auto [it, is_new] = models.try_emplace(name);
   if (is_new) {
     it->second.config = *synthetic_config(name);
-    StoredTensors stored;
-    for (const NamedShape& t : checkpoint_tensors(it->second.config)) {
-      StoredTensor& s = stored[t.name];
-      s.dtype = t.dtype;
-      s.shape = t.shape;
-    }
-    it->second.plan = *make_weight_plan(it->second.config, stored, {.yes = 0, .no = 1});
+    it->second.plan = *make_weight_plan(
+        it->second.config, checkpoint_without_data(it->second.config), {.yes = 0, .no = 1});
   }
   return it->second;
 }
@@ -390,21 +384,6 @@ class CardPeak {
   std::thread thread_;
 };
 
-/// Writes a synthetic weight on the device.
-Status fill_weight(const WeightSpec& spec, const Tensor& weight, CUstream_st* stream) {
-  auto* to = weight.as<uint16_t>();
-  for (const WeightPart& part : spec.parts) {
-    int64_t row = 1;
-    for (size_t axis = 1; axis < part.shape.size(); ++axis) row *= part.shape[axis];
-    const SyntheticTensor t = synthetic_tensor(part.source, part.shape, weight.dtype);
-    VLR_RETURN_IF_ERROR(cuda::fill_synthetic(to, part.num_rows * row,
-                                             t.base + static_cast<uint64_t>(part.first_row * row),
-                                             t.shift, t.table(), stream));
-    to += part.num_rows * row;
-  }
-  return {};
-}
-
 /// VLR_CONTRACT_2B and VLR_CONTRACT_8B cases, one after the other in this process.
 TEST(CudaMemoryContract, OnACard) {
   const auto spec = DeviceSpec::parse("cuda");
@@ -434,7 +413,7 @@ TEST(CudaMemoryContract, OnACard) {
     CardPeak card(*device);
     const auto start = std::chrono::steady_clock::now();
     const int64_t counted = run(c, *device, threads, [&](const WeightSpec& w, const Tensor& to) {
-      return fill_weight(w, to, device->context().stream);
+      return fill_synthetic_weight(w, to, device->context().stream);
     });
     const int64_t measured = card.stop();
     EXPECT_LE(counted, plan->total());

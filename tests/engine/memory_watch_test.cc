@@ -100,7 +100,7 @@ TEST(Memory, StreamedLayersAreInHostMemory) {
     }
     return {Code::kNotFound, std::string(name)};
   };
-  const auto layers = layer_bytes(plan, lookup, Device::kCuda);
+  const auto layers = layer_bytes(plan, lookup, DType::kF32, Device::kCuda);
   ASSERT_TRUE(layers) << layers.error().message();
   std::vector<std::tuple<std::string, int64_t, int64_t>> found;
   for (const MemoryPlan::Layer& l : *layers)
