@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/runtime/json.h"
+#include "model/json.h"
 
 namespace vlr {
 namespace {

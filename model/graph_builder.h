@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include "engine/runtime/graph.h"
 #include "kernels/gelu/gelu.h"
 #include "kernels/linear/linear.h"
+#include "model/graph.h"
 #include "model/quantization.h"
 
 namespace vlr {
@@ -28,7 +28,7 @@ struct GraphOptions {
 struct LinearWeight {
   QuantMode mode = QuantMode::kNone;
   Value w;                    ///< dense, or the codes
-  Value scales, nested, map;  ///< as engine/runtime/weight_store.h has them
+  Value scales, nested, map;  ///< as engine/weights/weight_store.h has them
   int64_t first_row = 0;      ///< in w, where only weights are quantised; elsewhere w is a view
 };
 

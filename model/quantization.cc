@@ -7,8 +7,8 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/runtime/json.h"
-#include "model/weight_names.h"
+#include "model/json.h"
+#include "model/weight_plan.h"
 
 namespace vlr {
 namespace {

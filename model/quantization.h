@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/runtime/weight_store.h"
+#include "model/weight_plan.h"
 #include "kernels/quant/quantized_weight.h"
 #include "vlr/status.h"
 

@@ -3,16 +3,11 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <filesystem>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "engine/runtime/json.h"
 #include "kernels/core/tensor.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 
 #if VLR_WITH_CUDA
 #include "kernels/cuda/synthetic_fill.h"
@@ -20,8 +15,6 @@
 
 namespace vlr {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kMegabyte = 1'000'000;
 
@@ -109,39 +102,6 @@ Result<Preset> find_preset(std::string_view name) {
   return {Code::kInvalidArgument, fmt::format("preset must be 2b, 8b, a or b, got '{}'", name)};
 }
 
-/// Cuts the list as transformers' save_pretrained does: a shard ends before the tensor that would
-/// make it too large, and a tensor that is too large alone is written before the shard it
-/// interrupts.
-std::vector<std::vector<NamedShape>> cut_into_shards(std::vector<NamedShape> tensors,
-                                                     int64_t max_bytes) {
-  std::vector<std::vector<NamedShape>> shards;
-  std::vector<NamedShape> shard;
-  int64_t shard_bytes = 0;
-  for (NamedShape& t : tensors) {
-    const int64_t bytes = t.bytes();
-    if (bytes > max_bytes) {
-      shards.push_back({std::move(t)});
-      continue;
-    }
-    if (shard_bytes + bytes > max_bytes) {
-      shards.push_back(std::exchange(shard, {}));
-      shard_bytes = 0;
-    }
-    shard_bytes += bytes;
-    shard.push_back(std::move(t));
-  }
-  if (!shard.empty()) shards.push_back(std::move(shard));
-  return shards;
-}
-
-Status write_index(const std::string& path, const std::map<std::string, std::string>& weight_map,
-                   int64_t parameters, int64_t bytes) {
-  const nlohmann::json index = {
-      {"metadata", {{"total_parameters", parameters}, {"total_size", bytes}}},
-      {"weight_map", weight_map}};
-  return write_text_file(path, index.dump(2) + "\n");
-}
-
 }  // namespace
 
 SyntheticTensor synthetic_tensor(std::string_view name, std::span<const int64_t> shape,
@@ -203,43 +163,9 @@ Result<ModelConfig> synthetic_config(std::string_view preset) {
   return std::move(p.config);
 }
 
-Status make_checkpoint(std::string_view preset_name, const std::string& folder,
-                       const SyntheticOptions& options) {
-  VLR_ASSIGN_OR_RETURN(const Preset preset, find_preset(preset_name));
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", folder, error.message())};
-  const std::string index_path = folder + "/model.safetensors.index.json";
-  fs::remove(index_path, error);  // of an older checkpoint; readers would prefer it
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", index_path, error.message())};
-  if (!options.tokenizer_json.empty()) {
-    fs::copy_file(options.tokenizer_json, folder + "/tokenizer.json",
-                  fs::copy_options::overwrite_existing, error);
-    if (error)
-      return {Code::kNotFound, fmt::format("{}: {}", options.tokenizer_json, error.message())};
-  }
-  VLR_RETURN_IF_ERROR(write_text_file(folder + "/config.json", format_config(preset.config)));
-
-  std::vector<NamedShape> tensors = checkpoint_tensors(preset.config, DType::kBF16);
-  int64_t total = 0, done = 0;
-  for (const NamedShape& t : tensors) total += t.bytes();
-  const auto fill = [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
-    fill_synthetic(t, begin / 2, {reinterpret_cast<uint16_t*>(out.data()), out.size() / 2});
-    done += static_cast<int64_t>(out.size());
-    if (options.progress) options.progress(done, total);
-    return {};
-  };
-  const int64_t max_shard_bytes =
-      options.max_shard_bytes > 0 ? options.max_shard_bytes : preset.max_shard_bytes;
-  const auto shards = cut_into_shards(std::move(tensors), max_shard_bytes);
-  std::map<std::string, std::string> weight_map;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = shard_file_name(i, shards.size());
-    for (const NamedShape& t : shards[i]) weight_map.emplace(t.name, name);
-    VLR_RETURN_IF_ERROR(write_safetensors(folder + "/" + name, shards[i], fill));
-  }
-  if (shards.size() == 1) return {};
-  return write_index(index_path, weight_map, total / dtype_bytes(DType::kBF16), total);
+Result<int64_t> synthetic_shard_bytes(std::string_view preset) {
+  VLR_ASSIGN_OR_RETURN(const Preset p, find_preset(preset));
+  return p.max_shard_bytes;
 }
 
 }  // namespace vlr

@@ -24,10 +24,9 @@
 #include <string>
 #include <string_view>
 
-#include "engine/runtime/safetensors.h"
-#include "engine/runtime/weight_store.h"
 #include "kernels/core/context.h"
 #include "model/config.h"
+#include "model/weight_plan.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -72,19 +71,8 @@ void fill_synthetic(const NamedShape& tensor, int64_t begin, std::span<uint16_t>
 /// (tied, vision heads of 64) are small, with the larger models' traits, for tests.
 /// kInvalidArgument for others.
 Result<ModelConfig> synthetic_config(std::string_view preset);
-
-struct SyntheticOptions {
-  int64_t max_shard_bytes = 0;  ///< of tensor data in a file; 0: 5 GB, for "a" 9 MB
-  std::string tokenizer_json;   ///< a file to copy as tokenizer.json; empty: none
-  /// Told the bytes written so far and those to write in all, every few megabytes.
-  std::function<void(int64_t done, int64_t total)> progress;
-};
-
-/// Writes config.json, the weights and, if there is more than one shard, their index, as
-/// transformers would. Makes the folder if need be and replaces files of these names. Holds a few
-/// megabytes.
-Status make_checkpoint(std::string_view preset, const std::string& folder,
-                       const SyntheticOptions& options = {});
+/// Tensor data in a file of such a checkpoint, as upstream cut it.
+Result<int64_t> synthetic_shard_bytes(std::string_view preset);
 
 }  // namespace vlr
 

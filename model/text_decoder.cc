@@ -8,7 +8,7 @@
 #include <map>
 
 #include "model/graph_builder.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 
 namespace vlr {
 namespace {

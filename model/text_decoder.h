@@ -2,8 +2,8 @@
 #ifndef VLR_MODEL_TEXT_DECODER_H_
 #define VLR_MODEL_TEXT_DECODER_H_
 
-#include "engine/runtime/graph.h"
 #include "model/config.h"
+#include "model/graph.h"
 #include "model/graph_builder.h"
 
 namespace vlr {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/runtime/graph.h"
 #include "model/config.h"
+#include "model/graph.h"
 #include "model/graph_builder.h"
 
 namespace vlr {

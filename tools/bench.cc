@@ -9,13 +9,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/api/device_options.h"
-#include "engine/api/loaded_model.h"
-#include "engine/api/model_runner.h"
+#include "engine/passes/model_runner.h"
+#include "engine/placement/device_options.h"
+#include "engine/placement/loaded_model.h"
 #include "engine/runtime/safetensors.h"
-#include "engine/runtime/weight_store.h"
+#include "engine/weights/weight_store.h"
 #include "model/synthetic.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 #include "tools/common.h"
 #include "tools/load_times.h"
 #include "tools/machine.h"

@@ -1,7 +1,7 @@
 /// vlr cache: features of images and videos on disk, shown, made ahead, cleared.
 #include <fmt/format.h>
 
-#include "engine/api/vision_cache_folder.h"
+#include "engine/scheduling/vision_cache_folder.h"
 #include "tools/common.h"
 
 namespace vlr::tools {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/weights/make_checkpoint.h"
 #include "model/synthetic.h"
 #include "tools/common.h"
 

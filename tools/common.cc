@@ -11,7 +11,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "engine/runtime/json.h"
+#include "model/json.h"
 #include "multimodal/image.h"
 #include "multimodal/uri.h"
 #include "multimodal/video.h"

@@ -5,12 +5,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
+#include "engine/weights/quantized_tensors.h"
 #include "model/config.h"
 #include "model/text_decoder.h"
 #include "model/vision_encoder.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 #include "tools/common.h"
 
 namespace vlr::tools {

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "engine/runtime/json.h"
+#include "model/json.h"
 #include "tools/common.h"
 
 namespace vlr::tools {

@@ -4,9 +4,9 @@
 
 #include <chrono>
 
-#include "engine/api/loaded_model.h"
 #include "engine/api/quantize_checkpoint.h"
-#include "engine/api/self_check.h"
+#include "engine/passes/self_check.h"
+#include "engine/placement/loaded_model.h"
 #include "tools/common.h"
 
 namespace vlr::tools {

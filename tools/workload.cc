@@ -7,7 +7,7 @@
 #include <numeric>
 #include <utility>
 
-#include "engine/runtime/packer.h"
+#include "engine/scheduling/packer.h"
 #include "model/mrope_positions.h"
 #include "model/synthetic.h"
 

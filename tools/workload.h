@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/api/memory_planner.h"
-#include "engine/api/model_runner.h"
+#include "engine/passes/model_runner.h"
+#include "engine/placement/memory_planner.h"
 #include "model/config.h"
 #include "vlr/status.h"
 

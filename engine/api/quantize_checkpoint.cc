@@ -9,11 +9,11 @@
 #include <set>
 #include <vector>
 
-#include "engine/runtime/json.h"
-#include "engine/runtime/quantized_tensors.h"
 #include "engine/runtime/safetensors.h"
+#include "engine/weights/quantized_tensors.h"
 #include "model/config.h"
-#include "model/weight_names.h"
+#include "model/json.h"
+#include "model/weight_plan.h"
 
 namespace vlr {
 namespace {

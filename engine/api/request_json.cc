@@ -8,7 +8,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "engine/runtime/json.h"
+#include "model/json.h"
 
 namespace vlr {
 namespace {

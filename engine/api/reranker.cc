@@ -13,21 +13,21 @@
 #include <mutex>
 #include <utility>
 
-#include "engine/api/device_options.h"
-#include "engine/api/loaded_model.h"
-#include "engine/api/memory_plan.h"
-#include "engine/api/memory_planner.h"
-#include "engine/api/memory_watch.h"
-#include "engine/api/model_runner.h"
-#include "engine/api/preprocess.h"
 #include "engine/api/preset.h"
-#include "engine/api/self_check.h"
-#include "engine/api/vision_cache.h"
-#include "engine/api/wave_scorer.h"
+#include "engine/passes/model_runner.h"
+#include "engine/passes/self_check.h"
+#include "engine/placement/device_options.h"
+#include "engine/placement/loaded_model.h"
+#include "engine/placement/memory_plan.h"
+#include "engine/placement/memory_planner.h"
+#include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
 #include "engine/runtime/host_pool.h"
 #include "engine/runtime/safetensors.h"
-#include "model/weight_names.h"
+#include "engine/scheduling/preprocess.h"
+#include "engine/scheduling/vision_cache.h"
+#include "engine/scheduling/wave_scorer.h"
+#include "model/weight_plan.h"
 
 namespace vlr {
 namespace {

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "engine/runtime/executor.h"
-#include "engine/runtime/graph.h"
+#include "model/graph.h"
 
 namespace vlr {
 

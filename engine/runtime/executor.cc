@@ -69,7 +69,7 @@ Status check_segments(const Graph& graph, const RunArgs& args) {
 }  // namespace
 
 Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weights,
-                                  WeightStream* stream) {
+                                  WeightSupply* stream) {
   VLR_RETURN_IF_ERROR(graph.validate());
   Executor e;
   e.graph_ = &graph;
@@ -361,11 +361,10 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     }
   }
   if (time_copies && gpu && !marks.empty()) {
-    for (const WeightStream::TimedCopy& copy : stream_->time_copies(false)) {
-      const DeviceWeights::Group& group = stream_->group(copy.group);
+    for (const WeightSupply::TimedCopy& copy : stream_->time_copies(false)) {
       CopyTime& time = args.copies->emplace_back();
-      time.name = group.name;
-      time.bytes = group.bytes;
+      time.name = copy.name;
+      time.bytes = copy.bytes;
       VLR_ASSIGN_OR_RETURN(time.start, gpu->seconds_between(marks.front(), copy.begun));
       VLR_ASSIGN_OR_RETURN(time.seconds, gpu->seconds_between(copy.begun, *copy.arrived));
     }

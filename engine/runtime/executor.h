@@ -11,10 +11,9 @@
 
 #include "engine/runtime/arena.h"
 #include "engine/runtime/device.h"
-#include "engine/runtime/graph.h"
-#include "engine/runtime/weight_store.h"
-#include "engine/runtime/weight_stream.h"
+#include "engine/runtime/weight_supply.h"
 #include "kernels/core/context.h"
+#include "model/graph.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -71,8 +70,11 @@ class Executor {
   /// Checks the graph and looks up every weight: the error is that of the lookup. `stream`, if not
   /// null, brings weights to the device before the nodes that read them; it must outlive this.
   static Result<Executor> create(const Graph& graph, const WeightLookup& weights,
-                                 WeightStream* stream = nullptr);
-  static Result<Executor> create(const Graph& graph, const WeightStore& weights) {
+                                 WeightSupply* stream = nullptr);
+  /// `weights`: anything with get(name).
+  template <class Weights>
+    requires requires(const Weights& w) { w.get(std::string_view()); }
+  static Result<Executor> create(const Graph& graph, const Weights& weights) {
     return create(graph, [&weights](std::string_view name) { return weights.get(name); });
   }
 
@@ -112,7 +114,7 @@ class Executor {
   std::vector<Region> regions_;
   std::vector<int> region_of_value_;  // the only region that uses an activation, or -1
   std::vector<Tensor> weights_;       // by value id; undefined for others
-  WeightStream* stream_ = nullptr;
+  WeightSupply* stream_ = nullptr;
   std::vector<int> group_of_node_;  // what a node reads of the stream, or -1
   std::vector<Lifetime>
       lifetimes_;  // by value id, bytes unset; first = -1 for values not in the arena

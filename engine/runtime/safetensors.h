@@ -15,37 +15,10 @@
 #include <vector>
 
 #include "engine/runtime/file_reader.h"
-#include "kernels/core/tensor.h"
+#include "model/stored_tensor.h"
 #include "vlr/status.h"
 
 namespace vlr {
-
-/// Dtype and shape of a tensor in a file. A scalar has no axes; an axis may be 0; any rank.
-struct StoredShape {
-  DType dtype = DType::kBF16;
-  std::vector<int64_t> shape;
-
-  int64_t numel() const;
-  int64_t bytes() const { return numel() * dtype_bytes(dtype); }
-  bool operator==(const StoredShape&) const = default;
-};
-
-/// "bf16[12, 4096]", for messages.
-std::string describe(const StoredShape& t);
-/// "[12, 4096]".
-std::string describe_shape(std::span<const int64_t> shape);
-
-/// A tensor of a mapped file.
-struct StoredTensor : StoredShape {
-  const std::byte* data = nullptr;  ///< may be unaligned for its dtype: see aligned()
-  int64_t file_offset = 0;          ///< of data, from the start of the file
-  int file_idx = 0;                 ///< which file of Checkpoint::files(); 0 for a single file
-
-  /// False for files whose writer did not pad: copy such data before reading elements.
-  bool aligned() const;
-};
-
-using StoredTensors = std::map<std::string, StoredTensor, std::less<>>;
 
 /// A parsed header: where everything is.
 struct SafetensorsHeader {
@@ -114,11 +87,6 @@ class Checkpoint {
  private:
   std::vector<SafetensorsFile> files_;
   StoredTensors tensors_;
-};
-
-/// A tensor to write.
-struct NamedShape : StoredShape {
-  std::string name;
 };
 
 /// Writes bytes [begin, begin + out.size()) of a tensor's data into `out`.

@@ -62,6 +62,20 @@ double dtype_epsilon(DType t) {
   }
 }
 
+ConstTensor contiguous_view(const void* data, DType dtype, std::span<const int64_t> dims) {
+  ConstTensor t;
+  t.data = data;
+  t.dtype = dtype;
+  t.rank = static_cast<int>(dims.size());
+  int64_t stride = 1;
+  for (size_t i = dims.size(); i-- > 0;) {
+    t.dims[i] = dims[i];
+    t.strides[i] = stride;
+    stride *= dims[i];
+  }
+  return t;
+}
+
 std::string describe(const ConstTensor& t) {
   std::string dims;
   for (int i = 0; i < t.rank; ++i) dims += fmt::format("{}{}", i ? ", " : "", t.dim(i));

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -158,6 +159,9 @@ struct TensorView {
 
 using Tensor = TensorView<void>;
 using ConstTensor = TensorView<const void>;
+
+/// A contiguous view with dims that are known at run time; at most kMaxRank of them.
+ConstTensor contiguous_view(const void* data, DType dtype, std::span<const int64_t> dims);
 
 /// "bf16[12, 4096]", as error messages show a tensor.
 std::string describe(const ConstTensor& t);

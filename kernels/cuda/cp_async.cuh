@@ -13,10 +13,7 @@ namespace vlr::cuda {
 
 /// 16 bytes from `global` to shared_address() `shared`, both 16-byte aligned, past the L1.
 __device__ inline void cp_async_16(uint32_t shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-               :
-               : "r"(shared), "l"(global)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(shared), "l"(global) : "memory");
 }
 
 /// The same, but zeroes where not `valid`; then nothing is read, and `global` may be any pointer.

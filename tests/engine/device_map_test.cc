@@ -1,5 +1,5 @@
 // Which weights stay in host memory, and that models whose layers come and go give the same bits.
-#include "engine/api/device_map.h"
+#include "engine/placement/device_map.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,10 +7,10 @@
 #include <map>
 #include <set>
 
-#include "engine/api/loaded_model.h"
+#include "engine/placement/loaded_model.h"
 #include "engine/runtime/hash.h"
-#include "engine/runtime/weight_stream.h"
-#include "model/weight_names.h"
+#include "engine/weights/weight_stream.h"
+#include "model/weight_plan.h"
 #include "multimodal/patchify.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/temp_folder.h"

@@ -10,11 +10,11 @@
 #include <filesystem>
 #include <thread>
 
-#include "engine/api/device_map.h"
-#include "engine/api/loaded_model.h"
-#include "engine/api/memory_watch.h"
-#include "engine/runtime/weight_stream.h"
-#include "model/weight_names.h"
+#include "engine/placement/device_map.h"
+#include "engine/placement/loaded_model.h"
+#include "engine/placement/memory_watch.h"
+#include "engine/weights/weight_stream.h"
+#include "model/weight_plan.h"
 #include "multimodal/patchify.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/temp_folder.h"

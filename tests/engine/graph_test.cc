@@ -1,4 +1,4 @@
-#include "engine/runtime/graph.h"
+#include "model/graph.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -7,17 +7,18 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
 #include <thread>
 
-#include "engine/api/device_options.h"
-#include "engine/api/loaded_model.h"
-#include "engine/api/memory_plan.h"
-#include "engine/api/wave_scorer.h"
+#include "engine/placement/device_options.h"
+#include "engine/placement/loaded_model.h"
+#include "engine/placement/memory_plan.h"
+#include "engine/scheduling/wave_scorer.h"
 #include "model/synthetic.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
@@ -190,6 +191,27 @@ const Model& model_of(const std::string& name) {
   return it->second;
 }
 
+/// With VLR_CONTRACT_PLANS=FILE, a line a case: what its plan says, to be held against another build's.
+void record(const Case& c, const std::optional<MemoryPlan>& plan) {
+  const char* path = std::getenv("VLR_CONTRACT_PLANS");
+  if (!path) return;
+  std::string line = fmt::format("{} {} {}", c.model, c.seed, c.options.gpu_memory);
+  if (!plan) line += " refused";
+  for (const auto* parts : {plan ? &plan->parts : nullptr, plan ? &plan->host_parts : nullptr}) {
+    if (!parts) break;
+    for (const MemoryPlan::Part& p : *parts) line += fmt::format("; {}: {}", p.name, p.bytes);
+  }
+  if (plan) {
+    for (const MemoryPlan::Choice& x : plan->choices)
+      line += fmt::format("; {}={}", x.name, x.value);
+  }
+  line += "\n";
+  std::FILE* out = std::fopen(path, "a");
+  if (!out) return;
+  (void)std::fwrite(line.data(), 1, line.size(), out);
+  (void)std::fclose(out);
+}
+
 /// What a case's plan says: a plan; or that it is refused, which is checked.
 std::optional<MemoryPlan> planned(const Case& c, ThreadPool& threads) {
   const Model& model = model_of(c.model);
@@ -263,6 +285,7 @@ TEST_P(MemoryContract, Simulated) {
     const Case c = make_case(seed % 5 == 0 ? "8b" : "2b", seed, seed % 10 == 1 ? kGiga : 2 * kGiga);
     SCOPED_TRACE(fmt::format("seed {}: {}", seed, c.text()));
     const std::optional<MemoryPlan> plan = planned(c, threads);
+    record(c, plan);
     with_room += c.options.gpu_memory >= 2 * kGiga;
     if (!plan) continue;
     EXPECT_LE(plan->total(), c.options.gpu_memory);
@@ -299,6 +322,7 @@ TEST(CpuExecMemoryContract, Simulated) {
     }
     SCOPED_TRACE(fmt::format("seed {}: {}, {}", seed, c.text(), c.options.device_map));
     const std::optional<MemoryPlan> plan = planned(c, threads);
+    record(c, plan);
     if (!plan) continue;
     EXPECT_LE(plan->total(), c.options.gpu_memory);
     const auto device =
@@ -405,6 +429,7 @@ TEST(CudaMemoryContract, OnACard) {
     const Case c = make_case(i < small ? "2b" : "8b", static_cast<uint64_t>(100000 + i), 2 * kGiga);
     SCOPED_TRACE(c.text());
     const std::optional<MemoryPlan> plan = planned(c, threads);
+    record(c, plan);
     if (!plan) {
       fmt::print("refused: {}\n", c.text());
       continue;

@@ -1,5 +1,5 @@
 // Memory by purpose and by layer, and who is told of its changes.
-#include "engine/api/memory_watch.h"
+#include "engine/placement/memory_watch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

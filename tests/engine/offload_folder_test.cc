@@ -1,5 +1,5 @@
 // Blobs: what is found is what was written, whatever happens to the folder.
-#include "engine/runtime/offload_folder.h"
+#include "engine/weights/offload_folder.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

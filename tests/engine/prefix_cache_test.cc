@@ -1,5 +1,5 @@
 // Rows of the prefix memory: handed out, found again, given up in the order of use.
-#include "engine/api/prefix_cache.h"
+#include "engine/scheduling/prefix_cache.h"
 
 #include <gtest/gtest.h>
 

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "engine/api/loaded_model.h"
 #include "engine/api/quantize_checkpoint.h"
-#include "engine/api/self_check.h"
+#include "engine/passes/self_check.h"
+#include "engine/placement/loaded_model.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tensor_map.h"
 

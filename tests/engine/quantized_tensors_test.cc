@@ -1,6 +1,6 @@
 // Weights as bitsandbytes writes them, as vlr does, and as neither does. tests/golden/quant is by
 // bitsandbytes itself: tools/make_quant_fixtures.py.
-#include "engine/runtime/quantized_tensors.h"
+#include "engine/weights/quantized_tensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <limits>
 #include <random>
 
-#include "engine/runtime/weight_store.h"
+#include "engine/weights/weight_store.h"
 #include "kernels/core/load.h"
 #include "kernels/dequantize/dequantize.h"
 #include "kernels/quant/eight_bit.h"

@@ -1,5 +1,5 @@
 // What was seen before is neither decoded nor run through the tower again, and changes no bits.
-#include "engine/api/vision_cache.h"
+#include "engine/scheduling/vision_cache.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "engine/runtime/weight_store.h"
+#include "engine/weights/weight_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "model/config.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto config = vlr::parse_config({reinterpret_cast<const char*>(data), size});

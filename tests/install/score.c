@@ -19,8 +19,10 @@ int main(int argc, char** argv) {
       vlr_request_add_image_file(request, document, argv[3], &error) == VLR_OK &&
       vlr_score(reranker, request, &result, NULL, NULL, &error) == VLR_OK) {
     failed = result.status != VLR_DOCUMENT_OK;
-    if (failed) fprintf(stderr, "%s\n", result.message);
-    else printf("%.6f\n", (double)result.log_odds);
+    if (failed)
+      fprintf(stderr, "%s\n", result.message);
+    else
+      printf("%.6f\n", (double)result.log_odds);
   } else {
     fprintf(stderr, "%s\n", error.message);
   }

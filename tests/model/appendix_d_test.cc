@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "engine/runtime/executor.h"
+#include "engine/runtime/safetensors.h"
+#include "engine/weights/weight_store.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rmsnorm/rmsnorm.h"
 #include "model/mrope_positions.h"
 #include "model/text_decoder.h"
 #include "model/vision_encoder.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 #include "tests/support/appendix_d.h"
 #include "tests/support/poisoned_arena.h"
 #include "tests/support/temp_folder.h"

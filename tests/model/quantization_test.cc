@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "model/synthetic.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 
 namespace vlr {
 namespace {

@@ -1,4 +1,7 @@
 #include "model/synthetic.h"
+#include "engine/runtime/safetensors.h"
+#include "engine/weights/make_checkpoint.h"
+#include "engine/weights/weight_store.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 #include "tests/support/appendix_d.h"
 #include "tests/support/sha256.h"
 #include "tests/support/temp_folder.h"

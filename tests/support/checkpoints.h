@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/weights/make_checkpoint.h"
 #include "model/synthetic.h"
 #include "tests/support/temp_folder.h"
 #include "vlr/reranker.h"

@@ -8,9 +8,9 @@
 #include <cmath>
 
 #include "engine/runtime/safetensors.h"
-#include "engine/runtime/weight_store.h"
+#include "engine/weights/weight_store.h"
 #include "model/synthetic.h"
-#include "model/weight_names.h"
+#include "model/weight_plan.h"
 
 namespace vlr::tools {
 namespace {

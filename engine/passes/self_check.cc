@@ -1,0 +1,332 @@
+#include "engine/passes/self_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "kernels/core/load.h"
+#include "kernels/linear_w8a8/linear_w8a8.h"
+#include "kernels/linear_weight_only/linear_weight_only.h"
+#include "kernels/quantize_rows/quantize_rows.h"
+
+#if VLR_WITH_CUDA
+#include "kernels/cuda/weight_ring.h"
+#endif
+
+namespace vlr {
+namespace {
+
+constexpr int64_t kAlign = 256;
+int64_t round_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / to * to; }
+
+/// How far a product with a quantised weight may be from that with the weight itself, as relative
+/// L2. Weights without outlying values cost 0.092 in nf4, 0.009 in int8 and 0.026 in fp8; these are
+/// wider, as outliers coarsen the codes around them. Exchanged or scrambled weights are 1 or more
+/// apart.
+double largest_distance(QuantMode m) {
+  return stored_format(m) == WeightFormat::kNf4 ? 0.25 : 0.15;
+}
+/// Of a single row, in root mean squares of all rows.
+constexpr double kRowFactor = 12;
+
+/// How far log-odds may be from those before, on average over the probe.
+constexpr double kProbeDistance = 2.0;
+/// Without those: how far answers have to be ahead, on average. Scrambled weights give every
+/// document about the same log-odds, with either one ahead.
+constexpr double kProbeAhead = 0.5;
+
+/// A weight's tensors by name.
+Result<QuantizedWeight> find_weight(const WeightLookup& weights, const std::string& name,
+                                    QuantMode mode) {
+  const auto beside = [&](std::string_view suffix) { return weights(name + std::string(suffix)); };
+  VLR_ASSIGN_OR_RETURN(const ConstTensor codes, weights(name));
+  if (mode != QuantMode::kNf4) {
+    VLR_ASSIGN_OR_RETURN(const ConstTensor scales, beside(quantized::kScale));
+    return quantized_weight(codes, scales);
+  }
+  VLR_ASSIGN_OR_RETURN(const ConstTensor absmax, beside(quantized::kAbsmax));
+  VLR_ASSIGN_OR_RETURN(const ConstTensor nested, beside(quantized::kNested));
+  VLR_ASSIGN_OR_RETURN(const ConstTensor map, beside(quantized::kMap));
+  return quantized_weight(codes, absmax, nested, map);
+}
+
+/// Runs `body`, which reads a weight, while the weight is on the device.
+template <class Body>
+Status with_weight(WeightSupply* stream, const std::string& name, const Body& body) {
+  const int group = stream ? stream->group_of(name) : -1;
+  if (group < 0) return body();
+  VLR_RETURN_IF_ERROR(stream->need(group));
+  VLR_RETURN_IF_ERROR(body());
+  return stream->done(group, {});
+}
+
+/// Memory of a check, and ops in it. Dropped, it gives everything back.
+struct Bench {
+  explicit Bench(OpenDevice& open)
+      : device(open),
+        host(open.staging("self-check")),
+        memory(open.memory("self-check")),
+        workspace(open.memory("self-check")) {}
+
+  /// On ctx.device's stream, by the named implementation or the first one that takes the arguments.
+  template <class Op>
+  Status run(const typename Op::Args& args, std::string_view name = {}) {
+    Context& ctx = device.context();
+    VLR_RETURN_IF_ERROR(Op::check(args));
+    const Impl<Op>* impl = nullptr;
+    for (const Impl<Op>& candidate : Op::impls()) {
+      if (candidate.device == ctx.device && candidate.name == name) impl = &candidate;
+    }
+    if (!impl) {
+      VLR_ASSIGN_OR_RETURN(impl, ops::choose<Op>(args, ctx));
+    }
+    const int64_t scratch = impl->workspace ? impl->workspace(args, ctx) : 0;
+    if (scratch > workspace.size()) {
+      VLR_RETURN_IF_ERROR(device.synchronize());
+      VLR_RETURN_IF_ERROR(workspace.reserve(scratch));
+    }
+    ctx.workspace = workspace.bytes();
+    return impl->run(args, ctx);
+  }
+
+  OpenDevice& device;
+  Buffer host, memory, workspace;
+};
+
+Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode,
+               std::vector<WeightDistance>& distances) {
+  const double limit = largest_distance(mode);
+  int64_t row = 0;
+  for (const auto& [source, rows] : f.parts) {
+    double squares = 0, error = 0, worst = 0;
+    int64_t worst_row = 0;
+    for (int64_t r = 0; r < rows; ++r, ++row) {
+      const double want = static_cast<double>(f.values[static_cast<size_t>(row)]),
+                   d = static_cast<double>(load_f32(got, row)) - want;
+      squares += want * want;
+      error += d * d;
+      if (!(std::fabs(d) <= worst)) {
+        worst = std::fabs(d);
+        worst_row = r;
+      }
+    }
+    const double rms = std::sqrt(squares / static_cast<double>(rows));
+    const double distance =
+        error == 0 ? 0 : std::sqrt(error / squares);  // NaN where one of them is
+    distances.push_back({source, distance});
+    if (!(distance <= limit)) {
+      return {Code::kDataLoss,
+              fmt::format("{}: its product with the probe vector is {:.3g} from what it was before "
+                          "it was quantised (relative L2), {} explains {}",
+                          source, distance, quant_mode_name(mode), limit)};
+    }
+    if (!(worst <= kRowFactor * limit * rms)) {
+      return {Code::kDataLoss,
+              fmt::format("{}: row {} of its product with the probe vector is {:.3g} off, where "
+                          "rows are of size {:.3g}",
+                          source, worst_row, worst, rms)};
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
+                                                       const WeightLookup& weights,
+                                                       const Fingerprints& fingerprints,
+                                                       OpenDevice& device, DType dtype,
+                                                       WeightSupply* stream) {
+  struct Checked {
+    std::string name;
+    const Fingerprint* fingerprint;
+    QuantMode mode;
+    QuantizedWeight w;
+    int64_t at = 0;  // of its result
+  };
+  std::vector<Checked> all;
+  const int64_t size = dtype_bytes(dtype);
+  int64_t cols = 1, results = 0;
+  for (const auto& [name, mode] : modes) {
+    const auto it = fingerprints.find(name);
+    if (it == fingerprints.end()) continue;
+    VLR_ASSIGN_OR_RETURN(const QuantizedWeight w, find_weight(weights, name, mode));
+    all.push_back({.name = name, .fingerprint = &it->second, .mode = mode, .w = w, .at = results});
+    cols = std::max(cols, w.cols);
+    results += round_up(w.rows * size);
+  }
+  std::vector<WeightDistance> distances;
+  if (all.empty()) return distances;
+  Bench bench(device);
+  // The probe vector, its codes, their scale, all results.
+  const int64_t codes_at = round_up(cols * size), scale_at = codes_at + round_up(cols),
+                results_at = scale_at + kAlign;
+  VLR_RETURN_IF_ERROR(bench.memory.reserve(results_at + results));
+  VLR_RETURN_IF_ERROR(bench.host.reserve(std::max(cols * size, results)));
+  const Tensor signs(bench.host.data(), dtype, {cols});
+  for (int64_t k = 0; k < cols; ++k) store_f32(signs, k, probe_sign(k));
+  std::byte* const base = bench.memory.data();
+  VLR_RETURN_IF_ERROR(device.copy(base, bench.host.data(), cols * size));
+  const auto product = [&](const Checked& c) -> Status {
+    const Tensor x(base, dtype, {1, c.w.cols}, device.kind());
+    const Tensor y(base + results_at + c.at, dtype, {1, c.w.rows}, device.kind());
+    if (!is_w8a8(c.mode)) return bench.run<ops::LinearWeightOnly>({.x = x, .w = c.w, .y = y});
+    const Tensor q(base + codes_at, c.w.codes.dtype, {1, c.w.cols}, device.kind());
+    const Tensor scale(base + scale_at, DType::kF32, {1}, device.kind());
+    VLR_RETURN_IF_ERROR(bench.run<ops::QuantizeRows>({.x = x, .q = q, .scale = scale}));
+    return bench.run<ops::LinearW8A8>(
+        {.x = q, .x_scale = scale, .w = c.w.codes, .w_scale = c.w.scales, .y = y});
+  };
+  for (const Checked& c : all)
+    VLR_RETURN_IF_ERROR(with_weight(stream, c.name, [&] { return product(c); }));
+  VLR_RETURN_IF_ERROR(device.synchronize());
+  VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + results_at, results));
+  VLR_RETURN_IF_ERROR(device.synchronize());
+  for (const Checked& c : all) {
+    const ConstTensor got(bench.host.data() + c.at, dtype, {c.w.rows});
+    VLR_RETURN_IF_ERROR(compare(*c.fingerprint, got, c.mode, distances));
+  }
+  return distances;
+}
+
+#if VLR_WITH_CUDA
+
+Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
+                             OpenDevice& device, DType dtype, bool exact, WeightSupply* stream) {
+  cuda::WeightRing* const ring = device.context().ring;
+  if (!ring) return {};
+  ring->fused_agrees = !exact;
+  if (!exact) return {};
+  constexpr int64_t kRows = kCheckedRows;
+  std::set<std::pair<int64_t, int64_t>> seen;
+  Bench bench(device);
+  bool agrees = true;
+  for (const auto& [name, mode] : modes) {
+    if (mode != QuantMode::kNf4) continue;
+    VLR_ASSIGN_OR_RETURN(const QuantizedWeight w, find_weight(weights, name, mode));
+    if (!seen.emplace(w.rows, w.cols).second) continue;
+    const int64_t size = dtype_bytes(dtype), x_bytes = kRows * w.cols * size,
+                  y_bytes = kRows * w.rows * size;
+    // x, the residual, both results
+    const int64_t residual_at = round_up(x_bytes), first_at = residual_at + round_up(y_bytes),
+                  second_at = first_at + round_up(y_bytes), end = second_at + round_up(y_bytes);
+    std::byte* const nowhere = nullptr;  // sizes say how much scratch there has to be
+    const auto scratch = ops::workspace_bytes<ops::LinearWeightOnly>(
+        {.x = Tensor(nowhere, dtype, {kRows, w.cols}, device.kind()),
+         .w = w,
+         .y = Tensor(nowhere, dtype, {kRows, w.rows}, device.kind())},
+        device.context());
+    if (!scratch) return scratch.error();
+    const MemoryBudget& budget = device.budget();
+    const int64_t more = std::max<int64_t>(0, end - bench.memory.size()) +
+                         std::max<int64_t>(0, *scratch - bench.workspace.size());
+    if (more > budget.cap() - budget.used()) {
+      agrees = false;  // no room to look: then it does not run
+      break;
+    }
+    VLR_RETURN_IF_ERROR(bench.memory.reserve(end));
+    VLR_RETURN_IF_ERROR(bench.host.reserve(std::max(first_at, 2 * round_up(y_bytes))));
+    const Tensor values(bench.host.data(), dtype, {first_at / size});
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      // Any numbers of about one size whose sums round.
+      store_f32(values, i, static_cast<float>((i * 2654435761) % 65521 - 32760) / 16384.0f);
+    }
+    std::byte* const base = bench.memory.data();
+    VLR_RETURN_IF_ERROR(device.copy(base, bench.host.data(), first_at));
+    for (const bool residual : {false, true}) {
+      const auto run_into = [&](int64_t y_at, std::string_view implementation) -> Status {
+        ops::LinearWeightOnly::Args args{
+            .x = Tensor(base, dtype, {kRows, w.cols}, device.kind()), .w = w, .y = {}};
+        args.y = Tensor(base + y_at, dtype, {kRows, w.rows}, device.kind());
+        if (residual) {  // in place, as the graphs have it: the library rounds otherwise elsewhere
+          args.residual = args.y;
+          VLR_RETURN_IF_ERROR(device.copy(base + y_at, base + residual_at, y_bytes));
+        }
+        return bench.run<ops::LinearWeightOnly>(args, implementation);
+      };
+      ring->fused_agrees = true;
+      const auto run_both = [&]() -> Status {
+        VLR_RETURN_IF_ERROR(run_into(first_at, {}));
+        return run_into(second_at, "dequantize");
+      };
+      VLR_RETURN_IF_ERROR(with_weight(stream, name, run_both));
+      VLR_RETURN_IF_ERROR(device.synchronize());
+      VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + first_at, end - first_at));
+      VLR_RETURN_IF_ERROR(device.synchronize());
+      agrees = agrees && std::memcmp(bench.host.data(), bench.host.data() + second_at - first_at,
+                                     static_cast<size_t>(y_bytes)) == 0;
+    }
+  }
+  ring->fused_agrees = agrees;
+  return {};
+}
+
+#else
+
+Status choose_fused_products(const QuantModes&, const WeightLookup&, OpenDevice&, DType, bool,
+                             WeightSupply*) {
+  return {};
+}
+
+#endif
+
+std::vector<Request> probe_requests() {
+  struct Probe {
+    const char *query, *answer, *other;
+  };
+  constexpr Probe kProbes[] = {
+      {"What is the capital of China?", "The capital of China is Beijing.",
+       "Gravity is a force that attracts two bodies towards each other."},
+      {"Explain gravity", "Gravity is a force that attracts two bodies towards each other.",
+       "The capital of China is Beijing."},
+      {"a celestial body", "A star is a celestial body that shines at night.",
+       "A chair is a piece of furniture to sit on."},
+      {"furniture to sit on", "A chair is a piece of furniture to sit on.",
+       "A star is a celestial body that shines at night."}};
+  std::vector<Request> out;
+  for (const Probe& p : kProbes) {
+    Request& r = out.emplace_back();
+    r.query.texts = {p.query};
+    r.documents = {{.texts = {p.answer}}, {.texts = {p.other}}};
+  }
+  return out;
+}
+
+Status check_probe(std::span<const float> log_odds, std::span<const float> before,
+                   const QuantModes& modes) {
+  const std::string_view mode_name = quant_name(modes);
+  for (const float v : log_odds) {
+    if (!std::isfinite(v))
+      return {Code::kDataLoss, fmt::format("relevance probe: a log-odds is {}", v)};
+  }
+  if (!before.empty()) {
+    if (before.size() != log_odds.size()) {
+      return {Code::kDataLoss, fmt::format("relevance probe: {} expected log-odds for {} documents",
+                                           before.size(), log_odds.size())};
+    }
+    double sum = 0;
+    for (size_t i = 0; i < before.size(); ++i)
+      sum += std::fabs(static_cast<double>(log_odds[i]) - static_cast<double>(before[i]));
+    const double mean = sum / static_cast<double>(before.size());
+    if (mean <= kProbeDistance) return {};
+    return {Code::kDataLoss,
+            fmt::format("relevance probe: log-odds are {:.2f} from those before the model was "
+                        "quantised ({}), on average over {} documents; at most {} are expected",
+                        mean, mode_name, before.size(), kProbeDistance)};
+  }
+  double ahead = 0;
+  for (size_t i = 0; i + 1 < log_odds.size(); i += 2)
+    ahead += static_cast<double>(log_odds[i]) - static_cast<double>(log_odds[i + 1]);
+  ahead *= 2 / static_cast<double>(log_odds.size());
+  if (ahead >= kProbeAhead) return {};
+  return {
+      Code::kDataLoss,
+      fmt::format("relevance probe: documents that answer are {:.2f} ahead of documents that do "
+                  "not ({}), on average; a model that ranks has them {} ahead or more",
+                  ahead, mode_name, kProbeAhead)};
+}
+
+}  // namespace vlr

@@ -1,0 +1,156 @@
+#include "engine/placement/loaded_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "engine/placement/device_map.h"
+#include "engine/placement/device_options.h"
+#include "engine/placement/memory_watch.h"
+
+namespace vlr {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Result<std::vector<QuantRule>> quant_rules(const Options& options) {
+  std::vector<QuantRule> rules;
+  if (!options.quant.empty()) {
+    VLR_ASSIGN_OR_RETURN(const QuantMode mode, parse_quant_mode(options.quant));
+    rules.push_back({"text", mode});
+  }
+  for (const std::string& text : options.quant_rules) {
+    VLR_ASSIGN_OR_RETURN(QuantRule rule, parse_quant_rule(text));
+    rules.push_back(std::move(rule));
+  }
+  return rules;
+}
+
+bool stored_quantized(const WeightPlan& plan) {
+  return std::any_of(plan.begin(), plan.end(), [](const WeightSpec& spec) {
+    return std::any_of(spec.parts.begin(), spec.parts.end(),
+                       [](const WeightPart& part) { return part.stored != WeightFormat::kDense; });
+  });
+}
+
+Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
+                                const StoredQuantization& stored) {
+  VLR_ASSIGN_OR_RETURN(const std::vector<QuantRule> rules, quant_rules(options));
+  return apply_quantization(plan, rules, stored);
+}
+
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
+                                                       const ModelConfig& config, DType dtype,
+                                                       WeightSource source, OpenDevice& device,
+                                                       ModelRunner::Observers observers) {
+  auto out = std::make_unique<LoadedModel>();
+  LoadedModel& m = *out;
+  const bool gpu = device.is_gpu();
+  m.stored = std::move(source.stored);
+  VLR_ASSIGN_OR_RETURN(m.modes, prepare_plan(source.plan, options, m.stored));
+  m.stored_quantized = vlr::stored_quantized(source.plan);
+  const GraphOptions graph = graph_options(options, device, dtype, m.modes);
+  {
+    // Before anything is loaded.
+    VLR_ASSIGN_OR_RETURN(
+        const std::unique_ptr<MemoryPlanner> planner,
+        MemoryPlanner::create(options, config, std::move(source.plan), graph, device));
+    VLR_RETURN_IF_ERROR(check_impls(*device.context().choices, planner->runner()));
+    int64_t cap = 0;
+    if (gpu) {
+      VLR_ASSIGN_OR_RETURN(cap, cap_of(device, options.gpu_memory));
+    }
+    VLR_ASSIGN_OR_RETURN(m.placed, planner->choose(cap));
+    device.budget().set_cap(cap);
+  }
+  // What the device computes with, and what the CPU does.
+  WeightPlan plan, cpu_plan;
+  for (const WeightSpec& spec : m.placed.plan)
+    (!gpu || spec.place == WeightPlace::kCpuExec ? cpu_plan : plan).push_back(spec);
+  WeightLoading loading{.read = source.read, .offload_folder = options.offload_folder};
+  int64_t bytes = 0;
+  if (options.on_progress) {
+    loading.on_progress = [&](int64_t done, int64_t total) {
+      bytes = total;
+      options.on_progress({.bytes_done = done, .bytes_total = total, .what = "weights"});
+    };
+  }
+  const auto say = [&](std::string_view what) {
+    if (options.on_progress)
+      options.on_progress({.bytes_done = bytes, .bytes_total = bytes, .what = what});
+  };
+  WeightLookup lookup = [&m](std::string_view weight) {
+    return m.weights.contains(weight) ? m.weights.get(weight) : m.device_weights.get(weight);
+  };
+  if (gpu) {
+    VLR_ASSIGN_OR_RETURN(
+        m.device_weights,
+        source.checkpoint
+            ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
+            : DeviceWeights::make(plan, dtype, device, source.fill, options.offload_folder));
+    if (!m.device_weights.groups().empty()) {
+      VLR_ASSIGN_OR_RETURN(m.stream, WeightStream::create(device, m.device_weights));
+    }
+    VLR_RETURN_IF_ERROR(device.reserve_ring());
+  }
+  if (!cpu_plan.empty()) {
+    if (source.checkpoint) {
+      WeightLoading beside{.read = source.read};  // a GPU's were all the progress there was
+      VLR_ASSIGN_OR_RETURN(m.weights,
+                           WeightStore::load(*std::move(source.checkpoint), cpu_plan,
+                                             device.context().threads, gpu ? &beside : &loading));
+    } else if (device.only_plans()) {
+      m.weights = WeightStore::for_planning(cpu_plan, config.dtype.value_or(DType::kBF16));
+    } else {
+      return {Code::kUnimplemented, "device_map: cpu-exec computes with weights of a checkpoint"};
+    }
+    MemoryBudget& host = device.host_budget();
+    VLR_RETURN_IF_ERROR(host.take("weights, mapped from the checkpoint", m.weights.bytes_mapped()));
+    VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
+  }
+  m.read = loading.stats;
+  VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(m.placed.plan, lookup, dtype, device.kind()));
+  VLR_ASSIGN_OR_RETURN(m.runner,
+                       ModelRunner::create(config, lookup, device, graph, std::move(observers),
+                                           m.stream.get(), cpu_exec_layers(m.placed.plan)));
+  m.runner->row_chunk = m.placed.placement.row_chunk;
+  // What is recorded would not wait for the weights.
+  if (!options.record_small_batches || m.stream) m.runner->recordings.max_tokens = 0;
+  const BatchLimits& limits = m.placed.limits;
+  VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(limits.prefix_rows));
+  double start = now();
+  if (gpu && options.measure_kernels) {
+    say("kernels");
+    VLR_RETURN_IF_ERROR(m.runner->measure(limits.tokens, limits.patches));
+  }
+  m.measure_seconds = now() - start;
+  start = now();
+  if (!m.modes.empty() && !device.only_plans()) {
+    say("self-check");
+    // The checks work where passes will, so that no plan has to count them.
+    VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
+    QuantModes on_device = m.modes;
+    std::erase_if(on_device, [&](const auto& mode) { return m.weights.contains(mode.first); });
+    VLR_RETURN_IF_ERROR(
+        choose_fused_products(on_device, lookup, device, dtype, options.exact, m.stream.get()));
+    if (options.self_check) {
+      VLR_ASSIGN_OR_RETURN(
+          m.distances, check_fingerprints(m.modes, lookup, m.device_weights.fingerprints(), device,
+                                          dtype, m.stream.get()));
+      VLR_ASSIGN_OR_RETURN(const std::vector<WeightDistance> on_cpu,
+                           check_fingerprints(m.modes, lookup, m.weights.fingerprints(),
+                                              m.runner->host(), DType::kF32));
+      m.distances.insert(m.distances.end(), on_cpu.begin(), on_cpu.end());
+    }
+  }
+  VLR_RETURN_IF_ERROR(device.synchronize());
+  if (gpu) VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));  // passes take what they need
+  m.check_seconds = now() - start;
+  return out;
+}
+
+}  // namespace vlr

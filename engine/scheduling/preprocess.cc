@@ -1,0 +1,398 @@
+#include "engine/scheduling/preprocess.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <new>
+
+#include "multimodal/source.h"
+
+namespace vlr {
+namespace {
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds)
+      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() {
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& seconds_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+bool has_text(const Content& c) {
+  return std::any_of(c.texts.begin(), c.texts.end(),
+                     [](const std::string& t) { return !t.empty(); });
+}
+bool is_empty(const Content& c) { return c.images.empty() && c.videos.empty() && !has_text(c); }
+
+std::string name_of(const Media& m) { return m.path.empty() ? "image" : describe_source(m.path); }
+
+void fail(Pair& pair, DocumentStatus status, std::string message) {
+  pair.result.status = status;
+  pair.result.message = std::move(message);
+}
+
+Hash128 content_hash(const Patches& p) {
+  return Hasher()
+      .add(p.grid_t)
+      .add(p.grid_h)
+      .add(p.grid_w)
+      .add(std::as_bytes(std::span(p.data)))
+      .digest();
+}
+
+}  // namespace
+
+Preprocessor::Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config,
+                           const Options& options, ThreadPool& threads, bool want_text)
+    : config_(config),
+      options_(options),
+      threads_(threads),
+      want_text_(want_text),
+      encoders_(static_cast<size_t>(threads.num_threads()), Encoder(tokenizer)) {
+  media_options_.min_pixels = options.min_pixels;
+  media_options_.max_pixels = options.max_pixels;
+  media_options_.total_pixels = options.total_pixels;
+  media_options_.max_frames = options.max_frames;
+  media_options_.frame_factor = options.frame_factor;
+  media_options_.limits.max_pixels = options.max_decoded_pixels;
+  media_options_.exif = options.exif;
+  source_options_ = {.max_bytes = options.max_media_bytes,
+                     .allow_remote = options.allow_remote,
+                     .allow_private = options.allow_private_addresses,
+                     .timeout_seconds = options.remote_timeout};
+}
+
+std::string_view Preprocessor::root_of(const Request& request) const {
+  return request.media_root.empty() ? options_.media_root : request.media_root;
+}
+
+Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Request& request,
+                                                Wave& wave) {
+  // Equal keys are the same medium, decoded in the same way.
+  const auto key_of = [&](const Media& m) {
+    return m.bytes ? fmt::format("@{}", static_cast<const void*>(m.bytes.get()))
+                   : fmt::format("{}\n{}", root_of(request), m.path);
+  };
+  const auto add = [&](const std::string& key, std::string name, LoadJob job) {
+    job.decoding = decoding_key(job);
+    const auto [it, is_new] = wave.media_by_key.try_emplace(job.decoding + key, wave.media.size());
+    if (is_new) {
+      wave.media.emplace_back().name = std::move(name);
+      job.media = it->second;
+      jobs_.push_back(std::move(job));
+    }
+    return it->second;
+  };
+  SideMedia out;
+  for (const Media& m : content.images) {
+    out.images.push_back(
+        add(key_of(m), name_of(m), {.kind = Kind::kImage, .files = {&m}, .request = &request}));
+  }
+  for (const Video& v : content.videos) {
+    if (v.file) {
+      out.videos.push_back(add(key_of(*v.file), name_of(*v.file),
+                               {.kind = Kind::kVideo, .files = {&*v.file}, .request = &request}));
+      continue;
+    }
+    std::string key;
+    LoadJob job{.kind = Kind::kFrames, .request = &request};
+    for (const Media& m : v.frames) {
+      key += '\n' + key_of(m);
+      job.files.push_back(&m);
+    }
+    const std::string name = v.frames.empty() ? "video" : "video of " + name_of(v.frames.front());
+    out.videos.push_back(add(key, name, std::move(job)));
+  }
+  return out;
+}
+
+Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file) const {
+  const Media& m = *job.files[file];
+  if (m.bytes) {
+    const auto size = std::ssize(*m.bytes);
+    if (size > 0 && size <= source_options_.max_bytes) return m.bytes;
+    return {Code::kInvalidArgument, fmt::format("{}: has {} bytes, expected 1 to {}", name_of(m),
+                                                size, source_options_.max_bytes)};
+  }
+  VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
+                       read_source(m.path, root_of(*job.request), source_options_));
+  return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+}
+
+VideoOptions Preprocessor::video_options(const Request& request) const {
+  return {.sampling = options_.video_sampling == "official" ? VideoSampling::kOfficial
+                                                            : VideoSampling::kUniformEnds,
+          .fps = request.fps.value_or(options_.fps),
+          .max_frames = request.max_frames.value_or(options_.max_frames),
+          .num_frames = options_.num_frames};
+}
+
+/// Everything beside the bytes that the patches of a medium depend on.
+std::string Preprocessor::decoding_key(const LoadJob& job) const {
+  const MediaOptions& o = media_options_;
+  switch (job.kind) {
+    case Kind::kImage:
+      return fmt::format("image {} {} {} {}\n", o.min_pixels, o.max_pixels, o.exif,
+                         o.limits.max_pixels);
+    case Kind::kFrames:
+      return fmt::format("frames {} {} {} {} {} {}\n", o.total_pixels, o.max_frames, o.frame_factor,
+                         o.exif, o.limits.max_pixels, job.files.size());
+    case Kind::kVideo: {
+      const VideoOptions v = video_options(*job.request);
+      return v.sampling == VideoSampling::kOfficial
+                 ? fmt::format("video {} {} {}\n", v.fps, v.max_frames, o.limits.max_pixels)
+                 : fmt::format("video uniform+ends {} {}\n", v.num_frames, o.limits.max_pixels);
+    }
+  }
+  return {};
+}
+
+/// Bytes first: what was seen before is not even decoded.
+Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool& decoded) const {
+  const std::vector<int64_t> picked =
+      thin_frames(std::ssize(job.files), job.kind == Kind::kFrames ? media_options_.max_frames : 1);
+  std::map<int64_t, Encoded> files;
+  Hasher hasher;
+  hasher.add(std::string_view(job.decoding)).add(std::string_view(decoders_));
+  for (const int64_t i : picked) {
+    Result<Encoded> bytes = read(job, static_cast<size_t>(i));
+    if (!bytes) {
+      return job.kind == Kind::kFrames
+                 ? bytes.error().with_context(fmt::format("{}: video frame {}", media.name, i))
+                 : bytes.error();  // which has the name
+    }
+    if (cache_) hasher.add((*bytes)->size()).add(std::span(**bytes));
+    files[i] = *std::move(bytes);
+  }
+  const Hash128 media_key = hasher.digest();
+  const auto feature_bytes = [&](const Patches& p) {
+    return p.grid_t * p.grid_h * p.grid_w / (kMergeSize * kMergeSize) * feature_row_bytes_;
+  };
+  if (cache_) {
+    if (const auto record = cache_->find_media(media_key)) {
+      Patches known{.grid_t = record->grid[0],
+                    .grid_h = record->grid[1],
+                    .grid_w = record->grid[2],
+                    .data = {},
+                    .owner = {},
+                    .seconds = record->seconds};
+      media.content = record->content;
+      media.features = cache_->find(record->content, feature_bytes(known));
+      if (media.features) return known;
+    }
+  }
+
+  decoded = true;
+  const auto frame = [&](int64_t i) -> Result<std::span<const std::byte>> {
+    return std::span(*files.at(i));
+  };
+  Result<Patches> patches =
+      job.kind == Kind::kImage ? load_image(*files.at(0), media_options_)
+      : job.kind == Kind::kFrames
+          ? load_frames(std::ssize(job.files), frame, media_options_)
+          : load_video(*files.at(0), video_options(*job.request), media_options_);
+  if (!patches) return patches.error().with_context(media.name);
+  media.content = content_hash(*patches);
+  if (cache_) {
+    cache_->add_media(media_key, {.content = media.content,
+                                  .grid = {patches->grid_t, patches->grid_h, patches->grid_w},
+                                  .seconds = patches->seconds});
+    // The same pixels out of another file.
+    media.features = cache_->find(media.content, feature_bytes(*patches));
+    if (media.features) {
+      patches->data = {};
+      patches->owner = {};
+    }
+  }
+  return patches;
+}
+
+Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideMedia& media,
+                                             const Wave& wave) const {
+  PromptSide side;
+  side.texts = content.texts;
+  for (size_t m : media.images) {
+    const LoadedMedia& loaded = wave.media[m];
+    if (!loaded.patches) return loaded.patches.error();
+    side.images.push_back({.grid_h = loaded.patches->grid_h, .grid_w = loaded.patches->grid_w});
+  }
+  for (size_t m : media.videos) {
+    const LoadedMedia& loaded = wave.media[m];
+    if (!loaded.patches) return loaded.patches.error();
+    side.videos.push_back({.grid_t = loaded.patches->grid_t,
+                           .grid_h = loaded.patches->grid_h,
+                           .grid_w = loaded.patches->grid_w,
+                           .seconds = loaded.patches->seconds});
+  }
+  return side;
+}
+
+void Preprocessor::build(const Request& request, const PairRef& ref, const SideMedia& query,
+                         const SideMedia& document, Wave& wave, Encoder& encoder,
+                         Pair& pair) const {
+  const Content& content = request.documents[static_cast<size_t>(ref.index)];
+  DocumentResult& result = pair.result;
+  result.status = DocumentStatus::kOk;
+  if (!content.error.empty()) return fail(pair, DocumentStatus::kInvalid, content.error);
+  if (is_empty(content)) {
+    fail(pair, DocumentStatus::kEmpty,
+         content.texts.empty() ? "the document is empty: scored as the word NULL"
+                               : "the document's text is empty");
+  } else if (is_empty(request.query)) {
+    fail(pair, DocumentStatus::kEmpty,
+         request.query.texts.empty() ? "the query is empty: scored as the word NULL"
+                                     : "the query's text is empty");
+  }
+
+  const auto has_media = [](const Content& c) { return !c.images.empty() || !c.videos.empty(); };
+  if (!config_.vision_config && (has_media(content) || has_media(request.query))) {
+    return fail(pair, DocumentStatus::kInvalid,
+                "this checkpoint has no vision tower: it scores text only");
+  }
+
+  // Media first: a pair that lacks one is not scored, or as the official pipeline's fallback.
+  const Result<PromptSide> query_side = prompt_side(request.query, query, wave);
+  const Result<PromptSide> document_side = prompt_side(content, document, wave);
+  if (!query_side || !document_side) {
+    const Status& error = query_side ? document_side.error() : query_side.error();
+    const std::string where = query_side ? "" : "query: ";
+    if (!options_.compat_null)
+      return fail(pair, DocumentStatus::kBadMedia, where + error.message());
+    fail(pair, DocumentStatus::kEmpty,
+         where + error.message() + " (scored as the fallback prompt NULL)");
+    pair.prompt = null_prompt(encoder);
+  } else {
+    const Result<PromptBuilder>& builder = wave.builders.at(ref.request);
+    if (!builder) return fail(pair, DocumentStatus::kInvalid, builder.error().message());
+    Result<Prompt> prompt = builder->build(*document_side, encoder);
+    if (!prompt) return fail(pair, DocumentStatus::kInvalid, prompt.error().message());
+    pair.prompt = *std::move(prompt);
+    pair.images = query.images;
+    pair.images.insert(pair.images.end(), document.images.begin(), document.images.end());
+    pair.videos = query.videos;
+    pair.videos.insert(pair.videos.end(), document.videos.begin(), document.videos.end());
+  }
+  result.num_tokens = static_cast<int64_t>(pair.prompt.ids.size());
+  result.truncated = pair.prompt.truncated;
+  if (pair.prompt.specials_exceed_limit && !options_.compat_null) {
+    return fail(pair, DocumentStatus::kTooLong,
+                fmt::format("special and media tokens alone exceed the limit: {} tokens of {}",
+                            pair.prompt.num_tokens_before_truncation, options_.max_length));
+  }
+
+  pair.media = pair.images;
+  pair.media.insert(pair.media.end(), pair.videos.begin(), pair.videos.end());
+  std::vector<VisualRun> images, videos;
+  for (size_t m : pair.images) {
+    images.push_back(
+        {.rows = wave.media[m].patches->grid_h / 2, .columns = wave.media[m].patches->grid_w / 2});
+  }
+  for (size_t m : pair.videos) {
+    const Patches& p = *wave.media[m].patches;
+    videos.insert(videos.end(), static_cast<size_t>(p.grid_t),
+                  {.rows = p.grid_h / 2, .columns = p.grid_w / 2});
+  }
+  Result<SequencePositions> where = mrope_positions(pair.prompt.ids, config_, images, videos);
+  if (!where) return fail(pair, DocumentStatus::kInvalid, where.error().message());
+  pair.where = *std::move(where);
+
+  // Pairs share a prefix when its ids are equal and so are the pictures that its pads stand for.
+  const auto prefix = std::span(pair.prompt.ids).first(static_cast<size_t>(pair.prompt.prefix_len));
+  pair.prefix_key.assign(reinterpret_cast<const char*>(prefix.data()), prefix.size_bytes());
+  auto last = pair.media.end();
+  for (size_t t = 0; t < prefix.size(); ++t) {
+    int64_t index = pair.where.visual_index[t];
+    if (index < 0) continue;
+    auto m = pair.media.begin();
+    for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
+    if (m != last) pair.prefix_key += '|' + wave.media[*m].content.hex();
+    last = m;
+  }
+}
+
+void Preprocessor::run_jobs(Wave& wave) {
+  std::atomic<int64_t> decoded = 0;
+  threads_.parallel_for(std::ssize(jobs_), [&](int64_t i, int) {
+    const LoadJob& job = jobs_[static_cast<size_t>(i)];
+    LoadedMedia& media = wave.media[job.media];
+    bool was_decoded = false;
+    try {
+      media.patches = load(job, media, was_decoded);
+    } catch (const std::bad_alloc&) {
+      media.patches = Status(Code::kOutOfMemory, media.name + ": no host memory");
+    }
+    if (was_decoded) ++decoded;
+    if (want_text_ && media.patches) {  // who explains needs no pixels
+      media.patches->data = {};
+      media.patches->owner = {};
+    }
+  });
+  wave.decoded += decoded;
+  jobs_.clear();
+}
+
+std::vector<size_t> Preprocessor::load_media(const Content& content, const Request& request,
+                                             Wave& wave) {
+  const Stopwatch watch(wave.seconds.media);
+  const SideMedia media = add_media(content, request, wave);
+  run_jobs(wave);
+  std::vector<size_t> out = media.videos;
+  out.insert(out.end(), media.images.begin(), media.images.end());
+  return out;
+}
+
+void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs,
+                           Wave& wave) {
+  std::map<int64_t, SideMedia> queries;
+  std::vector<SideMedia> documents;
+  jobs_.clear();
+  for (const PairRef& ref : refs) {
+    const Request& request = requests[static_cast<size_t>(ref.request)];
+    const Content& content = request.documents[static_cast<size_t>(ref.index)];
+    if (!queries.contains(ref.request))
+      queries[ref.request] = add_media(request.query, request, wave);
+    documents.push_back(content.error.empty() ? add_media(content, request, wave) : SideMedia{});
+  }
+  {
+    const Stopwatch watch(wave.seconds.media);
+    run_jobs(wave);
+  }
+  const Stopwatch watch(wave.seconds.prompt);
+  const PromptOptions prompt_options{.max_length = options_.max_length,
+                                     .allow_special = options_.allow_special,
+                                     .want_text = want_text_};
+  for (const auto& [index, media] : queries) {
+    if (wave.builders.contains(index)) continue;
+    const Request& request = requests[static_cast<size_t>(index)];
+    Result<PromptSide> side = prompt_side(request.query, media, wave);
+    wave.builders.emplace(index, side ? PromptBuilder::create(request.instruction, *std::move(side),
+                                                              prompt_options, encoders_[0])
+                                      : Result<PromptBuilder>(side.error()));
+  }
+  const size_t first = wave.pairs.size();
+  wave.pairs.resize(first + refs.size());
+  threads_.parallel_for(std::ssize(refs), [&](int64_t i, int thread) {
+    const auto n = static_cast<size_t>(i);
+    Pair& pair = wave.pairs[first + n];
+    pair.result.request = refs[n].request;
+    pair.result.index = refs[n].index;
+    build(requests[static_cast<size_t>(refs[n].request)], refs[n], queries.at(refs[n].request),
+          documents[n], wave, encoders_[static_cast<size_t>(thread)], pair);
+  });
+  wave.visual_tokens = 0;
+  for (const LoadedMedia& m : wave.media) wave.visual_tokens += m.tokens();
+  for (size_t i = first; i < wave.pairs.size(); ++i) {
+    if (wave.pairs[i].result.scored()) wave.tokens += wave.pairs[i].result.num_tokens;
+  }
+}
+
+}  // namespace vlr

@@ -1,0 +1,68 @@
+/// Quantised weights as a checkpoint has them (model/stored_weight.h): read, checked, made and named
+/// for writing.
+#ifndef VLR_ENGINE_WEIGHTS_QUANTIZED_TENSORS_H_
+#define VLR_ENGINE_WEIGHTS_QUANTIZED_TENSORS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/thread_pool.h"
+#include "kernels/quant/quantized_weight.h"
+#include "model/stored_weight.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// A quantised weight on the host. Blocks of nf4 count from its first value.
+struct QuantizedTensor {
+  WeightFormat format = WeightFormat::kDense;
+  int64_t rows = 0, cols = 0;
+  std::vector<std::byte> codes;
+  std::vector<uint8_t> absmax;     ///< nf4
+  std::vector<float> scales;       ///< int8: absmax, fp8: scale of rows; nf4: of every 256 blocks
+  std::vector<float> map;          ///< nf4: [256]
+  float offset = 0;                ///< nf4
+  std::vector<float> fingerprint;  ///< [rows]; empty: unknown
+};
+
+/// `dense` is [N, K] f32 | bf16 | f16, contiguous. kInvalidArgument names a row with a NaN or an
+/// infinity, which codes would hide.
+Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat format,
+                                        ThreadPool& threads);
+
+/// Rows of a stored quantised weight. kDataLoss, with the tensor's name, when its bytes do not have
+/// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or its codes are
+/// not what a quantiser leaves: see docs/quantisation.md.
+Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
+                                       ThreadPool& threads);
+
+/// One after the other, as a model reads them: nf4 with a scale and an offset for every group of
+/// blocks, int8 with plain scales.
+struct JoinedWeight {
+  WeightFormat format = WeightFormat::kDense;
+  int64_t rows = 0, cols = 0;
+  std::vector<std::byte> codes, scales;
+  std::vector<float> nested, map;
+  std::vector<float> fingerprint;  ///< [rows]; empty unless all parts have one
+};
+Result<JoinedWeight> join(std::vector<QuantizedTensor> parts);
+
+/// The tensors of a weight to be written, with their bytes.
+struct WrittenTensor {
+  NamedShape shape;
+  std::vector<std::byte> bytes;
+};
+/// `original`: the dtype that the weight had.
+std::vector<WrittenTensor> tensors_to_write(std::string_view name, const QuantizedTensor& weight,
+                                            DType original);
+
+/// +1 or -1 for every input channel: what fingerprints multiply weights with.
+float probe_sign(int64_t k);
+
+}  // namespace vlr
+
+#endif  // VLR_ENGINE_WEIGHTS_QUANTIZED_TENSORS_H_

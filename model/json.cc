@@ -1,0 +1,90 @@
+#include "model/json.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <new>
+#include <system_error>
+
+namespace vlr {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxBytes = size_t{64} << 20;
+constexpr int kMaxDepth = 64;
+
+struct TooDeep {};
+
+}  // namespace
+
+Result<json> parse_json(std::string_view text) {
+  if (text.size() > kMaxBytes) {
+    return {Code::kDataLoss,
+            fmt::format("JSON of {} bytes; at most {} are read", text.size(), kMaxBytes)};
+  }
+  // The callback is the only way to stop the parser before a hostile text has become a tree that is
+  // hundreds of times its size.
+  const auto limit_depth = [](int depth, json::parse_event_t, json&) {
+    if (depth > kMaxDepth) throw TooDeep();
+    return true;
+  };
+  try {
+    return json::parse(text, limit_depth);
+  } catch (const json::exception& e) {
+    return {Code::kDataLoss, fmt::format("not JSON: {}", in_quotes(e.what()))};
+  } catch (const TooDeep&) {
+    return {Code::kDataLoss, fmt::format("JSON is nested deeper than {} levels", kMaxDepth)};
+  } catch (const std::bad_alloc&) {
+    return {Code::kOutOfMemory, fmt::format("host memory for JSON of {} bytes", text.size())};
+  }
+}
+
+Result<std::string> read_text_file(const std::string& path, int64_t max_bytes) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             std::fclose);
+  if (!file) {
+    return {Code::kNotFound, fmt::format("{}: {}", path, std::generic_category().message(errno))};
+  }
+  std::string text;
+  char block[1 << 14];
+  while (const size_t n = std::fread(block, 1, sizeof block, file.get())) {
+    if (static_cast<int64_t>(text.size() + n) > max_bytes) {
+      return {Code::kDataLoss, fmt::format("{}: longer than {} bytes", path, max_bytes)};
+    }
+    text.append(block, n);
+  }
+  if (std::ferror(file.get())) {
+    return {Code::kDataLoss, fmt::format("{}: {}", path, std::generic_category().message(errno))};
+  }
+  return text;
+}
+
+Status write_text_file(const std::string& path, std::string_view text) {
+  const auto failed = [&](int why) -> Status {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: cannot write: {}", path, std::generic_category().message(why))};
+  };
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (!file) return failed(errno);
+  int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;
+  if (std::fclose(file) != 0 && why == 0) why = errno;
+  if (why == 0) return {};
+  std::remove(path.c_str());
+  return failed(why);
+}
+
+std::string in_quotes(std::string_view text) {
+  constexpr size_t kMaxShown = 160;
+  std::string out = "'";
+  for (const char c : text.substr(0, kMaxShown)) {
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  out += text.size() > kMaxShown ? "...'" : "'";
+  return out;
+}
+
+}  // namespace vlr

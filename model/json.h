@@ -1,0 +1,31 @@
+/// JSON text that may be hostile -> nlohmann::json, without exceptions; text files read and
+/// written.
+#ifndef VLR_MODEL_JSON_H_
+#define VLR_MODEL_JSON_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// Parses a whole text; of equal keys the last one counts. kDataLoss for anything that is not JSON
+/// (its message gives the position), is nested deeper than 64 levels or longer than 64 MB.
+Result<nlohmann::json> parse_json(std::string_view text);
+
+/// Reads a file as it is; kNotFound if it cannot be opened, kDataLoss if it is longer than
+/// `max_bytes`.
+Result<std::string> read_text_file(const std::string& path, int64_t max_bytes);
+
+/// Writes a file, or replaces it; kInvalidArgument with the reason if it cannot. A file that could
+/// not be completed is removed.
+Status write_text_file(const std::string& path, std::string_view text);
+
+/// Text from a file as error messages quote it: in '', control characters as '?', shortened.
+std::string in_quotes(std::string_view text);
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_JSON_H_

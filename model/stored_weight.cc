@@ -1,0 +1,110 @@
+#include "model/stored_weight.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "kernels/quant/nf4.h"
+#include "model/json.h"
+
+namespace vlr {
+
+namespace stored {
+std::string joined(std::string_view a, std::string_view b) {
+  return std::string(a) + std::string(b);
+}
+
+std::string module_of(std::string_view name) {
+  return std::string(name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name);
+}
+}  // namespace stored
+
+using namespace stored;
+
+Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight) {
+  const std::string name = joined(weight, kQuantState);
+  const StoredTensor& t = tensors.find(name)->second;
+  if (dtype_bytes(t.dtype) != 1) {
+    return {Code::kInvalidArgument, fmt::format("{}: expected bytes, got {}", name,
+                                                describe(static_cast<const StoredShape&>(t)))};
+  }
+  auto json = parse_json({reinterpret_cast<const char*>(t.data), static_cast<size_t>(t.bytes())});
+  if (!json) return json.error().with_context(name);
+  const auto wrong = [&](std::string_view key, std::string_view expected) {
+    return Status(Code::kUnimplemented,
+                  fmt::format("{}: {} must be {}, got {}", name, key, expected,
+                              json->contains(key) ? (*json)[key].dump().substr(0, 80) : "none"));
+  };
+  const auto has = [&](std::string_view key, int64_t value) {
+    return json->contains(key) && (*json)[key].is_number_integer() && (*json)[key] == value;
+  };
+  if (!json->is_object()) return {Code::kDataLoss, name + ": expected a JSON object"};
+  if (!has("blocksize", kNf4Block)) return wrong("blocksize", "64");
+  if (!json->contains("nested_offset"))
+    return wrong("nested_offset", "there: absmax that is not quantised itself is not read");
+  if (!has("nested_blocksize", kNf4NestedBlock)) return wrong("nested_blocksize", "256");
+  const auto& offset = (*json)["nested_offset"];
+  if (!offset.is_number()) return wrong("nested_offset", "a number");
+  Nf4State s;
+  s.offset = offset.get<double>();
+  if (!std::isfinite(s.offset) || std::fabs(s.offset) > static_cast<double>(kLargestScale))
+    return wrong("nested_offset", "a finite number of moderate size");
+  constexpr int64_t kMaxDim = int64_t{1} << 31;
+  const auto dim = [&](size_t i) -> int64_t {
+    const auto& shape = (*json)["shape"];
+    return shape[i].is_number_integer() ? shape[i].get<int64_t>() : 0;
+  };
+  if (!json->contains("shape") || !(*json)["shape"].is_array() || (*json)["shape"].size() != 2)
+    return wrong("shape", "[N, K]");
+  s.rows = dim(0);
+  s.cols = dim(1);
+  if (s.rows < 1 || s.cols < 2 || s.rows > kMaxDim || s.cols > kMaxDim || s.cols % 2 != 0)
+    return wrong("shape", "[N, K] with an even K");
+  return s;
+}
+
+Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_view name) {
+  const auto it = tensors.find(name);
+  if (it == tensors.end()) return {Code::kNotFound, fmt::format("the checkpoint has no {}", name)};
+  const StoredTensor& t = it->second;
+  if (tensors.contains(joined(name, kFp4State))) {
+    return {Code::kUnimplemented, fmt::format("{}: fp4 is not read; nf4 is", name)};
+  }
+  if (tensors.contains(joined(name, kQuantState))) {
+    VLR_ASSIGN_OR_RETURN(const Nf4State s, nf4_state(tensors, name));
+    if (t.bytes() * 2 != s.rows * s.cols) {
+      return {Code::kInvalidArgument,
+              fmt::format("{}: {} bytes for a weight [{}, {}] in nf4, got {}", name,
+                          s.rows * s.cols / 2, s.rows, s.cols,
+                          describe(static_cast<const StoredShape&>(t)))};
+    }
+    return StoredWeight{WeightFormat::kNf4, {s.rows, s.cols}};
+  }
+  if (tensors.contains(joined(name, kAbsmax))) {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: has an absmax and no {}", name, kQuantState.substr(1))};
+  }
+  if (t.shape.size() == 2 && t.dtype == DType::kI8)
+    return StoredWeight{WeightFormat::kInt8, t.shape};
+  if (t.shape.size() == 2 && t.dtype == DType::kF8E4M3)
+    return StoredWeight{WeightFormat::kFp8, t.shape};
+  return StoredWeight{WeightFormat::kDense, t.shape};
+}
+
+bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name) {
+  for (const std::string_view suffix :
+       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kQuantState, kFp4State}) {
+    if (name.ends_with(suffix) && tensors.contains(name.substr(0, name.size() - suffix.size())))
+      return true;
+  }
+  for (const std::string_view suffix :
+       {kScb, kWeightFormat, kWeightScale, kFingerprint, kChecksum}) {
+    if (name.ends_with(suffix) &&
+        tensors.contains(joined(name.substr(0, name.size() - suffix.size()), kWeight)))
+      return true;
+  }
+  return false;
+}
+
+}  // namespace vlr

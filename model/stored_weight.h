@@ -1,0 +1,70 @@
+/// What a checkpoint's files store a weight [N, K] as: which tensors there are beside it.
+///
+/// For a module `m`:
+///   nf4   m.weight u8 [N * K / 2, 1]; m.weight.absmax u8 [blocks]; m.weight.quant_map f32 [16];
+///         m.weight.nested_absmax f32 [ceil(blocks / 256)]; m.weight.nested_quant_map f32 [256];
+///         m.weight.quant_state.bitsandbytes__nf4 u8, a JSON text with shape, sizes and offset
+///   int8  m.weight i8 [N, K]; m.SCB f32 [N]: absmax, 127 times the scale; m.weight_format u8, 0
+///   fp8   m.weight f8e4m3 [N, K]; m.weight_scale f32 [N, 1]
+/// nf4 and int8 are bitsandbytes' own layout, fp8 is compressed-tensors'. vlr adds:
+///   m.weight_fingerprint f32 [N]: the weight as it was before it was quantised, times probe_sign()
+///   m.weight_checksum u8 [8]: of the tensors above
+/// Source: bitsandbytes 0.50 (functional.py, QuantState.as_dict; nn/modules.py, Linear8bitLt).
+#ifndef VLR_MODEL_STORED_WEIGHT_H_
+#define VLR_MODEL_STORED_WEIGHT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/quant/quantized_weight.h"
+#include "model/stored_tensor.h"
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// Names of stored tensors, and what they are made of.
+namespace stored {
+inline constexpr std::string_view kWeight = ".weight";
+inline constexpr std::string_view kAbsmax = ".absmax", kQuantMap = ".quant_map",
+                                  kNestedAbsmax = ".nested_absmax",
+                                  kNestedMap = ".nested_quant_map",
+                                  kQuantState = ".quant_state.bitsandbytes__nf4";
+// Beside the module's weight, not under its name: bitsandbytes takes whatever is there for its own.
+inline constexpr std::string_view kScb = ".SCB", kWeightFormat = ".weight_format",
+                                  kWeightScale = ".weight_scale",
+                                  kFingerprint = ".weight_fingerprint",
+                                  kChecksum = ".weight_checksum";
+// What bitsandbytes may have beside a weight that is something else.
+inline constexpr std::string_view kFp4State = ".quant_state.bitsandbytes__fp4";
+/// Of a weight's absmax: far beyond any trained one.
+inline constexpr float kLargestScale = 1e4f;
+
+std::string joined(std::string_view a, std::string_view b);
+std::string module_of(std::string_view name);  ///< "m" of "m.weight"
+}  // namespace stored
+
+/// What a stored weight is, whatever it is stored as.
+struct StoredWeight {
+  WeightFormat format = WeightFormat::kDense;
+  std::vector<int64_t> shape;  ///< [N, K] where it is quantised
+};
+
+/// The tensor `name`, or the quantised weight of that name. kInvalidArgument says what a quantised
+/// weight lacks, and which of its features vlr does not read.
+Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_view name);
+
+/// Whether a tensor stands beside a quantised weight and is read with it.
+bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name);
+
+/// What nf4 says of a weight in its quant_state, which has to say what vlr reads.
+struct Nf4State {
+  int64_t rows = 0, cols = 0;
+  double offset = 0;
+};
+Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight);
+
+}  // namespace vlr
+
+#endif  // VLR_MODEL_STORED_WEIGHT_H_
