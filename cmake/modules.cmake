@@ -77,12 +77,12 @@ function(vlr_add_fuzzer name)
   set_tests_properties(fuzz_replay/${name} PROPERTIES LABELS cpu)
 endfunction()
 
-# Packed test data -> build/testdata/NAME: a file from PACKED.xz, a folder from PACKED.tar.xz. Done at
-# configure time: a few megabytes, a second.
+# Packed data -> build/testdata/NAME, or NAME if that is absolute: a file from PACKED.xz, a folder from
+# PACKED.tar.xz. Done at configure time: a few megabytes, a second.
 find_program(XZ xz REQUIRED)
 function(vlr_unpack packed name)
   cmake_path(ABSOLUTE_PATH packed BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE OUTPUT_VARIABLE in)
-  set(out "${PROJECT_BINARY_DIR}/testdata/${name}")
+  cmake_path(ABSOLUTE_PATH name BASE_DIRECTORY "${PROJECT_BINARY_DIR}/testdata" OUTPUT_VARIABLE out)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${in}")
   if(NOT "${in}" IS_NEWER_THAN "${out}")
     return()
@@ -93,6 +93,7 @@ function(vlr_unpack packed name)
   else()
     get_filename_component(folder "${out}" DIRECTORY)
     file(MAKE_DIRECTORY "${folder}")
-    execute_process(COMMAND ${XZ} -dc "${in}" OUTPUT_FILE "${out}" COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${XZ} -dc "${in}" OUTPUT_FILE "${out}.part" COMMAND_ERROR_IS_FATAL ANY)
+    file(RENAME "${out}.part" "${out}")
   endif()
 endfunction()
