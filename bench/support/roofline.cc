@@ -8,9 +8,9 @@
 // clang-format on
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
+#include "kernels/core/clock.h"
 #include "kernels/core/simd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,10 +62,9 @@ template <class F>
 double best_seconds(F f) {
   double best = 1e30;
   for (int i = 0; i < 20; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_now();
     f();
-    best = std::min(
-        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, seconds_now() - start);
   }
   return best;
 }
