@@ -20,6 +20,10 @@ std::string_view sym_name(Sym s) {
       return "Tp";
     case Sym::kPatches:
       return "P";
+    case Sym::kFrames:
+      return "F";
+    case Sym::kTiles:
+      return "tiles";
     case Sym::kCount:
       break;
   }

@@ -27,6 +27,8 @@ enum class Sym : uint8_t {
   kVisualTokens,  ///< N: rows of vision features
   kPrefixTokens,  ///< tokens whose keys and values were computed before
   kPatches,       ///< P: image patches
+  kFrames,        ///< frames of a vision batch, each a segment of attention
+  kTiles,         ///< rows of a table of attention tiles
   kCount,
 };
 std::string_view sym_name(Sym s);

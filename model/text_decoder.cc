@@ -8,6 +8,7 @@
 #include <map>
 
 #include "model/graph_builder.h"
+#include "model/vision_encoder.h"
 #include "model/weight_plan.h"
 
 namespace vlr {
@@ -27,18 +28,18 @@ struct Inputs {
 /// Three regions of rows around attention: norm and QKV product, output product, MLP.
 class Layer {
  public:
-  Layer(GraphBuilder& g, const TextConfig& c, TextPass pass, int64_t index)
+  Layer(GraphBuilder& g, const TextConfig& c, TextGraph which, int64_t index)
       : g_(g),
         c_(c),
-        pass_(pass),
+        which_(which),
         q_width_(c.num_attention_heads * c.head_dim),
         kv_width_(c.num_key_value_heads * c.head_dim),
         eps_(static_cast<float>(c.rms_norm_eps)) {
     g_.scope = fmt::format("layers.{}.", index);
     g_.weight_scope = std::string(weights::kTextLayers) + fmt::format("{}.", index);
     prefix_ = g_.graph.bound(
-        fmt::format("prefix_kv.{}", index), g.options.dtype,
-        {pass == TextPass::kPrefix ? Sym::kTokens : Sym::kPrefixTokens, 2 * kv_width_});
+        text_values::prefix_kv(index), g.options.dtype,
+        {which == TextGraph::kPrefix ? Sym::kTokens : Sym::kPrefixTokens, 2 * kv_width_});
   }
 
   Value run(Value x, const Inputs& in) {
@@ -50,7 +51,7 @@ class Layer {
     const auto [q, k] = rotate(g_.graph.columns(qkv, 0, q_width_ + kv_width_), in.rope_table);
     const Value v =
         g_.graph.heads(g_.graph.columns(qkv, q_width_ + kv_width_, kv_width_), c_.head_dim);
-    if (pass_ == TextPass::kPrefix)
+    if (which_ == TextGraph::kPrefix)
       g_.convert("store_prefix", g_.graph.columns(qkv, q_width_, 2 * kv_width_), prefix_);
     g_.graph.end_rows();
     return mlp(attend(x, q, k, v, TextSegments::kAll, Sym::kTokens), Sym::kTokens);
@@ -135,7 +136,7 @@ class Layer {
                              .segments = segments,
                              .scale = 1 / std::sqrt(static_cast<float>(c_.head_dim)),
                              .causal = true};
-    if (pass_ == TextPass::kScore) {
+    if (which_ == TextGraph::kScore) {
       options.prefix_k = g_.graph.heads(g_.graph.columns(prefix_, 0, kv_width_), c_.head_dim);
       options.prefix_v =
           g_.graph.heads(g_.graph.columns(prefix_, kv_width_, kv_width_), c_.head_dim);
@@ -167,7 +168,7 @@ class Layer {
 
   GraphBuilder& g_;
   const TextConfig& c_;
-  TextPass pass_;
+  TextGraph which_;
   int64_t q_width_, kv_width_;
   float eps_;
   Value prefix_;
@@ -175,49 +176,54 @@ class Layer {
 
 }  // namespace
 
-Graph build_text_graph(const ModelConfig& config, TextPass pass, const GraphOptions& options) {
-  return build_text_graph(config, pass, {.end = config.text_config.num_hidden_layers}, options);
+std::string text_values::prefix_kv(int64_t layer) { return fmt::format("prefix_kv.{}", layer); }
+
+Graph build_text_graph(const ModelConfig& config, TextGraph which, const GraphOptions& options) {
+  return build_text_graph(config, which, {.end = config.text_config.num_hidden_layers}, options);
 }
 
-Graph build_text_graph(const ModelConfig& config, TextPass pass, const TextSection& section,
+Graph build_text_graph(const ModelConfig& config, TextGraph which, const TextSection& section,
                        const GraphOptions& options) {
   const TextConfig& c = config.text_config;
   const int64_t pairs = c.head_dim / 2, last_layer = c.num_hidden_layers - 1;
   const bool has_layers = section.begin < section.end,
              has_last = has_layers && section.end > last_layer,
-             final_rows = pass == TextPass::kScore && has_last;
+             final_rows = which == TextGraph::kScore && has_last;
   GraphBuilder g(options);
   Graph& graph = g.graph;
   const int64_t levels =
       config.vision_config ? std::ssize(config.vision_config->deepstack_visual_indexes) : 0;
   Value ids, visual_row, positions, axis, inv_freq, visual;
-  if (section.embedding) ids = graph.bound("ids", DType::kI32, {Sym::kTokens});
+  if (section.embedding)
+    ids = graph.bound(std::string(text_values::kIds), DType::kI32, {Sym::kTokens});
   if (section.embedding || section.begin < std::min(section.end, levels))
-    visual_row = graph.bound("visual_row", DType::kI32, {Sym::kTokens});
+    visual_row = graph.bound(std::string(text_values::kVisualRow), DType::kI32, {Sym::kTokens});
   if (has_layers) {
-    positions = graph.bound("positions", DType::kI32, {3, Sym::kTokens});
-    axis = graph.bound("rope.axis", DType::kI32, {pairs});
-    inv_freq = graph.bound("rope.inv_freq", DType::kF32, {pairs});
+    positions = graph.bound(std::string(text_values::kPositions), DType::kI32, {3, Sym::kTokens});
+    axis = graph.bound(std::string(text_values::kRopeAxis), DType::kI32, {pairs});
+    inv_freq = graph.bound(std::string(text_values::kRopeInvFreq), DType::kF32, {pairs});
   }
   if (section.embedding && config.vision_config)
-    visual = graph.bound("visual", options.dtype, {Sym::kVisualTokens, c.hidden_size});
+    visual = graph.bound(feature_name(0), options.dtype, {Sym::kVisualTokens, c.hidden_size});
   std::map<int64_t, Value> deepstack;  // by layer
   for (int64_t k = section.begin; k < std::min(section.end, levels); ++k) {
-    deepstack[k] = graph.bound(fmt::format("deepstack.{}", k), options.dtype,
+    deepstack[k] = graph.bound(feature_name(static_cast<size_t>(k) + 1), options.dtype,
                                {Sym::kVisualTokens, c.hidden_size});
   }
   // What comes from or goes to other sections.
   Value x, x_final;
   if (!section.embedding ? has_layers : !has_last)
-    x = graph.bound("x", options.dtype, {Sym::kTokens, c.hidden_size});
-  if (pass == TextPass::kScore && section.head != has_last)
-    x_final = graph.bound("x.final", options.dtype, {Sym::kSequences, c.hidden_size});
+    x = graph.bound(std::string(text_values::kX), options.dtype, {Sym::kTokens, c.hidden_size});
+  if (which == TextGraph::kScore && section.head != has_last)
+    x_final = graph.bound(std::string(text_values::kXFinal), options.dtype,
+                          {Sym::kSequences, c.hidden_size});
 
   Inputs in;
   if (has_layers) in.rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
   if (final_rows) {
-    in.last_rows = graph.bound("last_rows", DType::kI32, {Sym::kSequences});
-    const Value last_positions = graph.bound("last_positions", DType::kI32, {3, Sym::kSequences});
+    in.last_rows = graph.bound(std::string(text_values::kLastRows), DType::kI32, {Sym::kSequences});
+    const Value last_positions =
+        graph.bound(std::string(text_values::kLastPositions), DType::kI32, {3, Sym::kSequences});
     in.last_rope_table = g.rope_table("last_rope_table", last_positions, axis, inv_freq, pairs);
   }
   if (section.embedding) {
@@ -225,22 +231,23 @@ Graph build_text_graph(const ModelConfig& config, TextPass pass, const TextSecti
                     graph.weight(std::string(weights::kEmbedTokens)), visual, c.hidden_size, x);
   }
   for (int64_t i = section.begin; i < std::min(section.end, last_layer); ++i) {
-    x = Layer(g, c, pass, i).run(x, in);
+    x = Layer(g, c, which, i).run(x, in);
     if (const auto features = deepstack.find(i); features != deepstack.end())
       x = g.deepstack_add_in_place("deepstack_add", x, visual_row, features->second);
   }
   if (has_last) {
-    Layer last(g, c, pass, last_layer);
-    if (pass == TextPass::kPrefix) {
+    Layer last(g, c, which, last_layer);
+    if (which == TextGraph::kPrefix) {
       last.run_last_prefix(x, in);
     } else {
       // A final token is never a picture: no DeepStack here.
       x_final = last.run_last(x, in, x_final);
     }
   }
-  if (pass == TextPass::kPrefix || !section.head) return std::move(g.graph);
+  if (which == TextGraph::kPrefix || !section.head) return std::move(g.graph);
   g.scope.clear();
-  const Value log_odds = graph.bound("log_odds", DType::kF32, {Sym::kSequences});
+  const Value log_odds =
+      graph.bound(std::string(text_values::kLogOdds), DType::kF32, {Sym::kSequences});
   g.score_head("score_head", x_final, graph.weight(std::string(weights::kTextNorm)),
                graph.weight(std::string(weights::kScoreHead)), static_cast<float>(c.rms_norm_eps),
                log_odds);

@@ -79,18 +79,27 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
 
 }  // namespace
 
+std::string feature_name(size_t level) {
+  return level == 0 ? "visual" : fmt::format("deepstack.{}", level - 1);
+}
+
 Graph build_vision_graph(const VisionConfig& c, const GraphOptions& options) {
   const int64_t pairs = c.head_dim() / 2, factor = c.spatial_merge_size * c.spatial_merge_size;
   GraphBuilder g(options);
   Graph& graph = g.graph;
-  const Value patches = graph.bound("patches", DType::kU8, {Sym::kPatches, c.patch_dim()});
-  const Value pos_indices = graph.bound("pos_indices", DType::kI32, {Sym::kPatches, 4});
-  const Value pos_weights = graph.bound("pos_weights", DType::kF32, {Sym::kPatches, 4});
-  const Value positions = graph.bound("positions", DType::kI32, {2, Sym::kPatches});
-  const Value axis = graph.bound("rope.axis", DType::kI32, {pairs});
-  const Value inv_freq = graph.bound("rope.inv_freq", DType::kF32, {pairs});
+  const Value patches =
+      graph.bound(std::string(vision_values::kPatches), DType::kU8, {Sym::kPatches, c.patch_dim()});
+  const Value pos_indices =
+      graph.bound(std::string(vision_values::kPosIndices), DType::kI32, {Sym::kPatches, 4});
+  const Value pos_weights =
+      graph.bound(std::string(vision_values::kPosWeights), DType::kF32, {Sym::kPatches, 4});
+  const Value positions =
+      graph.bound(std::string(vision_values::kPositions), DType::kI32, {2, Sym::kPatches});
+  const Value axis = graph.bound(std::string(vision_values::kRopeAxis), DType::kI32, {pairs});
+  const Value inv_freq =
+      graph.bound(std::string(vision_values::kRopeInvFreq), DType::kF32, {pairs});
   const Dim tokens(Sym::kPatches, 1, factor);
-  const Value visual = graph.bound("visual", options.dtype, {tokens, c.out_hidden_size});
+  const Value visual = graph.bound(feature_name(0), options.dtype, {tokens, c.out_hidden_size});
 
   g.weight_scope = "model.visual.";
   const Value rope_table = g.rope_table("rope_table", positions, axis, inv_freq, pairs);
@@ -104,8 +113,8 @@ Graph build_vision_graph(const VisionConfig& c, const GraphOptions& options) {
   for (int64_t i = 0; i < c.depth; ++i) {
     x = vision_block(g, c, i, x, rope_table);
     if (level < c.deepstack_visual_indexes.size() && c.deepstack_visual_indexes[level] == i) {
-      const Value to = graph.bound(fmt::format("deepstack.{}", level), options.dtype,
-                                   {tokens, c.out_hidden_size});
+      const Value to =
+          graph.bound(feature_name(level + 1), options.dtype, {tokens, c.out_hidden_size});
       merger(g, c, fmt::format("deepstack_merger_list.{}", level), x, true, to);
       ++level;
     }

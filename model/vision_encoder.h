@@ -2,7 +2,10 @@
 #ifndef VLR_MODEL_VISION_ENCODER_H_
 #define VLR_MODEL_VISION_ENCODER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/config.h"
@@ -10,6 +13,15 @@
 #include "model/graph_builder.h"
 
 namespace vlr {
+
+/// Names of the values that a pass is given and gives back.
+namespace vision_values {
+inline constexpr std::string_view kPatches = "patches", kPosIndices = "pos_indices",
+                                  kPosWeights = "pos_weights", kPositions = "positions",
+                                  kRopeAxis = "rope.axis", kRopeInvFreq = "rope.inv_freq";
+}  // namespace vision_values
+/// Of a level of features, in both graphs: "visual", then "deepstack.0", "deepstack.1", ...
+std::string feature_name(size_t level);
 
 /// Bound values, for P patches (four consecutive ones are one token):
 ///   patches [P, 1536] u8

@@ -36,7 +36,7 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 constexpr double kTimingSeconds = 1.5;  // of a workload, about
 constexpr double kWarmSeconds = 0.5;    // at most, beyond the runs that are needed
 // A size class is launched op by op, then recorded, in each of the runner's slots.
-constexpr int kWarmRuns = 2 * ModelRunner::kInFlight + 1;
+constexpr int kWarmRuns = 2 * kInFlight + 1;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -173,10 +173,10 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
     VLR_ASSIGN_OR_RETURN(last, timed());
     warm += last;
   }
-  const int least = !gpu ? 3 : spec.tokens() <= m.runner->recordings.max_tokens ? 50 : 5;
+  const int least = !gpu ? 3 : spec.tokens() <= m.runner->score().recordings.max_tokens ? 50 : 5;
   const int runs =
       repeat > 0 ? repeat : std::clamp(static_cast<int>(kTimingSeconds / last), least, 200);
-  const int64_t replays = m.runner->num_replays();
+  const int64_t replays = m.runner->score().num_replays();
   const auto disk_stats = [&] {
     return m.model->stream ? m.model->stream->disk_stats() : DiskStats();
   };
@@ -188,7 +188,7 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
   }
   const int sm_mhz = machine.sm_mhz();
   const DiskStats disk = disk_stats() - disk_before;
-  const int64_t replayed = (m.runner->num_replays() - replays) / runs;
+  const int64_t replayed = (m.runner->score().num_replays() - replays) / runs;
   const int64_t peak_bytes = budget.peak(), card_bytes = machine.memory_in_use();
   std::sort(seconds.begin(), seconds.end());
   const auto at = [&](double share) {
@@ -198,20 +198,20 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
 
   // Observed runs launch op by op; the first of them shows what that needs.
   std::vector<NodeTiming> nodes;
-  m.runner->set_observers({.on_value = {}, .wants_value = {}, .on_node = [&](const NodeTiming& t) {
-                             nodes.push_back(t);
-                           }});
+  m.runner->passes().set_observers({.on_value = {},
+                                    .wants_value = {},
+                                    .on_node = [&](const NodeTiming& t) { nodes.push_back(t); }});
   double observed = 0;
   for (int i = 0; i < (gpu ? 2 : 1); ++i) {
     nodes.clear();
     const auto again = timed();
     if (!again) {
-      m.runner->set_observers({});
+      m.runner->passes().set_observers({});
       return again.error();
     }
     observed = *again;
   }
-  m.runner->set_observers({});
+  m.runner->passes().set_observers({});
 
   for (size_t i = 0; !scores_to.empty() && i < first.size(); ++i) {
     const auto pair = static_cast<int64_t>(i);
@@ -301,7 +301,7 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
 /// The residual stream behind every layer of one run, f32, one after the other.
 Status BenchCommand::write_layers(Work& work, OpenModel& m) const {
   std::ofstream file(layers_to, std::ios::binary);
-  m.runner->set_observers(
+  m.runner->passes().set_observers(
       {.on_value =
            [&](std::string_view, std::span<const int64_t> shape, const float* data) {
              int64_t count = 1;
@@ -311,7 +311,7 @@ Status BenchCommand::write_layers(Work& work, OpenModel& m) const {
        .wants_value = [](std::string_view name) { return name.ends_with(".mlp.residual"); },
        .on_node = {}});
   const auto run = work.run();
-  m.runner->set_observers({});
+  m.runner->passes().set_observers({});
   if (!run) return run.error();
   file.close();
   return file ? Status() : Status(Code::kInvalidArgument, layers_to + ": cannot write");

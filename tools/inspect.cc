@@ -58,8 +58,8 @@ int InspectCommand::show_graph(const ModelConfig& config) const {
   if (pass == "vision" && !config.vision_config)
     return fail({Code::kInvalidArgument, "this checkpoint has no vision tower"});
   const Graph g = pass == "vision"   ? build_vision_graph(*config.vision_config)
-                  : pass == "prefix" ? build_text_graph(config, TextPass::kPrefix)
-                                     : build_text_graph(config, TextPass::kScore);
+                  : pass == "prefix" ? build_text_graph(config, TextGraph::kPrefix)
+                                     : build_text_graph(config, TextGraph::kScore);
   fmt::print("{}", graph == "dot" ? g.to_dot() : graph == "json" ? g.to_json() : g.to_text());
   return kServed;
 }

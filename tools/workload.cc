@@ -180,13 +180,13 @@ Result<std::vector<float>> Work::run() {
   if (spec_.shared > 0) {
     VLR_RETURN_IF_ERROR(runner_->reserve_prefixes(spec_.shared));
     const TextInput prefix = input(sequences_.front(), 0, spec_.shared);
-    VLR_RETURN_IF_ERROR(runner_->run_prefixes({&prefix, 1}, features_, 0));
+    VLR_RETURN_IF_ERROR(runner_->prefix().start({&prefix, 1}, features_, 0).error());
   }
   std::vector<int64_t> own;
   for (const int64_t length : spec_.lengths) own.push_back(length - spec_.shared);
 
   struct Batch {
-    ModelRunner::Ticket ticket;
+    Ticket ticket;
     std::vector<size_t> members;
   };
   std::vector<float> log_odds(sequences_.size());
@@ -194,16 +194,15 @@ Result<std::vector<float>> Work::run() {
   const auto finish_oldest = [&]() -> Status {
     const Batch batch = std::move(in_flight.front());
     in_flight.pop_front();
-    VLR_ASSIGN_OR_RETURN(const std::vector<float> values, runner_->finish(batch.ticket));
+    VLR_ASSIGN_OR_RETURN(const std::vector<float> values, runner_->score().finish(batch.ticket));
     for (size_t i = 0; i < values.size(); ++i) log_odds[batch.members[i]] = values[i];
     return {};
   };
   for (std::vector<size_t>& members : pack_batches(own, limits_.tokens, limits_.sequences)) {
-    if (in_flight.size() == ModelRunner::kInFlight) VLR_RETURN_IF_ERROR(finish_oldest());
+    if (in_flight.size() == kInFlight) VLR_RETURN_IF_ERROR(finish_oldest());
     std::vector<TextInput> inputs;
     for (const size_t i : members) inputs.push_back(input(sequences_[i], spec_.shared, own[i]));
-    VLR_ASSIGN_OR_RETURN(const ModelRunner::Ticket ticket,
-                         runner_->start_scores(inputs, features_));
+    VLR_ASSIGN_OR_RETURN(const Ticket ticket, runner_->score().start(inputs, features_));
     in_flight.push_back({.ticket = ticket, .members = std::move(members)});
   }
   while (!in_flight.empty()) VLR_RETURN_IF_ERROR(finish_oldest());

@@ -23,6 +23,7 @@
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
 #include "engine/runtime/host_pool.h"
+#include "engine/runtime/purposes.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/scheduling/preprocess.h"
 #include "engine/scheduling/vision_cache.h"
@@ -252,12 +253,13 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
 /// here was whole before. The caller sees none of it, and cannot cut its texts short.
 Status Reranker::Impl::check_relevance() {
   if (!options.self_check || !model->stored_quantized) return {};
-  runner->set_observers({});
+  runner->passes().set_observers({});
   const int64_t max_length = std::exchange(options.max_length, Options().max_length);
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> scored, score(probe_requests(), nullptr));
   options.max_length = max_length;
   usage = {};
-  runner->set_observers({options.on_value, options.wants_value, options.on_node, options.on_copy});
+  runner->passes().set_observers(
+      {options.on_value, options.wants_value, options.on_node, options.on_copy});
   std::vector<float> log_odds;
   for (const Response& response : scored) {
     for (const DocumentResult& r : response.results) {
@@ -275,7 +277,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   cancelled = false;
   usage = {};
   usage.seconds.load = load_seconds;
-  const int64_t replays = runner->num_replays();
+  const int64_t replays = runner->score().num_replays();
   std::vector<Response> out(requests.size());
   for (size_t r = 0; r < requests.size(); ++r) {
     if (!requests[r].query.error.empty()) {
@@ -314,7 +316,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
     scorer->score(wave, on_done);
   }
   VLR_RETURN_IF_ERROR(scorer->finish(on_done));
-  usage.replayed_batches = runner->num_replays() - replays;
+  usage.replayed_batches = runner->score().num_replays() - replays;
   usage.seconds.total = now() - start;
   return out;
 }
@@ -358,7 +360,7 @@ std::shared_ptr<Wave> Reranker::Impl::prepare_wave(std::span<const Request> requ
 Status Reranker::Impl::open_vision_cache(const std::string& path) {
   if (!config.vision_config) return {};
   if (device->is_gpu()) {
-    patch_memory.emplace(*device, "decoded patches", kKeptPatchBytes);
+    patch_memory.emplace(*device, purposes::kPatches, kKeptPatchBytes);
     preprocessor->set_memory([this](size_t bytes) -> std::shared_ptr<uint8_t[]> {
       if (auto pinned = patch_memory->take(bytes)) return pinned;
       return std::make_unique_for_overwrite<uint8_t[]>(bytes);  // copies then wait for the device
@@ -406,10 +408,11 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   }
   VisionFeatures features;
   const VisionInput input{.grid_t = 1, .grid_h = kRows, .grid_w = kColumns, .patches = noise};
-  runner->set_observers({});
+  runner->passes().set_observers({});
   VLR_RETURN_IF_ERROR(runner->run_vision({&input, 1}, limits.patches, features).error());
-  runner->set_observers({options.on_value, options.wants_value, options.on_node, options.on_copy});
-  Buffer host = device->staging("vision features");
+  runner->passes().set_observers(
+      {options.on_value, options.wants_value, options.on_node, options.on_copy});
+  Buffer host = device->staging(purposes::kFeatures);
   VLR_RETURN_IF_ERROR(host.reserve(features.rows * runner->feature_row_bytes()));
   const std::span<std::byte> bytes =
       host.bytes().first(static_cast<size_t>(features.rows * runner->feature_row_bytes()));

@@ -9,8 +9,8 @@
 
 #include "engine/runtime/device.h"
 #include "engine/runtime/executor.h"
-#include "engine/weights/weight_store.h"
 #include "engine/runtime/weight_supply.h"
+#include "engine/weights/weight_store.h"
 #include "model/quantization.h"
 #include "vlr/reranker.h"
 #include "vlr/status.h"

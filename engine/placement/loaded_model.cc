@@ -1,4 +1,5 @@
 #include "engine/placement/loaded_model.h"
+#include "engine/runtime/purposes.h"
 
 #include <algorithm>
 #include <chrono>
@@ -43,10 +44,28 @@ Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
   return apply_quantization(plan, rules, stored);
 }
 
+/// The checks work where passes will, so that no plan has to count them.
+Status LoadedModel::check(const Options& options, const WeightLookup& lookup, OpenDevice& device,
+                          DType dtype) {
+  runner->passes().arena.release();
+  QuantModes on_device = modes;
+  std::erase_if(on_device, [&](const auto& mode) { return weights.contains(mode.first); });
+  VLR_RETURN_IF_ERROR(
+      choose_fused_products(on_device, lookup, device, dtype, options.exact, stream.get()));
+  if (!options.self_check) return {};
+  VLR_ASSIGN_OR_RETURN(distances, check_fingerprints(modes, lookup, device_weights.fingerprints(),
+                                                     device, dtype, stream.get()));
+  VLR_ASSIGN_OR_RETURN(const std::vector<WeightDistance> on_cpu,
+                       check_fingerprints(modes, lookup, weights.fingerprints(),
+                                          runner->passes().host(), DType::kF32));
+  distances.insert(distances.end(), on_cpu.begin(), on_cpu.end());
+  return {};
+}
+
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
                                                        const ModelConfig& config, DType dtype,
                                                        WeightSource source, OpenDevice& device,
-                                                       ModelRunner::Observers observers) {
+                                                       Observers observers) {
   auto out = std::make_unique<LoadedModel>();
   LoadedModel& m = *out;
   const bool gpu = device.is_gpu();
@@ -103,23 +122,23 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
       VLR_ASSIGN_OR_RETURN(m.weights,
                            WeightStore::load(*std::move(source.checkpoint), cpu_plan,
                                              device.context().threads, gpu ? &beside : &loading));
-    } else if (device.only_plans()) {
+    } else if (!source.fill) {  // shapes alone, for planning
       m.weights = WeightStore::for_planning(cpu_plan, config.dtype.value_or(DType::kBF16));
     } else {
       return {Code::kUnimplemented, "device_map: cpu-exec computes with weights of a checkpoint"};
     }
     MemoryBudget& host = device.host_budget();
-    VLR_RETURN_IF_ERROR(host.take("weights, mapped from the checkpoint", m.weights.bytes_mapped()));
-    VLR_RETURN_IF_ERROR(host.take("weights, fused or quantised copies", m.weights.bytes_owned()));
+    VLR_RETURN_IF_ERROR(host.take(purposes::kMappedWeights, m.weights.bytes_mapped()));
+    VLR_RETURN_IF_ERROR(host.take(purposes::kCopiedWeights, m.weights.bytes_owned()));
   }
   m.read = loading.stats;
   VLR_ASSIGN_OR_RETURN(m.layers, layer_bytes(m.placed.plan, lookup, dtype, device.kind()));
   VLR_ASSIGN_OR_RETURN(m.runner,
                        ModelRunner::create(config, lookup, device, graph, std::move(observers),
                                            m.stream.get(), cpu_exec_layers(m.placed.plan)));
-  m.runner->row_chunk = m.placed.placement.row_chunk;
+  m.runner->passes().row_chunk = m.placed.placement.row_chunk;
   // What is recorded would not wait for the weights.
-  if (!options.record_small_batches || m.stream) m.runner->recordings.max_tokens = 0;
+  if (!options.record_small_batches || m.stream) m.runner->score().recordings.max_tokens = 0;
   const BatchLimits& limits = m.placed.limits;
   VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(limits.prefix_rows));
   double start = now();
@@ -129,26 +148,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   }
   m.measure_seconds = now() - start;
   start = now();
-  if (!m.modes.empty() && !device.only_plans()) {
+  if (!m.modes.empty()) {
     say("self-check");
-    // The checks work where passes will, so that no plan has to count them.
-    VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));
-    QuantModes on_device = m.modes;
-    std::erase_if(on_device, [&](const auto& mode) { return m.weights.contains(mode.first); });
-    VLR_RETURN_IF_ERROR(
-        choose_fused_products(on_device, lookup, device, dtype, options.exact, m.stream.get()));
-    if (options.self_check) {
-      VLR_ASSIGN_OR_RETURN(
-          m.distances, check_fingerprints(m.modes, lookup, m.device_weights.fingerprints(), device,
-                                          dtype, m.stream.get()));
-      VLR_ASSIGN_OR_RETURN(const std::vector<WeightDistance> on_cpu,
-                           check_fingerprints(m.modes, lookup, m.weights.fingerprints(),
-                                              m.runner->host(), DType::kF32));
-      m.distances.insert(m.distances.end(), on_cpu.begin(), on_cpu.end());
-    }
+    VLR_RETURN_IF_ERROR(device.compute([&] { return m.check(options, lookup, device, dtype); }));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
-  if (gpu) VLR_RETURN_IF_ERROR(m.runner->resize_arena(0));  // passes take what they need
+  if (gpu) m.runner->passes().arena.release();  // passes take what they need
   m.check_seconds = now() - start;
   return out;
 }

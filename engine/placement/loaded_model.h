@@ -44,7 +44,7 @@ struct LoadedModel {
   static Result<std::unique_ptr<LoadedModel>> load(const Options& options,
                                                    const ModelConfig& config, DType dtype,
                                                    WeightSource source, OpenDevice& device,
-                                                   ModelRunner::Observers observers);
+                                                   Observers observers);
 
   QuantModes modes;
   StoredQuantization stored;
@@ -58,6 +58,9 @@ struct LoadedModel {
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
   ReadStats read;                         ///< of the weights; their seconds, all in all
   double measure_seconds = 0, check_seconds = 0;
+
+ private:
+  Status check(const Options& options, const WeightLookup& lookup, OpenDevice& device, DType dtype);
 };
 
 }  // namespace vlr

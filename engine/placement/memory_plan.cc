@@ -6,6 +6,7 @@
 
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
+#include "engine/runtime/purposes.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
@@ -23,6 +24,19 @@ struct Document {
   int64_t image_tokens, visual_tokens, tokens;
 };
 
+/// What passes of the workload are planned with.
+struct Passes {
+  TextSizes text;
+  int64_t patches = 0;  ///< of a vision batch; 0: no pictures
+  PassPlan score;
+  RunPlan vision;
+  bool text_is_larger() const { return score.total() > vision.total(); }
+  const RunPlan& larger() const { return text_is_larger() ? score.run : vision; }
+  int64_t arena_bytes() const {
+    return larger().total() + (text_is_larger() ? score.carried_bytes : 0);
+  }
+};
+
 }  // namespace
 
 bool enough_for(const Workload& w, const Options& options, const BatchLimits& limits) {
@@ -32,149 +46,90 @@ bool enough_for(const Workload& w, const Options& options, const BatchLimits& li
          (d.visual_tokens == 0 || w.patches_per_image <= limits.frame_patches);
 }
 
-Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed,
-                               const Options& options, const Workload& w) {
-  ModelRunner& runner = planner.runner();
-  const bool gpu = runner.device().is_gpu();
-  const BatchLimits& limits = placed.limits;
-  const Document d(w, options.max_length);
-  MemoryPlan out;
-  out.cap = gpu ? options.gpu_memory : 0;
-  if (d.visual_tokens > options.max_length) {
-    return {Code::kInvalidArgument,
-            fmt::format("workload: documents of {} visual tokens, max_length is {}",
-                        d.visual_tokens, options.max_length)};
-  }
-  if (!enough_for(w, options, limits)) {
-    const int64_t smallest =
-        planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
-    return {Code::kOutOfMemory,
-            fmt::format("gpu_memory: {} bytes are too few for documents of {} tokens, {} of them "
-                        "visual: there is room for {} tokens, {} visual ones and {} patches of a "
-                        "frame; {}",
-                        options.gpu_memory, d.tokens, d.visual_tokens, limits.max_sequence,
-                        limits.visual_rows, limits.frame_patches,
-                        smallest > 0 ? fmt::format("{} is the smallest cap that works", smallest)
-                                     : std::string("no cap makes room for them"))};
-  }
+namespace {
 
-  runner.row_chunk = placed.placement.row_chunk;
+Status too_little(MemoryPlanner& planner, const BatchLimits& limits, const Options& options,
+                  const Workload& w, const Document& d) {
+  const int64_t smallest =
+      planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
+  return {Code::kOutOfMemory,
+          fmt::format("gpu_memory: {} bytes are too few for documents of {} tokens, {} of them "
+                      "visual: there is room for {} tokens, {} visual ones and {} patches of a "
+                      "frame; {}",
+                      options.gpu_memory, d.tokens, d.visual_tokens, limits.max_sequence,
+                      limits.visual_rows, limits.frame_patches,
+                      smallest > 0 ? fmt::format("{} is the smallest cap that works", smallest)
+                                   : std::string("no cap makes room for them"))};
+}
+
+/// The largest passes that score() makes of such work within the limits.
+Result<Passes> plan_passes(ModelRunner& runner, const BatchLimits& limits, const Workload& w,
+                           const Document& d) {
+  Passes out;
   const int64_t all_tokens = w.documents * d.tokens;
-  TextSizes text{.tokens = std::max(std::min(limits.tokens, all_tokens), d.tokens),
-                 .sequences = std::min(w.documents, limits.sequences)};
-  if (text.tokens <= RecordingLimits().max_tokens) {
-    text.tokens = (text.tokens + kPaddedTo - 1) / kPaddedTo * kPaddedTo;
-    text.sequences = (text.sequences + kPaddedTo - 1) / kPaddedTo * kPaddedTo;
-  }
-  text.sequences = std::min(text.sequences, text.tokens);
+  out.text = {.tokens = std::max(std::min(limits.tokens, all_tokens), d.tokens),
+              .sequences = std::min(w.documents, limits.sequences)};
+  out.text = runner.score().size_class(out.text);
+  out.text.sequences = std::min(out.text.sequences, out.text.tokens);
   // The features of a wave's pictures, and of the few by which it may be too large.
-  text.visual_tokens =
+  out.text.visual_tokens =
       std::min({limits.visual_rows, w.documents * d.visual_tokens,
                 kWaveVisualTokens + kChunkMedia * d.image_tokens + d.visual_tokens});
-  int64_t patches = 0;
-  if (d.visual_tokens > 0) {
-    patches = std::max(w.patches_per_image,
-                       std::min(limits.patches, text.visual_tokens * kPatchesPerToken));
+  VLR_ASSIGN_OR_RETURN(out.score, runner.score().plan(out.text));
+  if (d.visual_tokens > 0 && runner.vision()) {
+    out.patches = std::max(w.patches_per_image,
+                           std::min(limits.patches, out.text.visual_tokens * kPatchesPerToken));
+    VLR_ASSIGN_OR_RETURN(out.vision, runner.vision()->plan(out.patches));
   }
-  VLR_ASSIGN_OR_RETURN(const ScorePlan score, runner.plan_scores(text));
-  RunPlan vision;
-  if (patches > 0) {
-    VLR_ASSIGN_OR_RETURN(vision, runner.plan_vision(patches));
-  }
-  const bool text_is_larger = score.total() > vision.total();
-  const RunPlan& larger = text_is_larger ? score.run : vision;
-  const int64_t prefix_rows = std::min(
-      limits.max_prefix_rows, std::max(limits.prefix_rows, options.share_prefix ? d.tokens : 0));
+  return out;
+}
 
-  if (!gpu) {
-    int64_t mapped = 0, copied = 0;
-    for (const WeightSpec& weight : placed.plan) {
-      const bool whole = weight.format == WeightFormat::kDense && weight.parts.size() == 1 &&
-                         weight.parts[0].num_rows == weight.parts[0].shape[0];
-      for (const WeightTensor& t : tensors_of(weight, planner.weight_dtype(), Device::kCpu))
-        (whole ? mapped : copied) += t.shape.bytes();
-    }
-    out.parts = {{"weights, mapped from the checkpoint", mapped},
-                 {"weights, fused or quantised copies", copied}};
-  } else {
-    out.parts = {{"weights", placed.weights.device - placed.weights.slots},
-                 {"slots of streamed layers", placed.weights.slots},
-                 {"decoded weights", planner.ring_bytes()}};
-  }
-  const int64_t loaded = out.total();
-  const int64_t prefix_bytes = runner.prefix_row_bytes();
-  out.parts.insert(
-      out.parts.end(),
-      {{"activations", larger.activation_bytes},
-       {"workspace", larger.workspace_bytes},
-       {"between layers of the GPU and the CPU", text_is_larger ? score.carried_bytes : 0},
-       {"prefix keys and values", (gpu ? prefix_rows : limits.prefix_rows) * prefix_bytes},
-       {"vision features", text.visual_tokens * runner.feature_row_bytes()}});
-  const int64_t pixels = text.visual_tokens * kPatchesPerToken * kPatchValues,
-                cached = std::min(options.vision_cache_bytes,
-                                  w.documents * d.visual_tokens * runner.feature_row_bytes());
-  if (!gpu) {
-    out.parts.insert(out.parts.end(), {{"decoded patches", pixels}, {"vision cache", cached}});
-  } else {
-    out.parts.push_back({"inputs", 4 * runner.text_input_bytes(text) +
-                                       2 * (patches > 0 ? runner.vision_input_bytes(patches) : 0) +
-                                       kRounding});
-    int64_t opening = 0;  // measuring takes no more than there is
-    if (options.measure_kernels) {
-      VLR_ASSIGN_OR_RETURN(opening, runner.measuring_bytes(limits.tokens, limits.patches));
-      if (out.cap > 0) {
-        opening = std::min(
-            opening, out.cap - context_estimate() - loaded - limits.prefix_rows * prefix_bytes);
-      }
-    }
-    opening = std::max(opening, planner.check_bytes()) + loaded + limits.prefix_rows * prefix_bytes;
-    out.parts.push_back(
-        {"measuring and checks, before that", std::max<int64_t>(0, opening - out.total())});
-    out.parts.push_back({"CUDA context, about", context_estimate()});
-    int64_t cpu_weights = 0;
-    for (const WeightSpec& weight : placed.plan) {
-      if (weight.place != WeightPlace::kCpuExec) continue;
-      for (const WeightTensor& t : tensors_of(weight, planner.cpu_weight_dtype(), Device::kCpu))
-        cpu_weights += t.shape.bytes();
-    }
-    out.host_parts = {
-        {"streamed layers, pinned", placed.weights.streamed},
-        {"disk layers, pinned", placed.weights.disk_ring},
-        {"embeddings, pinned", placed.weights.host},
-        {"layers computed on the CPU", cpu_weights},
-        {"their activations and workspace", score.host_bytes},
-        {"their prefix keys and values", prefix_rows * runner.host_prefix_row_bytes()},
-        {"copies to and from them, pinned", score.pinned_bytes},
-        {"decoded patches, pinned", pixels},
-        {"vision cache, pinned", cached}};
-  }
-  for (auto* parts : {&out.parts, &out.host_parts})
-    std::erase_if(*parts, [](const MemoryPlan::Part& part) { return part.bytes == 0; });
+/// Whether a weight is one range of a file, which is used where it is mapped if it is aligned.
+bool may_be_mapped(const WeightSpec& weight) {
+  return weight.format == WeightFormat::kDense && weight.parts.size() == 1;
+}
 
-  VLR_ASSIGN_OR_RETURN(out.layers, layer_bytes(placed.plan, planner.shapes(), runner.dtype(),
-                                               runner.device().kind()));
-  if (w.pictures) {
-    out.pictures["text"] = arena_svg(
-        *score.graph, score.run,
-        fmt::format("score pass: {} tokens of {} documents", text.tokens, text.sequences));
-    if (patches > 0) {
-      out.pictures["vision"] = arena_svg(*runner.vision_graph(), vision,
-                                         fmt::format("vision tower: {} patches", patches));
-    }
+/// Where the CPU finds weights, by whether they are used where the checkpoint's files are mapped.
+void add_cpu_weights(const WeightPlan& plan, bool all, DType dtype,
+                     std::vector<MemoryPlan::Part>& parts) {
+  int64_t mapped = 0, copied = 0;
+  for (const WeightSpec& weight : plan) {
+    if (!all && weight.place != WeightPlace::kCpuExec) continue;
+    for (const WeightTensor& t : tensors_of(weight, dtype, Device::kCpu))
+      (may_be_mapped(weight) ? mapped : copied) += t.shape.bytes();
   }
+  parts.push_back({std::string(purposes::kMappedWeights), mapped});
+  parts.push_back({std::string(purposes::kCopiedWeights), copied});
+}
 
+/// Of a GPU, once its weights are loaded: measuring takes no more than there is, and checks come
+/// before any pass.
+Result<int64_t> opening_bytes(MemoryPlanner& planner, const BatchLimits& limits,
+                              const Options& options, int64_t loaded) {
+  int64_t measuring = 0;
+  if (options.measure_kernels) {
+    VLR_ASSIGN_OR_RETURN(measuring,
+                         planner.runner().measuring_bytes(limits.tokens, limits.patches));
+    if (options.gpu_memory > 0)
+      measuring = std::min(measuring, options.gpu_memory - context_estimate() - loaded);
+  }
+  return std::max(measuring, planner.check_bytes()) + loaded;
+}
+
+void add_choices(const PlacedModel& placed, const Options& options, ModelRunner& runner,
+                 const Passes& passes, int64_t layers, MemoryPlan& out) {
   const Placement& p = placed.placement;
+  const BatchLimits& limits = placed.limits;
   const auto choice = [&](std::string name, std::string value) {
     out.choices.push_back({std::move(name), std::move(value)});
   };
-  if (gpu) {
+  if (runner.device().is_gpu()) {
     if (placed.given_map) {
       choice("placement", "as the device map says");
     } else {
       choice("embeddings", p.host_embeddings || options.host_embeddings ? "host memory" : "GPU");
-      if (runner.vision_graph()) choice("vision tower", p.stream_vision ? "streamed" : "GPU");
-      choice("streamed decoder layers",
-             fmt::format("{} of {}", p.streamed_layers, runner.num_layers()));
+      if (runner.vision()) choice("vision tower", p.stream_vision ? "streamed" : "GPU");
+      choice("streamed decoder layers", fmt::format("{} of {}", p.streamed_layers, layers));
     }
     if (placed.weights.streamed + placed.weights.disk > 0) {
       choice("streamed", p.by_matrix ? "product by product" : "layer by layer");
@@ -193,6 +148,87 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
     choice("visual tokens at once", std::to_string(limits.visual_rows));
   }
   choice("batch", fmt::format("at most {} tokens, {} documents", limits.tokens, limits.sequences));
+  const auto megabytes = [](int64_t bytes) {
+    return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
+  };
+  choice("arena",
+         fmt::format("{} of activations, {} of workspace", megabytes(passes.larger().activation_bytes),
+                     megabytes(passes.larger().workspace_bytes)));
+}
+
+void add_pictures(ModelRunner& runner, const Passes& passes, MemoryPlan& out) {
+  out.pictures["text"] = arena_svg(*passes.score.graph, passes.score.run,
+                                   fmt::format("score pass: {} tokens of {} documents",
+                                               passes.text.tokens, passes.text.sequences));
+  if (passes.patches > 0) {
+    out.pictures["vision"] = arena_svg(runner.vision()->graph(), passes.vision,
+                                       fmt::format("vision tower: {} patches", passes.patches));
+  }
+}
+
+}  // namespace
+
+Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed,
+                               const Options& options, const Workload& w) {
+  ModelRunner& runner = planner.runner();
+  const bool gpu = runner.device().is_gpu();
+  const BatchLimits& limits = placed.limits;
+  const Document d(w, options.max_length);
+  if (d.visual_tokens > options.max_length) {
+    return {Code::kInvalidArgument,
+            fmt::format("workload: documents of {} visual tokens, max_length is {}",
+                        d.visual_tokens, options.max_length)};
+  }
+  if (!enough_for(w, options, limits)) return too_little(planner, limits, options, w, d);
+  runner.passes().row_chunk = placed.placement.row_chunk;
+  VLR_ASSIGN_OR_RETURN(const Passes passes, plan_passes(runner, limits, w, d));
+  const int64_t prefix_rows =
+      gpu ? std::min(limits.max_prefix_rows,
+                     std::max(limits.prefix_rows, options.share_prefix ? d.tokens : 0))
+          : limits.prefix_rows;
+  const int64_t feature_bytes = passes.text.visual_tokens * runner.feature_row_bytes(),
+                pixels = passes.text.visual_tokens * kPatchesPerToken * kPatchValues,
+                cached = std::min(options.vision_cache_bytes,
+                                  w.documents * d.visual_tokens * runner.feature_row_bytes()),
+                inputs = runner.text_input_bytes(passes.text) +
+                         (passes.patches > 0 ? runner.vision()->input_bytes(passes.patches) : 0) +
+                         kRounding;
+
+  MemoryPlan out;
+  out.cap = gpu ? options.gpu_memory : 0;
+  const auto add = [](std::vector<MemoryPlan::Part>& parts, std::string_view name, int64_t bytes) {
+    parts.push_back({std::string(name), bytes});
+  };
+  if (gpu) {
+    add(out.parts, purposes::kWeights, placed.weights.device);
+    add(out.parts, purposes::kDecodedWeights, planner.ring_bytes());
+    add(out.host_parts, purposes::kWeights, placed.weights.streamed + placed.weights.host);
+    add(out.host_parts, purposes::kDiskLayers, placed.weights.disk_ring);
+  }
+  add_cpu_weights(placed.plan, !gpu, planner.cpu_weight_dtype(), gpu ? out.host_parts : out.parts);
+  const int64_t loaded = out.total() + limits.prefix_rows * runner.prefixes().row_bytes();
+  add(out.parts, purposes::kArena, passes.arena_bytes());
+  add(out.parts, purposes::kPrefixes, prefix_rows * runner.prefixes().row_bytes());
+  add(out.parts, purposes::kFeatures, feature_bytes);
+  add(out.parts, purposes::kInputs, inputs);
+  if (gpu) {
+    VLR_ASSIGN_OR_RETURN(const int64_t opening, opening_bytes(planner, limits, options, loaded));
+    add(out.parts, purposes::kMeasuring, std::max<int64_t>(0, opening - out.total()));
+    add(out.parts, purposes::kContext, context_estimate());
+    add(out.host_parts, purposes::kArena, passes.score.host_bytes);
+    add(out.host_parts, purposes::kPrefixes, prefix_rows * runner.prefixes().host_row_bytes());
+    add(out.host_parts, purposes::kInputs, inputs + passes.score.pinned_bytes);
+  }
+  std::vector<MemoryPlan::Part>& beside = gpu ? out.host_parts : out.parts;
+  add(beside, purposes::kPatches, pixels);
+  add(beside, purposes::kVisionCache, cached);
+  for (auto* parts : {&out.parts, &out.host_parts})
+    std::erase_if(*parts, [](const MemoryPlan::Part& part) { return part.bytes == 0; });
+
+  VLR_ASSIGN_OR_RETURN(out.layers, layer_bytes(placed.plan, planner.shapes(), runner.dtype(),
+                                               runner.device().kind()));
+  if (w.pictures) add_pictures(runner, passes, out);
+  add_choices(placed, options, runner, passes, planner.num_layers(), out);
   return out;
 }
 

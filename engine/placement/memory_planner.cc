@@ -116,11 +116,11 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
   VLR_ASSIGN_OR_RETURN(p->runner_, ModelRunner::create(config, p->shapes(), device, graph, {},
                                                        nullptr, host_layers));
   // A run that cannot be planned (an implementation that does not exist, say) is an error now.
-  VLR_ASSIGN_OR_RETURN(const auto text, p->runner_->plan_scores({.tokens = kCheckedRows}));
+  VLR_ASSIGN_OR_RETURN(const auto text, p->runner_->score().plan({.tokens = kCheckedRows}));
   if (device.is_gpu())
     p->check_bytes_ = bytes_of_checks(p->plan_, graph.dtype, text.run.workspace_bytes);
-  if (p->runner_->vision_graph()) {
-    if (const auto vision = p->runner_->plan_vision(4); !vision) return vision.error();
+  if (p->runner_->vision()) {
+    if (const auto vision = p->runner_->vision()->plan(4); !vision) return vision.error();
   }
   // What a row of the largest region takes, and a token in a pass.
   const TextConfig& t = config.text_config;
@@ -179,23 +179,18 @@ int64_t MemoryPlanner::text_bytes(int64_t row_chunk, int64_t tokens, int64_t seq
   const auto [it, is_new] =
       text_bytes_.try_emplace(std::array{row_chunk, tokens, sequences}, kUnlimited);
   if (!is_new) return it->second;
-  runner_->row_chunk = row_chunk;
-  TextSizes sizes{.tokens = tokens, .sequences = sequences};
-  if (tokens <= RecordingLimits().max_tokens) {  // recorded batches are rounded up
-    sizes.tokens = round_up(tokens, kPaddedTo);
-    sizes.sequences = std::min(round_up(sequences, kPaddedTo), sizes.tokens);
-  }
-  // Score and prefix passes have two sets of inputs each.
-  if (const auto plan = runner_->plan_scores(sizes))
-    it->second = plan->total() + 4 * runner_->text_input_bytes(sizes);
+  runner_->passes().row_chunk = row_chunk;
+  const TextSizes sizes = runner_->score().size_class({.tokens = tokens, .sequences = sequences});
+  if (const auto plan = runner_->score().plan(sizes))
+    it->second = plan->total() + runner_->text_input_bytes(sizes);
   return it->second;
 }
 
 int64_t MemoryPlanner::vision_bytes(int64_t row_chunk, int64_t patches) {
   const auto [it, is_new] = vision_bytes_.try_emplace(std::array{row_chunk, patches}, kUnlimited);
   if (!is_new) return it->second;
-  runner_->row_chunk = row_chunk;
-  if (const auto plan = runner_->plan_vision(patches)) it->second = plan->total();
+  runner_->passes().row_chunk = row_chunk;
+  if (const auto plan = runner_->vision()->plan(patches)) it->second = plan->total();
   return it->second;
 }
 
@@ -203,10 +198,10 @@ int64_t MemoryPlanner::vision_bytes(int64_t row_chunk, int64_t patches) {
 int64_t MemoryPlanner::needed(int64_t row_chunk, const Wants& w) {
   // The checks of quantised weights come before any pass.
   const int64_t text = std::max(text_bytes(row_chunk, w.sequence, 1), check_bytes_);
-  if (!runner_->vision_graph()) return text;
+  if (!runner_->vision()) return text;
   // Inputs stay beside whatever pass runs, so the tower's count against the text's arena too.
   return std::max(text, vision_bytes(row_chunk, w.patches)) +
-         2 * runner_->vision_input_bytes(w.patches) + w.visual_rows * runner_->feature_row_bytes();
+         runner_->vision()->input_bytes(w.patches) + w.visual_rows * runner_->feature_row_bytes();
 }
 
 /// Sizes of passes in what the weights leave, or nothing if the smallest do not fit. First comes
@@ -215,11 +210,11 @@ int64_t MemoryPlanner::needed(int64_t row_chunk, const Wants& w) {
 /// with what is left.
 std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_chunk) {
   const Wants wants = wants_of_options();
-  const bool vision = runner_->vision_graph() != nullptr;
+  const bool vision = runner_->vision() != nullptr;
   const int64_t feature_bytes = runner_->feature_row_bytes();
   // A row has a part on either side; the larger one says how many there may be.
   const int64_t prefix_bytes =
-      std::max(runner_->prefix_row_bytes(), runner_->host_prefix_row_bytes());
+      std::max(runner_->prefixes().row_bytes(), runner_->prefixes().host_row_bytes());
   Wants w = wants;
   const auto fits = [&] { return needed(row_chunk, w) <= room; };
   if (!fits()) {
@@ -237,7 +232,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   };
   if (!fits()) {
     const int64_t beside =
-        vision ? 2 * runner_->vision_input_bytes(w.patches) + w.visual_rows * feature_bytes : 0;
+        vision ? runner_->vision()->input_bytes(w.patches) + w.visual_rows * feature_bytes : 0;
     w.sequence =
         longest_within(std::max(room - beside, vision ? vision_bytes(row_chunk, w.patches) : 0));
   }
@@ -269,7 +264,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
     rest -= out.visual_rows * feature_bytes;
     const auto patches_fit = [&](int64_t quads) {
       const int64_t patches = kPatchesPerRow * quads,
-                    inputs = 2 * runner_->vision_input_bytes(patches);
+                    inputs = runner_->vision()->input_bytes(patches);
       return vision_bytes(row_chunk, patches) + inputs <= rest * 3 / 4 &&
              text_bytes(row_chunk, w.sequence, 1) + inputs <= rest;
     };
@@ -279,7 +274,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
         std::max(quads, largest(quads + 1, std::max(quads, kGpuBatchPatches / kPatchesPerRow),
                                 patches_fit));
     out.frame_patches = out.patches;
-    rest -= 2 * runner_->vision_input_bytes(out.patches);
+    rest -= runner_->vision()->input_bytes(out.patches);
   }
   const int64_t budget = batch_budget(kGpuBatchTokens);
   out.tokens = std::max<int64_t>(
@@ -297,7 +292,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
 /// What the longest document and the largest pictures of the options need.
 MemoryPlanner::Wants MemoryPlanner::wants_of_options() const {
   Wants w{.sequence = options_.max_length + kTailTokens};
-  if (!runner_->vision_graph()) return w;
+  if (!runner_->vision()) return w;
   w.patches =
       std::max(kSmallestFrame, round_up(options_.max_pixels / kPatchPixels, kPatchesPerRow));
   w.visual_rows =
@@ -318,7 +313,7 @@ BatchLimits MemoryPlanner::cpu_limits() const {
   out.patches = kCpuBatchPatches;
   out.frame_patches = out.visual_rows = out.max_prefix_rows = out.max_sequence = kUnlimited;
   out.prefix_rows =
-      std::min(kCpuPrefixBytes, options_.prefix_cache_bytes) / runner_->prefix_row_bytes();
+      std::min(kCpuPrefixBytes, options_.prefix_cache_bytes) / runner_->prefixes().row_bytes();
   return out;
 }
 
@@ -333,7 +328,7 @@ std::vector<Placement> MemoryPlanner::placements(int64_t cap) const {
   if (!given_map_) {
     p.host_embeddings = true;
     out.push_back(p);
-    if (runner_->vision_graph()) {
+    if (runner_->vision()) {
       p.stream_vision = true;
       out.push_back(p);
     }

@@ -38,8 +38,6 @@ constexpr int64_t kWaveTokens = 32768, kWaveVisualTokens = 8192;
 constexpr int64_t kChunkMedia = 16;
 /// Tokens behind a document's, which Options::max_length does not count; at most.
 constexpr int64_t kTailTokens = 64;
-/// What sizes of batches that are recorded are rounded up to, at most.
-constexpr int64_t kPaddedTo = 32;
 /// What buffers of a device are rounded up, all of them together, at most.
 constexpr int64_t kRounding = int64_t{1} << 20;
 
@@ -102,6 +100,7 @@ class MemoryPlanner {
   ModelRunner& runner() { return *runner_; }  ///< plans, and has no weights
   /// The plan's tensors, without data.
   WeightLookup shapes() const;
+  int64_t num_layers() const { return config_.text_config.num_hidden_layers; }
   int64_t ring_bytes() const { return ring_bytes_; }
   int64_t check_bytes() const { return check_bytes_; }  ///< of the checks of quantised weights
   /// Of dense weights: a GPU's are those of activations, a CPU's those of the checkpoint.

@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "engine/runtime/arena.h"
+#include "engine/runtime/purposes.h"
 
 namespace vlr {
+
 std::string layer_of(std::string_view weight) {
   for (const std::string_view prefix : {"model.", "language_model."}) {
     if (weight.starts_with(prefix)) weight.remove_prefix(prefix.size());
@@ -47,10 +49,14 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
 
 MemoryPlan memory_of(const OpenDevice& device) {
   MemoryPlan out;
-  for (const auto& [name, bytes] : device.budget().parts()) {
+  MemoryBudget::Parts on_device = device.budget().parts(), beside = device.host_budget().parts();
+  if (!device.is_gpu()) {  // the CPU has one memory
+    for (const auto& [name, bytes] : std::exchange(beside, {})) on_device[name] += bytes;
+  }
+  for (const auto& [name, bytes] : on_device) {
     if (bytes > 0) out.parts.push_back({name, bytes});
   }
-  for (const auto& [name, bytes] : device.host_budget().parts()) {
+  for (const auto& [name, bytes] : beside) {
     if (bytes > 0) out.host_parts.push_back({name, bytes});
   }
   return out;
@@ -84,7 +90,7 @@ void MemoryWatch::changed(std::string_view purpose) {
 void MemoryWatch::layers(const std::vector<MemoryPlan::Layer>& layers) {
   const std::lock_guard lock(mutex_);
   for (const MemoryPlan::Layer& layer : layers) {
-    callback_({.purpose = "weights",
+    callback_({.purpose = purposes::kWeights,
                .layer = layer.name,
                .device_bytes = layer.device_bytes,
                .host_bytes = layer.host_bytes,

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "engine/runtime/arena.h"
+#include "engine/runtime/purposes.h"
 
 #if VLR_WITH_CUDA
 #include <cuda_runtime_api.h>
@@ -314,21 +315,23 @@ std::string OpenDevice::name() const {
   return is_gpu() ? fmt::format("cuda:{} ({})", spec_.index, card_) : "cpu";
 }
 
-Buffer OpenDevice::memory(std::string purpose) {
+Buffer OpenDevice::memory(std::string_view purpose) {
   return Buffer(only_plans() ? Buffer::Place::kNowhere
                 : is_gpu()   ? Buffer::Place::kDevice
                              : Buffer::Place::kHost,
-                &budget_, std::move(purpose));
+                &budget_, std::string(purpose));
 }
 
-Buffer OpenDevice::staging(std::string purpose) {
-  return Buffer(is_gpu() && gpu_ ? Buffer::Place::kPinned : Buffer::Place::kHost, &host_budget_,
-                std::move(purpose));
+Buffer OpenDevice::staging(std::string_view purpose) {
+  return Buffer(only_plans() ? Buffer::Place::kNowhere
+                : is_gpu()   ? Buffer::Place::kPinned
+                             : Buffer::Place::kHost,
+                &host_budget_, std::string(purpose));
 }
 
-Buffer OpenDevice::host_memory(std::string purpose) {
-  return Buffer(only_plans() ? Buffer::Place::kNowhere : Buffer::Place::kHost, &host_budget_,
-                std::move(purpose));
+Buffer OpenDevice::host_memory(std::string_view purpose) {
+  return Buffer(only_plans() ? Buffer::Place::kNowhere : Buffer::Place::kHost, &host_budget(),
+                std::string(purpose));
 }
 
 #if VLR_WITH_CUDA
@@ -338,7 +341,7 @@ int64_t OpenDevice::plan_ring(int64_t place_bytes) {
   context_.ring = nullptr;
   if (!is_gpu() || place_bytes == 0) return 0;
   ring_ = std::make_unique<Ring>();
-  ring_->memory = memory("decoded weights");
+  ring_->memory = memory(purposes::kDecodedWeights);
   ring_->bytes = 2 * arena_aligned(place_bytes);
   ring_->ring = cuda::WeightRing::for_planning(ring_->bytes / 2);
   context_.ring = ring_->ring.get();

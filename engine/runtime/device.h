@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -111,7 +112,6 @@ class OpenDevice {
   const DeviceSpec& spec() const { return spec_; }
   Device kind() const { return spec_.kind; }
   bool is_gpu() const { return spec_.kind == Device::kCuda; }
-  bool only_plans() const { return is_gpu() && !gpu_; }
   std::string name() const;  ///< "cpu", "cuda:0 (NVIDIA H200)"
   Context& context() { return context_; }
   MemoryBudget& budget() { return budget_; }
@@ -121,11 +121,11 @@ class OpenDevice {
   const MemoryBudget& host_budget() const { return host_budget_; }
 
   /// What a pass works in: the device's memory, counted.
-  Buffer memory(std::string purpose);
+  Buffer memory(std::string_view purpose);
   /// Host memory that copies to and from the device read and write, counted: pinned for a GPU.
-  Buffer staging(std::string purpose);
+  Buffer staging(std::string_view purpose);
   /// Host memory that only the host reads and writes, counted as staging is.
-  Buffer host_memory(std::string purpose);
+  Buffer host_memory(std::string_view purpose);
 
   /// On a GPU: two places of `place_bytes` each in which weights are decoded. Passes are planned
   /// with them from now on; returns the bytes that they will take.
@@ -138,7 +138,17 @@ class OpenDevice {
   /// In stream order. For a GPU, host memory has to stay as it is until the copy was waited for.
   Status copy(void* to, const void* from, int64_t bytes);
   Status fill(void* to, int value, int64_t bytes);
+  /// Between a buffer of staging() and other memory of the host, at once.
+  void copy_on_host(void* to, const void* from, int64_t bytes) const {
+    if (bytes > 0 && !only_plans()) std::memcpy(to, from, static_cast<size_t>(bytes));
+  }
   Status synchronize();
+  /// Calls body(), which computes on this device or on the host beside it. A device that only plans
+  /// leaves it out.
+  template <class Body>
+  Status compute(Body&& body) const {
+    return only_plans() ? Status() : body();
+  }
 
   /// A point in the stream that the host can wait for.
   class Mark {
@@ -190,6 +200,7 @@ class OpenDevice {
     return end_recording(status);
   }
   Status launch(const Recording& recording);
+  bool can_record() const { return gpu_ != nullptr; }
 
   /// Bytes of the whole card: free, total. kUnimplemented on the CPU.
   struct CardMemory {
@@ -199,6 +210,7 @@ class OpenDevice {
 
  private:
   OpenDevice() = default;
+  bool only_plans() const { return is_gpu() && !gpu_; }
   Status begin_recording();
   Result<Recording> end_recording(const Status& status);
 

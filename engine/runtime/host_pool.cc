@@ -26,8 +26,8 @@ struct HostPool::State {
   }
 };
 
-HostPool::HostPool(OpenDevice& device, std::string purpose, int64_t keep_bytes)
-    : state_(std::make_shared<State>(device, std::move(purpose), keep_bytes)) {}
+HostPool::HostPool(OpenDevice& device, std::string_view purpose, int64_t keep_bytes)
+    : state_(std::make_shared<State>(device, std::string(purpose), keep_bytes)) {}
 
 std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
   constexpr int64_t kStep = int64_t{1} << 20;  // so that blocks fit pictures of about their size
@@ -82,8 +82,8 @@ struct PagePool::State {
   }
 };
 
-PagePool::PagePool(OpenDevice& device, std::string purpose, int64_t bytes)
-    : state_(std::make_unique<State>(device, std::move(purpose), bytes)) {}
+PagePool::PagePool(OpenDevice& device, std::string_view purpose, int64_t bytes)
+    : state_(std::make_unique<State>(device, std::string(purpose), bytes)) {}
 PagePool::~PagePool() = default;
 
 int64_t PagePool::num_pages() const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/runtime/device.h"
@@ -17,7 +18,7 @@ namespace vlr {
 class HostPool {
  public:
   /// Keeps at most `keep_bytes` of blocks that nobody uses.
-  HostPool(OpenDevice& device, std::string purpose, int64_t keep_bytes);
+  HostPool(OpenDevice& device, std::string_view purpose, int64_t keep_bytes);
 
   /// At least `bytes` bytes, not initialised; null if there are none. Whoever drops the last
   /// reference gives them back.
@@ -34,7 +35,7 @@ class PagePool {
   static constexpr int64_t kPageBytes = int64_t{256} << 10;
 
   /// Memory is taken from the system in slabs, as it is needed, up to `bytes`.
-  PagePool(OpenDevice& device, std::string purpose, int64_t bytes);
+  PagePool(OpenDevice& device, std::string_view purpose, int64_t bytes);
   ~PagePool();
 
   int64_t num_pages() const;   ///< that there are when all memory was taken

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/runtime/purposes.h"
+
 namespace vlr {
 namespace {
 
@@ -19,7 +21,7 @@ struct Pages {
 
 VisionCache::VisionCache(OpenDevice& device, int64_t memory_bytes,
                          std::unique_ptr<VisionCacheFolder> folder)
-    : pages_(std::make_shared<PagePool>(device, "vision cache", memory_bytes)),
+    : pages_(std::make_shared<PagePool>(device, purposes::kVisionCache, memory_bytes)),
       folder_(std::move(folder)) {}
 
 std::optional<MediaRecord> VisionCache::find_media(const Hash128& media) {

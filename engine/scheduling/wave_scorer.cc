@@ -342,7 +342,7 @@ Status WaveScorer::run_prefixes(std::span<const std::vector<NewPrefix>> batches)
                         .prefix_len = 0});
       usage_.tokens += p.pair->prompt.prefix_len;
     }
-    VLR_RETURN_IF_ERROR(runner_.run_prefixes(inputs, features_, batch.front().row));
+    VLR_RETURN_IF_ERROR(runner_.prefix().start(inputs, features_, batch.front().row).error());
     ++usage_.batches;
   }
   return {};
@@ -369,14 +369,14 @@ TextInput WaveScorer::text_input(const Pair& pair) const {
 }
 
 Status WaveScorer::start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch) {
-  while (in_flight_.size() >= ModelRunner::kInFlight) finish_oldest();
+  while (in_flight_.size() >= kInFlight) finish_oldest();
   std::vector<TextInput> inputs;
   for (const Pair* pair : batch) {
     inputs.push_back(text_input(*pair));
     usage_.tokens += std::ssize(inputs.back().ids);
   }
   ++usage_.batches;
-  VLR_ASSIGN_OR_RETURN(const ModelRunner::Ticket ticket, runner_.start_scores(inputs, features_));
+  VLR_ASSIGN_OR_RETURN(const Ticket ticket, runner_.score().start(inputs, features_));
   in_flight_.push_back({.ticket = ticket, .wave = std::move(wave), .pairs = std::move(batch)});
   if (!device_.is_gpu()) finish_oldest();  // it is done: its results stream now
   return {};
@@ -385,7 +385,7 @@ Status WaveScorer::start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> ba
 void WaveScorer::finish_oldest() {
   InFlight oldest = std::move(in_flight_.front());
   in_flight_.pop_front();
-  const Result<std::vector<float>> log_odds = runner_.finish(oldest.ticket);
+  const Result<std::vector<float>> log_odds = runner_.score().finish(oldest.ticket);
   for (size_t i = 0; i < oldest.pairs.size(); ++i) {
     Pair& pair = *oldest.pairs[i];
     if (pair.done) continue;  // its group failed

@@ -106,7 +106,7 @@ class WaveScorer {
 
   /// A batch that was given to the device; its pairs live as long as the wave.
   struct InFlight {
-    ModelRunner::Ticket ticket;
+    Ticket ticket;
     std::shared_ptr<Wave> wave;
     std::vector<Pair*> pairs;
   };

@@ -1,4 +1,5 @@
 #include "engine/weights/group_reader.h"
+#include "engine/runtime/purposes.h"
 
 #include <fmt/format.h>
 
@@ -32,7 +33,7 @@ Result<std::unique_ptr<GroupReader>> GroupReader::create(
     pieces = std::max(pieces, g.blob->num_pieces());
   }
   const DiskRing ring = disk_ring(count, largest);
-  r->memory_ = device.staging("disk layers");
+  r->memory_ = device.staging(purposes::kDiskLayers);
   VLR_RETURN_IF_ERROR(r->memory_.reserve(ring.bytes()));
   const auto misfit = static_cast<int64_t>(reinterpret_cast<uintptr_t>(r->memory_.data()) %
                                            uintptr_t{kReadAlignment});

@@ -648,7 +648,7 @@ Result<DeviceWeights> DeviceWeights::make(const WeightPlan& plan, DType dtype, O
   DiskGroups disk;
   VLR_RETURN_IF_ERROR(disk.open(plan, dtype, offload_folder, made_model(dtype), {}, {}));
   VLR_RETURN_IF_ERROR(placer.reserve(plan));
-  if (device.only_plans()) {
+  if (!fill) {
     for (const WeightSpec& spec : plan) VLR_RETURN_IF_ERROR(placer.next(spec).error());
     return w;
   }

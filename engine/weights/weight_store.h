@@ -64,7 +64,8 @@ class DeviceWeights {
                                     WeightLoading* loading = nullptr);
 
   /// Writes a weight, dense, where it is to stand, in stream order. One that is to be quantised is
-  /// written to memory that is given back, and quantised on the host.
+  /// written to memory that is given back, and quantised on the host. Null: places are taken and
+  /// nothing is written, for planning.
   using Fill = std::function<Status(const WeightSpec& spec, const Tensor& weight)>;
   static Result<DeviceWeights> make(const WeightPlan& plan, DType dtype, OpenDevice& device,
                                     const Fill& fill, const std::string& offload_folder = {});

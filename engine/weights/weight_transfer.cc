@@ -1,4 +1,5 @@
 #include "engine/weights/weight_transfer.h"
+#include "engine/runtime/purposes.h"
 
 #include <algorithm>
 #include <chrono>
@@ -105,7 +106,7 @@ class Ring {
     if (count == 0) return {};
     // A page more than a piece: data lie in it as they do in their file.
     constexpr int64_t kPlace = kReadPiece + kReadAlignment;
-    memory_ = device.staging("loading, pinned");
+    memory_ = device.staging(purposes::kLoading);
     VLR_RETURN_IF_ERROR(memory_.reserve(count * kPlace + kReadAlignment));
     const auto misfit = static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory_.data()) %
                                              uintptr_t{kReadAlignment});

@@ -208,12 +208,12 @@ TEST(Streamed, LayersThatComeAndGoAndChunksOfRowsKeepTheBits) {
   auto resident = ModelRunner::create(plain.config, lookup, *device, graph, {});
   ASSERT_TRUE(resident) << resident.error().message();
   const Bits truth = run(**resident);
-  const int64_t whole = (*resident)->arena_bytes();
+  const int64_t whole = (*resident)->passes().arena.size();
   for (const int64_t chunk : {128, 64}) {
-    (*resident)->row_chunk = chunk;
-    ASSERT_TRUE((*resident)->resize_arena(0).ok());
+    (*resident)->passes().row_chunk = chunk;
+    (*resident)->passes().arena.release();
     EXPECT_EQ(run(**resident), truth) << chunk;
-    EXPECT_LT((*resident)->arena_bytes(), whole);
+    EXPECT_LT((*resident)->passes().arena.size(), whole);
   }
 
   for (const char* map : {"layers.2=cpu", "layers.1-2=cpu", "layers.0-5=cpu", "vision=cpu",
@@ -234,7 +234,7 @@ TEST(Streamed, LayersThatComeAndGoAndChunksOfRowsKeepTheBits) {
       const auto get = [&](std::string_view name) { return weights->get(name); };
       auto runner = ModelRunner::create(m.config, get, *device, graph, {}, stream.get());
       ASSERT_TRUE(runner) << runner.error().message();
-      (*runner)->row_chunk = by_matrix ? 64 : 0;
+      (*runner)->passes().row_chunk = by_matrix ? 64 : 0;
       for (int round = 0; round < 3; ++round) EXPECT_EQ(run(**runner), truth) << round;
       // Up to two groups stay where they are; more have to come again every time, each once.
       if (weights->groups().size() <= 2) {
@@ -297,7 +297,7 @@ class Sections : public ::testing::Test {
     const auto store = WeightStore::load(std::move(m.checkpoint), m.plan, &threads_);
     EXPECT_TRUE(store);
     Seen seen;
-    ModelRunner::Observers observers;
+    Observers observers;
     observers.on_value = [&](std::string_view name, std::span<const int64_t> dims,
                              const float* values) {
       size_t count = 1;
@@ -311,7 +311,7 @@ class Sections : public ::testing::Test {
         {.dtype = DType::kF32, .quant = *modes}, observers, nullptr, host_layers);
     EXPECT_TRUE(made) << made.error().message();
     ModelRunner& runner = **made;
-    runner.row_chunk = row_chunk;
+    runner.passes().row_chunk = row_chunk;
     EXPECT_TRUE(runner.reserve_prefixes(40).ok());
     VisionFeatures features;
     const VisionInput picture{.grid_t = 1, .grid_h = 4, .grid_w = 6, .patches = pixels_};
@@ -326,7 +326,7 @@ class Sections : public ::testing::Test {
     score({sequences_[0].whole(), sequences_[1].whole(), sequences_[2].whole()});
     const TextInput prefix = sequences_[0].input(0, kPrefix, 0);
     constexpr int64_t kRow = 5;
-    EXPECT_TRUE(runner.run_prefixes({&prefix, 1}, features, kRow).ok());
+    EXPECT_TRUE(runner.prefix().start({&prefix, 1}, features, kRow));
     std::vector<TextInput> rest;
     for (const Sequence& s : sequences_) rest.push_back(s.input(kPrefix, std::ssize(s.ids), kRow));
     score(rest);
@@ -371,15 +371,16 @@ TEST_F(Sections, PlanWhatTheyTake) {
                                 std::move(host_layers));
   };
   const auto whole = make({}), split = make({1, 2, 5});
-  EXPECT_EQ(whole->host_prefix_row_bytes(), 0);
-  EXPECT_EQ(split->host_prefix_row_bytes(), split->prefix_row_bytes());  // f32 everywhere here
-  EXPECT_EQ(2 * split->prefix_row_bytes(), whole->prefix_row_bytes());
+  EXPECT_EQ(whole->prefixes().host_row_bytes(), 0);
+  EXPECT_EQ(split->prefixes().host_row_bytes(),
+            split->prefixes().row_bytes());  // f32 everywhere here
+  EXPECT_EQ(2 * split->prefixes().row_bytes(), whole->prefixes().row_bytes());
 
   const TextInput text = sequences_[0].whole();
   const TextSizes sizes{.tokens = std::ssize(text.ids)};
-  const auto plan = split->plan_scores(sizes);
+  const auto plan = split->score().plan(sizes);
   ASSERT_TRUE(plan) << plan.error().message();
-  EXPECT_EQ(whole->plan_scores(sizes)->carried_bytes + whole->plan_scores(sizes)->host_bytes, 0);
+  EXPECT_EQ(whole->score().plan(sizes)->carried_bytes + whole->score().plan(sizes)->host_bytes, 0);
   const MemoryBudget &on_device = device_->budget(), &on_host = device_->host_budget();
   const int64_t device_before = on_device.bytes("arena"), host_before = on_host.bytes("arena");
   std::vector<int32_t> none(text.ids.size(), -1);

@@ -1,4 +1,6 @@
 #include "engine/runtime/executor.h"
+#include "engine/runtime/safetensors.h"
+#include "engine/weights/weight_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

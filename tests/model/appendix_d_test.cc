@@ -161,8 +161,8 @@ class TinyModel {
     VLR_ASSIGN_OR_RETURN(WeightStore weights, WeightStore::load(std::move(checkpoint), plan));
     model->weights.emplace(std::move(weights));
     model->vision_graph = build_vision_graph(*model->config.vision_config);
-    model->score_graph = build_text_graph(model->config, TextPass::kScore);
-    model->prefix_graph = build_text_graph(model->config, TextPass::kPrefix);
+    model->score_graph = build_text_graph(model->config, TextGraph::kScore);
+    model->prefix_graph = build_text_graph(model->config, TextGraph::kPrefix);
 
     VLR_ASSIGN_OR_RETURN(const Features image,
                          model->run_vision("pixel_values", 1, 4, 6, &model->image_record));
