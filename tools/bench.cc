@@ -518,7 +518,7 @@ int BenchCommand::run() {
 
 void add_bench(CLI::App& app, Run& run) {
   auto command = std::make_shared<BenchCommand>();
-  CLI::Option_group* which = app.add_option_group("Model", "One of these");
+  CLI::Option_group* which = app.add_option_group("Which model", "One of these");
   which->add_option("-m,--model", command->model.model,
                     "Checkpoint folder: config.json and safetensors are enough");
   which
@@ -550,17 +550,22 @@ void add_bench(CLI::App& app, Run& run) {
   app.add_flag("--drop-cache", command->drop_cache,
                "With --load: first with files that are not in the page cache")
       ->needs(load);
-  app.add_option("--read-path", command->read.path,
-                 "How files are read: auto, cache (through the page cache) or direct (past it)")
-      ->transform(
-          CLI::CheckedTransformer(std::map<std::string, ReadPath>{{"auto", ReadPath::kAuto},
-                                                                  {"cache", ReadPath::kPageCache},
-                                                                  {"direct", ReadPath::kDirect}}));
+  app.add_option_function<std::string>(
+         "--read-path",
+         [command](const std::string& name) {
+           command->read.path = name == "cache"    ? ReadPath::kPageCache
+                                : name == "direct" ? ReadPath::kDirect
+                                                   : ReadPath::kAuto;
+         },
+         "How files are read: auto, cache (through the page cache) or direct (past it)")
+      ->type_name("NAME")
+      ->default_str("auto")
+      ->check(CLI::Validator(CLI::IsMember({"auto", "cache", "direct"})).description(""));
   app.add_option("--read-threads", command->read.num_threads,
                  "Threads that read a checkpoint; 0: by the number of cores")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->model.add_execution_to(app);
+  command->model.add_options_to(app, kRunsModel, kVisionCache);
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

@@ -93,7 +93,7 @@ void add_cache(CLI::App& app, Run& run) {
   folder(clear);
   clear.callback([command, &run] { run = [command] { return command->clear(); }; });
   CLI::App& add = *app.add_subcommand("add", "Decode images and videos and run the vision tower");
-  command->model.add_to(add);
+  command->model.add_to(add, kRunsModel | kTakesPairs | kReadsMedia | kVisionCache, kReadsTexts);
   add.add_option("files", command->files, "Image and video files")->required();
   add.callback([command, &run] { run = [command] { return command->add(); }; });
 }

@@ -18,111 +18,78 @@
 
 namespace vlr::tools {
 
-void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values,
-                    const std::string& help) {
-  app.add_option(name, values, help + " (repeatable)")->allow_extra_args(false);
+CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
+                            std::vector<std::string>& values, const std::string& help) {
+  return app.add_option(name, values, help + " (repeatable)")->allow_extra_args(false);
 }
 
-void ModelOptions::add_to(CLI::App& app) {
+void ModelOptions::add_to(CLI::App& app, unsigned uses, unsigned unused) {
   app.add_option("-m,--model", model, "Checkpoint folder: config.json, tokenizer.json, safetensors")
+      ->type_name("PATH")
       ->required();
-  add_execution_to(app);
-  app.add_option("--preset", options.preset,
-                 "Quantisation, batch and length for a card's size: auto | high (24 GB) | mid (16 "
-                 "GB) | low (12 GB); other options come first");
-  app.add_option("--max-length", options.max_length, "Tokens of a pair; longer text is cut")
-      ->capture_default_str();
-  app.add_option("--media-root", options.media_root, "Where relative media paths start");
-  add_media_to(app);
-  app.add_flag("--allow-special", options.allow_special, "Special tokens in user text act as such");
-  app.add_flag("--compat-null", options.compat_null,
-               "Score pairs whose media fail as the official pipeline does");
+  add_options_to(app, uses, unused);
 }
 
-void ModelOptions::add_media_to(CLI::App& app) {
-  const auto add = [&](const char* name, auto& option, const char* help) {
-    return app.add_option(name, option, help)->capture_default_str();
-  };
-  add("--min-pixels", options.min_pixels, "Of an image, after resizing");
-  add("--max-pixels", options.max_pixels, "Of an image, after resizing");
-  add("--total-pixels", options.total_pixels, "Of all frames of a list of frames together");
-  add("--max-decoded-pixels", options.max_decoded_pixels,
-      "Of an image or a frame; larger ones are refused");
-  app.add_flag("--exif", options.exif, "Turn images as their EXIF orientation says");
-  add("--sampling", options.video_sampling,
-      "Frames of a video file: official (--fps, --max-frames) | uniform+ends (--frames)")
-      ->check(CLI::IsMember({"official", "uniform+ends"}));
-  add("--fps", options.fps, "Frames taken from a second of a video file");
-  add("--max-frames", options.max_frames, "Most frames of a video");
-  add("--frames", options.num_frames, "Frames of a video file with --sampling uniform+ends");
-  add("--frame-factor", options.frame_factor,
-      "First resize of listed frames to multiples of 32, or of 64 as qwen-vl-utils 0.0.14 on PyPI");
-  add("--max-media-bytes", options.max_media_bytes,
-      "Of an encoded image, frame or video, as in 1GB")
-      ->transform(CLI::AsSizeValue(true));
-  app.add_flag("--allow-remote", options.allow_remote, "Media may be http: and https: URLs");
-  app.add_flag("--allow-private-addresses", options.allow_private_addresses,
-               "URLs may lead to loopback, private and link-local hosts");
-  add("--remote-timeout", options.remote_timeout, "Seconds for a medium behind a URL");
+namespace {
+
+/// Takes "20GB" or "1.5GiB" and gives CLI11 bytes.
+CLI::Validator size_in_bytes() {
+  CLI::Validator out;
+  out.operation([](std::string& text) -> std::string {
+    const auto bytes = parse_size(text);
+    if (!bytes) return bytes.error().message();
+    text = std::to_string(*bytes);
+    return {};
+  });
+  return out;
 }
 
-void ModelOptions::add_execution_to(CLI::App& app) {
-  const auto switch_off = [&](const char* name, bool& option, const char* help) {
-    app.add_flag_callback(
-        name, [&option] { option = false; }, help);
+CLI::Option* add_flag_of(CLI::App& app, const OptionInfo& info, bool& value) {
+  const std::string flag(info.flag);
+  if (info.flag_doc.empty()) return app.add_flag(flag, value, std::string(info.doc));
+  return app.add_flag_callback(
+      flag, [&value] { value = false; }, std::string(info.flag_doc));
+}
+
+CLI::Option* add_value_of(CLI::App& app, const OptionInfo& info, ModelOptions& m) {
+  const std::string flag(info.flag), doc(info.doc);
+  const auto add = [&](auto& value) {
+    CLI::Option* option = app.add_option(flag, value, doc);
+    if (const std::string text = format_option(info, m.options); !text.empty())
+      option->default_str(text);
+    return option;
   };
-  app.add_option("--device", options.device, "auto | cpu | cuda | cuda:N")->capture_default_str();
-  app.add_option("--dtype", options.dtype, "auto | f32 (the CPU) | bf16 | f16 (a GPU)")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str();
-  app.add_option("--quant", options.quant,
-                 "Linear layers of the decoder: none | nf4 | int8 | int8-weight | llm-int8 | "
-                 "llm-int8-batch | fp8; as stored by default");
-  add_repeatable(app, "--quant-rule", options.quant_rules,
-                 "PATTERN=MODE for some layers, as in vision=nf4; the last match counts");
-  app.add_flag("--host-embeddings", options.host_embeddings,
-               "GPU: keep the embedding table in pinned memory of the host");
-  app.add_option(
-      "--device-map", options.device_map,
-      "GPU: auto, or layers that stay in host memory or on disk, as in layers.18-35=cpu, or "
-      "are computed on the CPU, as in layers.0-3=cpu-exec; or a JSON file");
-  app.add_option("--offload-folder", options.offload_folder,
-                 "GPU: folder for layers on disk, which other processes may share");
-  switch_off("--no-self-check", options.self_check,
-             "Do not hold quantised weights against what they were before");
-  app.add_option("--threads", options.num_threads, "CPU threads; 0: one per core")
-      ->capture_default_str();
-  app.add_option("--row-chunk", options.row_chunk,
-                 "Rows of products and activations at a time, a multiple of 64; 0: chosen")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--batch-tokens", options.batch_tokens,
-                 "Token budget of a batch; 0: chosen for the device")
-      ->capture_default_str();
-  app.add_option("--gpu-memory", options.gpu_memory,
-                 "Most GPU memory to take, as in 20GB; 0: nine tenths of what is free")
-      ->transform(CLI::AsSizeValue(true))
-      ->capture_default_str();
-  switch_off("--fast", options.exact,
-             "GPU: any library algorithm, so a score may depend on its batch");
-  switch_off("--no-share-prefix", options.share_prefix, "Run every pair whole");
-  switch_off("--no-graphs", options.record_small_batches,
-             "GPU: never replay small batches as CUDA graphs");
-  switch_off("--no-measure", options.measure_kernels,
-             "GPU: take library algorithms unmeasured, which opens sooner");
-  app.add_option("--no-fuse", options.no_fuse,
-                 "GPU: leave a fusion out: residual | qk | gelu | quantize (repeatable)")
-      ->allow_extra_args(false)
-      ->check(CLI::IsMember({"residual", "qk", "gelu", "quantize"}));
-  app.add_option("--vision-cache-memory", options.vision_cache_bytes,
-                 "Host memory for features of images and videos; 0: none")
-      ->transform(CLI::AsSizeValue(true))
-      ->capture_default_str();
-  app.add_option("--vision-cache", options.vision_cache_dir,
-                 "Folder that keeps features of images and videos");
-  app.add_option("--vision-cache-size", options.vision_cache_dir_bytes, "Most bytes in that folder")
-      ->transform(CLI::AsSizeValue(true))
-      ->capture_default_str();
-  add_repeatable(app, "--impl", impls, "Use an implementation: op=name");
+  const auto* list = std::get_if<std::vector<std::string> Options::*>(&info.member);
+  if (list) return add_repeatable(app, flag, m.options.**list, doc);
+  if (std::holds_alternative<std::map<std::string, std::string> Options::*>(info.member))
+    return add_repeatable(app, flag, m.impls, doc);
+  if (const auto* member = std::get_if<int Options::*>(&info.member))
+    return add(m.options.**member);
+  if (const auto* member = std::get_if<int64_t Options::*>(&info.member))
+    return add(m.options.**member);
+  if (const auto* member = std::get_if<double Options::*>(&info.member))
+    return add(m.options.**member);
+  return add(m.options.*std::get<std::string Options::*>(info.member));
+}
+
+}  // namespace
+
+void ModelOptions::add_options_to(CLI::App& app, unsigned uses, unsigned unused) {
+  for (const OptionInfo& info : option_table()) {
+    const bool shown = (info.uses & uses) != 0;
+    if (!shown && (info.uses & unused) == 0) continue;
+    const auto* flag = std::get_if<bool Options::*>(&info.member);
+    CLI::Option* option =
+        flag ? add_flag_of(app, info, options.**flag) : add_value_of(app, info, *this);
+    option->group(shown ? std::string(option_group_name(info.group)) : "");
+    if (!info.value.empty()) option->type_name(std::string(info.value));
+    if (info.is_size()) option->transform(size_in_bytes());
+    if (!info.choices.empty()) {
+      option->check(CLI::Validator(
+          CLI::IsMember(std::vector<std::string>(info.choices.begin(), info.choices.end()))
+              .description("")));
+    }
+  }
 }
 
 Status ModelOptions::finish() {

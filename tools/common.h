@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/api/options.h"
 #include "engine/api/request_json.h"
 #include "vlr/reranker.h"
 
@@ -23,20 +24,22 @@ struct ModelOptions {
   Options options;
   std::vector<std::string> impls;  // "op=name"
 
-  void add_to(CLI::App& app);
-  /// Those of them that say where media may come from and how they are sized.
-  void add_media_to(CLI::App& app);
-  /// Those of them that say where and how a model runs, whatever it is given.
-  void add_execution_to(CLI::App& app);
+  /// -m, and those that act on something in `uses` (bits of OptionUse). Those of `unused` are taken
+  /// too, so that one set of options serves several commands, and help does not show them.
+  void add_to(CLI::App& app, unsigned uses, unsigned unused = 0);
+  /// The same without -m.
+  void add_options_to(CLI::App& app, unsigned uses, unsigned unused = 0);
   /// Reads `impls` into the options.
   Status finish();
   Result<Reranker> open();
 };
+/// What a command acts on that scores requests.
+constexpr unsigned kScores = kRunsModel | kTakesPairs | kReadsTexts | kReadsMedia | kVisionCache;
 
 /// An option that takes one value each time it is given; CLI11 by itself would take positionals for
 /// more.
-void add_repeatable(CLI::App& app, const std::string& name, std::vector<std::string>& values,
-                    const std::string& help);
+CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
+                            std::vector<std::string>& values, const std::string& help);
 
 /// A picture or a video by what its first bytes are; neither: text, most likely.
 enum class FileKind { kText, kPicture, kVideo };
@@ -88,6 +91,7 @@ void add_cache(CLI::App& app, Run& run);
 void add_checkpoint(CLI::App& app, Run& run);
 void add_eval(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_options(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_profile(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);

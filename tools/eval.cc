@@ -186,7 +186,7 @@ int EvalCommand::run() {
 
 void add_eval(CLI::App& app, Run& run) {
   auto command = std::make_shared<EvalCommand>();
-  command->model.add_to(app);
+  command->model.add_to(app, kScores);
   app.add_option("files", command->files,
                  "JSON lines: requests with `relevant` and, optionally, `log_odds`")
       ->required();

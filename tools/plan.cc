@@ -102,7 +102,7 @@ int PlanCommand::run() {
 
 void add_plan(CLI::App& app, Run& run) {
   auto command = std::make_shared<PlanCommand>();
-  command->model.add_to(app);
+  command->model.add_to(app, kRunsModel | kTakesPairs | kVisionCache, kReadsTexts | kReadsMedia);
   app.add_option("--documents", command->work.documents, "Documents of a request")
       ->capture_default_str();
   app.add_option("--tokens", command->work.tokens_per_document, "Tokens of a pair, without images")

@@ -266,7 +266,7 @@ int ProfileCommand::run() {
 
 void add_profile(CLI::App& app, Run& run) {
   auto command = std::make_shared<ProfileCommand>();
-  command->model.add_to(app);
+  command->model.add_to(app, kScores & ~kVisionCache, kVisionCache);
   app.add_option("-r,--request", command->request_file, "Request JSON; - is standard input")
       ->required();
   app.add_option("--trace", command->trace_to,

@@ -96,7 +96,7 @@ void add_quantize(CLI::App& app, Run& run) {
       "Keep no scores of the model as it is; it then need not run");
   app.add_flag_callback(
       "--no-verify", [command] { command->verify = false; }, "Do not open what was written");
-  command->model.add_execution_to(app);
+  command->model.add_options_to(app, kRunsModel, kVisionCache);
   app.callback([command, &run] { run = [command] { return command->run(); }; });
 }
 

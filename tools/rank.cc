@@ -180,7 +180,7 @@ int RankCommand::run() {
 
 void add_rank(CLI::App& app, Run& run) {
   auto command = std::make_shared<RankCommand>();
-  command->model.add_to(app);
+  command->model.add_to(app, kScores);
   app.add_option("-q,--query", command->query, "Query text");
   add_repeatable(app, "--query-image", command->query_images, "Query image");
   add_repeatable(app, "--query-video", command->query_videos, "Query video, a file");

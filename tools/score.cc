@@ -157,7 +157,7 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
 
 void add_score(CLI::App& app, Run& run) {
   auto command = std::make_shared<ScoreCommand>();
-  command->model.add_to(app);
+  command->model.add_to(app, kScores);
   app.add_option("-r,--request", command->request_file,
                  "Request JSON, or JSON lines; - is standard input")
       ->capture_default_str();

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   add_inspect(*app.add_subcommand("inspect", "Show a checkpoint, its tensors, its graphs"), run);
   add_quantize(*app.add_subcommand("quantize", "Write a checkpoint in nf4, int8 or fp8"), run);
   add_checkpoint(*app.add_subcommand("checkpoint", "Make synthetic checkpoints"), run);
+  add_options(*app.add_subcommand("options", "Print docs/options.md"), run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

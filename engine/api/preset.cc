@@ -39,6 +39,16 @@ std::string joined(const std::vector<std::string>& parts) {
 
 }  // namespace
 
+Status check_preset(const Options& options) {
+  const std::string& name = options.preset;
+  if (name.empty() || name == "auto") return {};
+  for (const Preset& p : kPresets) {
+    if (p.name == name) return {};
+  }
+  return {Code::kInvalidArgument,
+          fmt::format("preset must be auto, high, mid or low, got '{}'", name)};
+}
+
 Result<ResolvedPreset> resolve_preset(Options& options, bool stored_quantized, int64_t card_bytes) {
   if (options.preset.empty()) return ResolvedPreset{};
   const Preset* preset = nullptr;
@@ -58,11 +68,7 @@ Result<ResolvedPreset> resolve_preset(Options& options, bool stored_quantized, i
       if (p.name == options.preset) preset = &p;
     }
   }
-  if (!preset) {
-    return {
-        Code::kInvalidArgument,
-        fmt::format("options: preset must be auto, high, mid or low, got '{}'", options.preset)};
-  }
+  if (!preset) return check_preset(options).with_context("options");
 
   std::vector<std::string> set, kept;
   if (stored_quantized) {

@@ -16,6 +16,9 @@ struct ResolvedPreset {
   std::string explanation;
 };
 
+/// Whether there is a preset of the name in Options::preset, or none is asked for; kInvalidArgument.
+Status check_preset(const Options& options);
+
 /// Sets what Options::preset says of quant, max_length and batch_tokens, where the caller left them
 /// at their defaults. A checkpoint that is `stored_quantized` stays as it is stored. `card_bytes`
 /// is all memory of the card, 0: unknown. kInvalidArgument: no such preset.

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <utility>
 
+#include "engine/api/options.h"
 #include "engine/api/preset.h"
 #include "engine/passes/model_runner.h"
 #include "engine/passes/self_check.h"
@@ -41,54 +42,6 @@ constexpr int64_t kKeptPatchBytes = int64_t{512} << 20;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-Status check_options(const Options& o) {
-  const auto wrong = [](std::string message) {
-    return Status(Code::kInvalidArgument, "options: " + message);
-  };
-  if (o.dtype != "auto" && o.dtype != "f32" && o.dtype != "bf16" && o.dtype != "f16")
-    return wrong(fmt::format("dtype must be auto, f32, bf16 or f16, got '{}'", o.dtype));
-  for (const auto& [name, bytes] : {std::pair{"gpu_memory", o.gpu_memory},
-                                    {"prefix_cache_bytes", o.prefix_cache_bytes},
-                                    {"vision_cache_bytes", o.vision_cache_bytes},
-                                    {"vision_cache_dir_bytes", o.vision_cache_dir_bytes}}) {
-    if (bytes < 0) return wrong(fmt::format("{} must be 0 or more, got {}", name, bytes));
-  }
-  for (const std::string& fusion : o.no_fuse) {
-    if (fusion != "residual" && fusion != "qk" && fusion != "gelu" && fusion != "quantize")
-      return wrong(fmt::format("no_fuse knows residual, qk, gelu and quantize, got '{}'", fusion));
-  }
-  if (o.num_threads < 0)
-    return wrong(fmt::format("num_threads must be 0 or more, got {}", o.num_threads));
-  if (o.max_length < 1)
-    return wrong(fmt::format("max_length must be at least 1, got {}", o.max_length));
-  if (o.row_chunk < 0 || o.row_chunk % 64 != 0)
-    return wrong(fmt::format("row_chunk must be a multiple of 64, got {}", o.row_chunk));
-  if (o.batch_tokens < 0)
-    return wrong(fmt::format("batch_tokens must be 0 or more, got {}", o.batch_tokens));
-  if (o.frame_factor != 32 && o.frame_factor != 64) {
-    return wrong(fmt::format("frame_factor must be 32 or 64, got {}", o.frame_factor));
-  }
-  for (const auto& [name, count] : {std::pair{"min_pixels", o.min_pixels},
-                                    {"max_pixels", o.max_pixels},
-                                    {"total_pixels", o.total_pixels},
-                                    {"max_decoded_pixels", o.max_decoded_pixels},
-                                    {"max_frames", o.max_frames},
-                                    {"num_frames", o.num_frames},
-                                    {"max_media_bytes", o.max_media_bytes}}) {
-    if (count < 1) return wrong(fmt::format("{} must be 1 or more, got {}", name, count));
-  }
-  if (!(o.fps > 0) || !std::isfinite(o.fps))
-    return wrong(fmt::format("fps must be above 0, got {}", o.fps));
-  if (!(o.remote_timeout > 0))
-    return wrong(fmt::format("remote_timeout must be above 0, got {}", o.remote_timeout));
-  if (o.video_sampling != "official" && o.video_sampling != "uniform+ends") {
-    return wrong(
-        fmt::format("video_sampling must be official or uniform+ends, got '{}'", o.video_sampling));
-  }
-  if (const auto rules = quant_rules(o); !rules) return wrong(rules.error().message());
-  return {};
 }
 
 /// Every special token that the config names has to be the tokenizer's; the ids of "yes" and "no".

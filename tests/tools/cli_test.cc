@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -123,6 +124,28 @@ TEST_F(Cli, HelpAndVersion) {
     EXPECT_THAT(ran.out, HasSubstr("Usage: vlr " + std::string(name)));
   }
   EXPECT_EQ(run({"--version"}).out, VLR_VERSION "\n");
+}
+
+TEST_F(Cli, HelpShowsTheOptionsThatACommandUses) {
+  const std::string score = run({"score", "--help"}).out, bench = run({"bench", "--help"}).out;
+  for (const char* group : {"\nModel:\n", "\nMemory:\n", "\nMedia:\n", "\nExperiments:\n"})
+    EXPECT_THAT(score, HasSubstr(group));
+  EXPECT_THAT(score, AllOf(HasSubstr("--max-media-bytes SIZE=1GiB"),
+                           HasSubstr("Smallest size of an image in pixels, after resizing")));
+  EXPECT_THAT(bench, AllOf(HasSubstr("\nMemory:\n"), Not(HasSubstr("\nMedia:\n")),
+                           Not(HasSubstr("--vision-cache")), HasSubstr("--read-path NAME")));
+  for (const std::string& help : {score, bench}) {
+    EXPECT_TRUE(std::none_of(help.begin(), help.end(), [](char c) {
+      return static_cast<unsigned char>(c) < 0x20 && c != '\n';
+    }));
+  }
+  // Taken all the same.
+  EXPECT_EQ(run({"plan", "-m", kModel, "--fps", "2", "--allow-special"}).code, 0);
+}
+
+TEST_F(Cli, TheOptionsPageIsTheTable) {
+  EXPECT_EQ(run({"options"}).out, read_file(VLR_SOURCE_DIR "/docs/options.md"))
+      << "write it anew: vlr options > docs/options.md";
 }
 
 TEST_F(CliScore, FileAndStandardInputGiveWhatTheReferenceGave) {
