@@ -58,9 +58,9 @@ int CacheCommand::add() {
       else
         media.images.push_back({.path = files[i]});  // which says what is wrong with it
     }
-    const auto results = reranker->prefetch(request);
-    if (!results) return fail(results.error());
-    for (const MediaResult& r : *results) {
+    const auto fetched = reranker->prefetch(request);
+    if (!fetched) return fail(fetched.error());
+    for (const MediaResult& r : fetched->media) {
       progress.step();
       if (r.status != DocumentStatus::kOk) {
         progress.clear();

@@ -209,7 +209,7 @@ int ProfileCommand::run() {
 
   int64_t scored = 0;
   for (const DocumentResult& r : response->results) scored += r.scored();
-  const Usage& usage = reranker->usage();
+  const Usage& usage = response->usage;
   const Usage::Seconds& s = usage.seconds;
   const double total = total_seconds(timeline.nodes);
   fmt::print("{}, {}, on {}; opened in {:.2f} s\n", reranker->model_name(), reranker->dtype(),

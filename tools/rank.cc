@@ -168,7 +168,7 @@ int RankCommand::run() {
                r->log_odds, r->num_tokens, label, r->truncated ? "  [cut]" : "",
                r->message.empty() ? "" : "  [" + r->message + "]");
   }
-  const Usage& usage = reranker->usage();
+  const Usage& usage = response->usage;
   fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",
              request.documents.size(), usage.tokens, usage.shared_prefix_tokens,
              usage.seconds.total, reranker->device(), reranker->dtype(), model.model,

@@ -106,7 +106,7 @@ int ScoreCommand::run_one(Reranker& reranker, const Request& request, const Dump
   }
   // All that can fail comes first: what is unusable prints nothing.
   if (const Status s = values.write(); !s.ok()) return fail(s);
-  fmt::print("{}\n", response_json(*response, &reranker.usage(), reranker, explanations, 1));
+  fmt::print("{}\n", response_json(*response, &response->usage, reranker, explanations, 1));
   return kServed;
 }
 
@@ -121,9 +121,9 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
     }
     const auto responses = reranker.score(usable);
     if (!responses) return fail(responses.error());
-    if (usage) {
+    if (usage && !responses->empty()) {
       progress.clear();
-      const Usage& u = reranker.usage();
+      const Usage& u = responses->front().usage;
       fmt::print(
           stderr,
           "{} requests in {:.3f} s: media {:.3f}, prompts {:.3f}, vision {:.3f}, text {:.3f}; "

@@ -309,8 +309,8 @@ vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int 
     if (explain) {
       VLR_ASSIGN_OR_RETURN(explanations, reranker->reranker.explain(request->request));
     }
-    *json = copy_string(vlr::response_json(response, &reranker->reranker.usage(),
-                                           reranker->reranker, explanations, -1));
+    *json = copy_string(
+        vlr::response_json(response, &response.usage, reranker->reranker, explanations, -1));
     return *json ? Status() : Status(Code::kOutOfMemory, "host memory");
   });
 }
@@ -319,12 +319,12 @@ vlr_code vlr_prefetch(vlr_reranker* reranker, const vlr_request* request, int64_
                       vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!reranker || !request) return missing(reranker ? "request" : "reranker");
-    VLR_ASSIGN_OR_RETURN(const std::vector<vlr::MediaResult> results,
+    VLR_ASSIGN_OR_RETURN(const vlr::PrefetchResult fetched,
                          reranker->reranker.prefetch(request->request));
     if (num_failed) {
-      *num_failed = std::count_if(results.begin(), results.end(), [](const vlr::MediaResult& r) {
-        return r.status != vlr::DocumentStatus::kOk;
-      });
+      *num_failed = std::count_if(
+          fetched.media.begin(), fetched.media.end(),
+          [](const vlr::MediaResult& r) { return r.status != vlr::DocumentStatus::kOk; });
     }
     return {};
   });

@@ -100,7 +100,7 @@ class Reranker::Impl {
 
   Result<std::vector<Response>> score(std::span<const Request> requests, const OnResult& on_result);
   Result<std::vector<Explanation>> explain(const Request& request);
-  Result<std::vector<MediaResult>> prefetch(const Request& request);
+  Result<PrefetchResult> prefetch(const Request& request);
 
   std::atomic<bool> cancelled{false};
   std::string name, device_name, dtype_name, quant_name, preset;
@@ -271,6 +271,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   VLR_RETURN_IF_ERROR(scorer->finish(on_done));
   usage.replayed_batches = runner->score().num_replays() - replays;
   usage.seconds.total = now() - start;
+  for (Response& response : out) response.usage = usage;
   return out;
 }
 
@@ -374,7 +375,7 @@ Result<Hash128> Reranker::Impl::vision_key(const std::string& path) {
   return hasher.add(bytes).digest();
 }
 
-Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request) {
+Result<PrefetchResult> Reranker::Impl::prefetch(const Request& request) {
   const double start = now();
   VLR_RETURN_IF_ERROR(device->activate());
   if (!config.vision_config)
@@ -458,7 +459,7 @@ Result<std::vector<MediaResult>> Reranker::Impl::prefetch(const Request& request
   VLR_RETURN_IF_ERROR(load_all(request.query));
   for (const Content& document : request.documents) VLR_RETURN_IF_ERROR(load_all(document));
   usage.seconds.total = now() - start;
-  return out;
+  return PrefetchResult{.media = std::move(out), .usage = usage};
 }
 
 Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request) {
@@ -560,11 +561,10 @@ Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
 Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
   return impl_->explain(request);
 }
-Result<std::vector<MediaResult>> Reranker::prefetch(const Request& request) {
+Result<PrefetchResult> Reranker::prefetch(const Request& request) {
   return impl_->prefetch(request);
 }
 void Reranker::cancel() { impl_->cancelled = true; }
-const Usage& Reranker::usage() const { return impl_->usage; }
 std::string_view Reranker::model_name() const { return impl_->name; }
 std::string_view Reranker::device() const { return impl_->device_name; }
 std::string_view Reranker::dtype() const { return impl_->dtype_name; }

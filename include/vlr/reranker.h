@@ -86,7 +86,7 @@ struct DocumentResult {
   bool scored() const { return status == DocumentStatus::kOk || status == DocumentStatus::kEmpty; }
 };
 
-/// What a call cost. For one call with several requests it is the sum over all of them.
+/// What a call of score() or prefetch() cost, over all of its requests.
 struct Usage {
   int64_t tokens = 0;                ///< tokens run through the decoder; shared prefixes count once
   int64_t shared_prefix_tokens = 0;  ///< tokens that pairs did not run because a prefix was shared
@@ -109,6 +109,7 @@ struct Usage {
 
 struct Response {
   std::vector<DocumentResult> results;  ///< in the order of Request::documents
+  Usage usage;                          ///< of the whole call, also where it has several requests
 };
 
 /// What prefetch() made of an image or a video.
@@ -118,6 +119,10 @@ struct MediaResult {
   std::string message;                                ///< what was wrong, unless status is kOk
   int64_t tokens = 0;                                 ///< that it takes in a prompt
   bool was_cached = false;                            ///< there was nothing to do
+};
+struct PrefetchResult {
+  std::vector<MediaResult> media;
+  Usage usage;
 };
 
 /// A pair as the model sees it.
@@ -350,7 +355,7 @@ class VLR_API Reranker {
   /// Fills the vision cache ahead: the images and videos of a request are decoded and go through
   /// the vision tower, as score() would have it. One result for each: the query's, then those of
   /// every document, videos before images. kInvalidArgument: no cache, no vision tower.
-  Result<std::vector<MediaResult>> prefetch(const Request& request);
+  Result<PrefetchResult> prefetch(const Request& request);
 
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);
@@ -359,7 +364,6 @@ class VLR_API Reranker {
   /// thread.
   void cancel();
 
-  const Usage& usage() const;           ///< of the last score() or prefetch()
   std::string_view model_name() const;  ///< last part of the path
   std::string_view device() const;      ///< "cpu", "cuda:0 (NVIDIA H200)"
   std::string_view dtype() const;       ///< of activations: "f32", "bf16", "f16"

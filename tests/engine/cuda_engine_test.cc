@@ -165,6 +165,7 @@ class CudaBits : public Cuda, public ::testing::WithParamInterface<std::string> 
 };
 
 TEST_P(CudaBits, DoNotDependOnTheBatch) {
+  Usage usage;
   constexpr int kPairs = 200;
   const std::vector<Content> docs = documents(kPairs, 1);
   const Options base = base_options();
@@ -195,13 +196,13 @@ TEST_P(CudaBits, DoNotDependOnTheBatch) {
         for (size_t i : order) shuffled.push_back(docs[i]);
         const Request request = request_of("a shining star", shuffled);
         for (int round = 0; round < 2; ++round) {  // the second one finds its prefix in the cache
-          const std::vector<uint32_t> got = score_bits(reranker, request);
+          const std::vector<uint32_t> got = score_bits(reranker, request, &usage);
           int differ = 0;
           for (size_t i = 0; i < order.size(); ++i) differ += got[i] != truth[order[i]];
           EXPECT_EQ(differ, 0) << "round " << round;
         }
         if (share) {
-          EXPECT_GT(reranker.usage().prefix_cache_hits, 0);
+          EXPECT_GT(usage.prefix_cache_hits, 0);
         }
       }
     }
@@ -209,6 +210,7 @@ TEST_P(CudaBits, DoNotDependOnTheBatch) {
 }
 
 TEST_P(CudaBits, SmallBatchesReplayed) {
+  Usage launched_usage, recorded_usage;
   const Options base = base_options();
   Options plain = base;
   plain.record_small_batches = false;
@@ -220,9 +222,10 @@ TEST_P(CudaBits, SmallBatchesReplayed) {
       for (int i = 0; i < count; ++i)
         docs.push_back({.texts = {"document " + std::to_string(10 * round + i)}});
       const Request request = request_of("which document?", docs);
-      EXPECT_EQ(score_bits(recorded, request), score_bits(launched, request));
-      replayed += recorded.usage().replayed_batches;
-      EXPECT_EQ(launched.usage().replayed_batches, 0);
+      EXPECT_EQ(score_bits(recorded, request, &recorded_usage),
+                score_bits(launched, request, &launched_usage));
+      replayed += recorded_usage.replayed_batches;
+      EXPECT_EQ(launched_usage.replayed_batches, 0);
     }
   }
   EXPECT_GT(replayed, 9);  // a class is recorded once for each of two sets of inputs
@@ -251,6 +254,7 @@ TEST_P(CudaBits, SeveralQueriesAndPicturesInThem) {
 }
 
 TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
+  Usage usage;
   std::vector<Content> docs;
   for (Content& d : documents(120, 4))
     if (!d.images.empty() || !d.videos.empty()) docs.push_back(std::move(d));
@@ -266,13 +270,13 @@ TEST_P(CudaBits, DoNotDependOnTheVisionCache) {
     SCOPED_TRACE(pages);
     Reranker cached = open_or_die(
         demo_model(), base_options({.vision_cache_bytes = pages * PagePool::kPageBytes}));
-    EXPECT_EQ(score_bits(cached, first), truth_first);
-    EXPECT_EQ(score_bits(cached, second), truth_second);
-    EXPECT_EQ(score_bits(cached, second), truth_second);
+    EXPECT_EQ(score_bits(cached, first, &usage), truth_first);
+    EXPECT_EQ(score_bits(cached, second, &usage), truth_second);
+    EXPECT_EQ(score_bits(cached, second, &usage), truth_second);
     if (pages == 4000) {
-      EXPECT_EQ(cached.usage().decoded_media, 0);
-      EXPECT_EQ(cached.usage().vision_batches, 0);
-      EXPECT_GE(cached.usage().vision_cache_hits, 8);
+      EXPECT_EQ(usage.decoded_media, 0);
+      EXPECT_EQ(usage.vision_batches, 0);
+      EXPECT_GE(usage.vision_cache_hits, 8);
     }
   }
 }
@@ -295,6 +299,7 @@ TEST_P(CudaBits, DoNotDependOnTheDeviceMap) {
 
 /// Layers that the CPU computes round less: scores are near the GPU's, and have bits of their own.
 TEST_P(CudaBits, OfLayersThatTheCpuComputesDoNotDependOnTheBatch) {
+  Usage usage;
   const std::vector<Content> docs = documents(20, 6);
   const Request request = request_of("a shining star", docs);
   Reranker resident = open_or_die(demo_model(), base_options());
@@ -312,8 +317,8 @@ TEST_P(CudaBits, OfLayersThatTheCpuComputesDoNotDependOnTheBatch) {
       options.batch_tokens = batch_tokens;
       Reranker batched = open_or_die(demo_model(), options);
       for (int round = 0; round < 2; ++round)  // the second one finds its prefix in the cache
-        EXPECT_EQ(score_bits(batched, request), truth) << batch_tokens << " " << round;
-      EXPECT_EQ(batched.usage().replayed_batches, 0);
+        EXPECT_EQ(score_bits(batched, request, &usage), truth) << batch_tokens << " " << round;
+      EXPECT_EQ(usage.replayed_batches, 0);
     }
     Distances distances;
     double largest = 0;
@@ -412,6 +417,7 @@ TEST_F(Cuda, QuantisedScoresAreNearTheOriginals) {
 }
 
 TEST_F(Cuda, AVisionCacheOnDiskKeepsBits) {
+  Usage half_usage, reranker_usage;
   const testing::TempFolder folder;
   std::vector<Content> docs;
   for (const char* name : {"rgb.png", "tall.png", "small.png", "odd.png", "photo.jpg"})
@@ -422,18 +428,19 @@ TEST_F(Cuda, AVisionCacheOnDiskKeepsBits) {
   for (const int decoded : {5, 0}) {
     Reranker reranker =
         open_or_die(demo_model(), cuda_options({.vision_cache_dir = folder.path()}));
-    EXPECT_EQ(score_bits(reranker, request), truth);
-    EXPECT_EQ(reranker.usage().decoded_media, decoded);
-    EXPECT_EQ(reranker.usage().vision_cache_hits, 5 - decoded);
+    EXPECT_EQ(score_bits(reranker, request, &reranker_usage), truth);
+    EXPECT_EQ(reranker_usage.decoded_media, decoded);
+    EXPECT_EQ(reranker_usage.vision_cache_hits, 5 - decoded);
   }
   // f16 is another model.
   Reranker half =
       open_or_die(demo_model(), cuda_options({.dtype = "f16", .vision_cache_dir = folder.path()}));
-  score_bits(half, request);
-  EXPECT_EQ(half.usage().vision_cache_hits, 0);
+  score_bits(half, request, &half_usage);
+  EXPECT_EQ(half_usage.vision_cache_hits, 0);
 }
 
 TEST_F(Cuda, PrefetchedPicturesAreNotSeenAgain) {
+  Usage usage;
   Reranker reranker = open_or_die(demo_model(), cuda_options());
   Content media;
   for (const char* name : {"rgb.png", "tall.png", "small.png"})
@@ -441,10 +448,10 @@ TEST_F(Cuda, PrefetchedPicturesAreNotSeenAgain) {
   const Request request = request_of("a shining star", {media});
   const auto fetched = reranker.prefetch(request);
   ASSERT_TRUE(fetched) << fetched.error().message();
-  for (const MediaResult& r : *fetched) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
+  for (const MediaResult& r : fetched->media) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
   Reranker without = open_or_die(demo_model(), cuda_options({.vision_cache_bytes = 0}));
-  EXPECT_EQ(score_bits(reranker, request), score_bits(without, request));
-  EXPECT_EQ(reranker.usage().decoded_media + reranker.usage().vision_batches, 0);
+  EXPECT_EQ(score_bits(reranker, request, &usage), score_bits(without, request));
+  EXPECT_EQ(usage.decoded_media + usage.vision_batches, 0);
 }
 
 TEST_F(Cuda, OneBadDocumentCostsItself) {
@@ -569,7 +576,7 @@ TEST_F(Cuda, RandomRequestsUnderRandomCaps) {
         too_long += d.status == DocumentStatus::kTooLong;
         EXPECT_TRUE(d.scored() || d.status == DocumentStatus::kTooLong) << d.message;
       }
-      tokens += reranker.usage().tokens;
+      tokens += response->usage.tokens;
       free_least = std::min(free_least, free_bytes());
     }
     EXPECT_LE(reranker.peak_memory(), options.gpu_memory);

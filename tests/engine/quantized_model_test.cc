@@ -298,8 +298,13 @@ TEST(RelevanceProbe, DoesNotDependOnTheCallersOptions) {
   ASSERT_TRUE(quantize_demo(folder / "q", quantised("nf4")).ok());
   Options options = quantised("");
   options.max_length = 40;  // would cut its documents
-  const Reranker reranker = open_or_die(folder / "q", options);
-  EXPECT_EQ(reranker.usage().tokens, 0);
+  Reranker checked = open_or_die(folder / "q", options);
+  options.self_check = false;
+  Reranker unchecked = open_or_die(folder / "q", options);
+  Usage usage, expected;  // the probe is no part of what a call costs
+  EXPECT_EQ(score_bits(checked, dozen(), &usage), score_bits(unchecked, dozen(), &expected));
+  EXPECT_GT(usage.tokens, 0);
+  EXPECT_EQ(usage.tokens, expected.tokens);
 }
 
 TEST(RelevanceProbe, NeedsWhatTheModelGaveBeforeOrAnswersAhead) {

@@ -248,30 +248,33 @@ Request request_over(std::string query, const std::vector<Media>& pictures) {
 }
 
 TEST(Cached, ASecondQueryOver200PicturesDecodesAndSeesNothing) {
+  Usage reranker_usage, without_usage;
   std::vector<Media> pictures;
   for (uint32_t i = 0; i < 200; ++i)
     pictures.push_back(picture(i, 32 + 32 * static_cast<int>(i % 3), 64));
   const Request first = request_over("noise in red", pictures),
                 second = request_over("noise in blue", pictures);
   Reranker without = open_or_die(demo_model(), {.vision_cache_bytes = 0});
-  const auto truth_first = score_bits(without, first), truth_second = score_bits(without, second);
-  EXPECT_EQ(without.usage().decoded_media, 200);
-  EXPECT_EQ(without.usage().vision_cache_hits, 0);
+  const auto truth_first = score_bits(without, first, &without_usage),
+             truth_second = score_bits(without, second, &without_usage);
+  EXPECT_EQ(without_usage.decoded_media, 200);
+  EXPECT_EQ(without_usage.vision_cache_hits, 0);
 
   Reranker reranker = open_or_die(demo_model(), {});
-  EXPECT_EQ(score_bits(reranker, first), truth_first);
-  EXPECT_EQ(reranker.usage().decoded_media, 200);
-  EXPECT_GT(reranker.usage().vision_batches, 0);
-  EXPECT_GT(reranker.usage().image_tokens, 0);
-  EXPECT_EQ(reranker.usage().vision_cache_hits, 0);
-  EXPECT_EQ(score_bits(reranker, second), truth_second);
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
-  EXPECT_EQ(reranker.usage().vision_batches, 0);
-  EXPECT_EQ(reranker.usage().image_tokens, 0);
-  EXPECT_EQ(reranker.usage().vision_cache_hits, 200);
+  EXPECT_EQ(score_bits(reranker, first, &reranker_usage), truth_first);
+  EXPECT_EQ(reranker_usage.decoded_media, 200);
+  EXPECT_GT(reranker_usage.vision_batches, 0);
+  EXPECT_GT(reranker_usage.image_tokens, 0);
+  EXPECT_EQ(reranker_usage.vision_cache_hits, 0);
+  EXPECT_EQ(score_bits(reranker, second, &reranker_usage), truth_second);
+  EXPECT_EQ(reranker_usage.decoded_media, 0);
+  EXPECT_EQ(reranker_usage.vision_batches, 0);
+  EXPECT_EQ(reranker_usage.image_tokens, 0);
+  EXPECT_EQ(reranker_usage.vision_cache_hits, 200);
 }
 
 TEST(Cached, AnyMixOfSeenAndUnseenUnderAnyCapGivesTheSameBits) {
+  Usage usage;
   std::vector<Media> pictures;
   for (uint32_t i = 0; i < 30; ++i)
     pictures.push_back(picture(i, 64 + 32 * static_cast<int>(i % 4), 96));
@@ -293,8 +296,8 @@ TEST(Cached, AnyMixOfSeenAndUnseenUnderAnyCapGivesTheSameBits) {
         chosen.push_back(pictures[i]);
         expected.push_back(truth[i]);
       }
-      EXPECT_EQ(score_bits(reranker, request_over("q", chosen)), expected);
-      hits += reranker.usage().vision_cache_hits;
+      EXPECT_EQ(score_bits(reranker, request_over("q", chosen), &usage), expected);
+      hits += usage.vision_cache_hits;
     }
     if (pages == 1000) {
       EXPECT_GT(hits, 20);
@@ -303,13 +306,14 @@ TEST(Cached, AnyMixOfSeenAndUnseenUnderAnyCapGivesTheSameBits) {
 }
 
 TEST(Cached, ContentCountsNotTheFile) {
+  Usage usage;
   Reranker reranker = open_or_die(demo_model(), {});
-  const auto truth = score_bits(reranker, request_over("q", {picture(1)}));
+  const auto truth = score_bits(reranker, request_over("q", {picture(1)}), &usage);
   // Other bytes, the same pixels: decoded, not seen again.
-  EXPECT_EQ(score_bits(reranker, request_over("q", {picture(1, 64, 64, true)})), truth);
-  EXPECT_EQ(reranker.usage().decoded_media, 1);
-  EXPECT_EQ(reranker.usage().vision_batches, 0);
-  EXPECT_EQ(reranker.usage().vision_cache_hits, 1);
+  EXPECT_EQ(score_bits(reranker, request_over("q", {picture(1, 64, 64, true)}), &usage), truth);
+  EXPECT_EQ(usage.decoded_media, 1);
+  EXPECT_EQ(usage.vision_batches, 0);
+  EXPECT_EQ(usage.vision_cache_hits, 1);
   // A path whose file changes is another picture.
   const testing::TempFolder folder;
   const std::string path = folder / "picture.bmp";
@@ -317,14 +321,15 @@ TEST(Cached, ContentCountsNotTheFile) {
     testing::write_file(path, {reinterpret_cast<const char*>(m.bytes->data()), m.bytes->size()});
   };
   write(picture(1));
-  EXPECT_EQ(score_bits(reranker, request_over("q", {{.path = path}})), truth);
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
+  EXPECT_EQ(score_bits(reranker, request_over("q", {{.path = path}}), &usage), truth);
+  EXPECT_EQ(usage.decoded_media, 0);
   write(picture(2));
-  EXPECT_NE(score_bits(reranker, request_over("q", {{.path = path}})), truth);
-  EXPECT_EQ(reranker.usage().decoded_media, 1);
+  EXPECT_NE(score_bits(reranker, request_over("q", {{.path = path}}), &usage), truth);
+  EXPECT_EQ(usage.decoded_media, 1);
 }
 
 TEST(Cached, QueriesDocumentsAndFramesShareIt) {
+  Usage usage;
   Reranker without = open_or_die(demo_model(), {.vision_cache_bytes = 0});
   Reranker reranker = open_or_die(demo_model(), {});
   Request documents = request_over("q", {picture(1), picture(2)});
@@ -338,12 +343,12 @@ TEST(Cached, QueriesDocumentsAndFramesShareIt) {
     for (uint32_t i = 0; i < count; ++i) video.frames.push_back(picture(i));
   }
   for (const Request* r : {&documents, &query, &frames, &frames})
-    EXPECT_EQ(score_bits(reranker, *r), score_bits(without, *r));
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
-  EXPECT_EQ(reranker.usage().vision_cache_hits, 2);
-  ASSERT_TRUE(reranker.score(query));
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
-  EXPECT_EQ(reranker.usage().vision_batches, 0);
+    EXPECT_EQ(score_bits(reranker, *r, &usage), score_bits(without, *r));
+  EXPECT_EQ(usage.decoded_media, 0);
+  EXPECT_EQ(usage.vision_cache_hits, 2);
+  score_bits(reranker, query, &usage);
+  EXPECT_EQ(usage.decoded_media, 0);
+  EXPECT_EQ(usage.vision_batches, 0);
 }
 
 TEST(Cached, TimesOfFramesAreInThePromptOfAHit) {
@@ -361,6 +366,7 @@ TEST(Cached, TimesOfFramesAreInThePromptOfAHit) {
 }
 
 TEST(Prefetch, FillsTheCacheAndSaysWhatIsWrong) {
+  Usage usage;
   Reranker reranker = open_or_die(demo_model(), {});
   Content media;
   for (uint32_t i = 0; i < 40; ++i) media.images.push_back(picture(i));
@@ -368,30 +374,30 @@ TEST(Prefetch, FillsTheCacheAndSaysWhatIsWrong) {
   media.videos.push_back({.frames = {picture(1), picture(2)}});
   Request all;
   all.documents = {media};
-  auto results = reranker.prefetch(all);
-  ASSERT_TRUE(results) << results.error().message();
-  ASSERT_EQ(results->size(), 41u);
-  EXPECT_EQ((*results)[0].name, "video of picture1.bmp");
-  EXPECT_EQ((*results)[4].status, DocumentStatus::kBadMedia);
-  EXPECT_EQ((*results)[4].message, "no/such.png: no such file");
+  auto fetched = reranker.prefetch(all);
+  ASSERT_TRUE(fetched) << fetched.error().message();
+  ASSERT_EQ(fetched->media.size(), 41u);
+  EXPECT_EQ(fetched->media[0].name, "video of picture1.bmp");
+  EXPECT_EQ(fetched->media[4].status, DocumentStatus::kBadMedia);
+  EXPECT_EQ(fetched->media[4].message, "no/such.png: no such file");
   for (size_t i = 0; i < 41; ++i) {
     if (i == 4) continue;
-    EXPECT_EQ((*results)[i].status, DocumentStatus::kOk) << (*results)[i].message;
-    EXPECT_FALSE((*results)[i].was_cached);
-    EXPECT_GE((*results)[i].tokens, 4);
+    EXPECT_EQ(fetched->media[i].status, DocumentStatus::kOk) << fetched->media[i].message;
+    EXPECT_FALSE(fetched->media[i].was_cached);
+    EXPECT_GE(fetched->media[i].tokens, 4);
   }
-  EXPECT_EQ(reranker.usage().decoded_media, 40);
-  results = reranker.prefetch(all);
-  ASSERT_TRUE(results);
-  EXPECT_TRUE((*results)[0].was_cached && (*results)[40].was_cached);
-  EXPECT_EQ(reranker.usage().vision_batches, 0);
+  EXPECT_EQ(fetched->usage.decoded_media, 40);
+  fetched = reranker.prefetch(all);
+  ASSERT_TRUE(fetched);
+  EXPECT_TRUE(fetched->media[0].was_cached && fetched->media[40].was_cached);
+  EXPECT_EQ(fetched->usage.vision_batches, 0);
 
   media.images.erase(media.images.begin() + 3);
   Reranker without = open_or_die(demo_model(), {.vision_cache_bytes = 0});
   const Request request = request_over("q", media.images);
-  EXPECT_EQ(score_bits(reranker, request), score_bits(without, request));
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
-  EXPECT_EQ(reranker.usage().vision_batches, 0);
+  EXPECT_EQ(score_bits(reranker, request, &usage), score_bits(without, request));
+  EXPECT_EQ(usage.decoded_media, 0);
+  EXPECT_EQ(usage.vision_batches, 0);
   EXPECT_EQ(without.prefetch(all).error().code(), Code::kInvalidArgument);
 }
 
@@ -411,15 +417,17 @@ TEST(Cached, AQuerysPicturesInOtherPlacesAreAnotherPrefix) {
 }
 
 TEST(Cached, OnePictureInManyFilesIsSeenOnce) {
+  Usage usage;
   std::vector<Media> copies;
   for (int i = 0; i < 5; ++i) copies.push_back(picture(1));
   Reranker reranker = open_or_die(demo_model(), {.vision_cache_bytes = 0});
-  const auto bits = score_bits(reranker, request_over("q", copies));
+  const auto bits = score_bits(reranker, request_over("q", copies), &usage);
   EXPECT_EQ(bits, std::vector<uint32_t>(5, bits[0]));
-  EXPECT_EQ(reranker.usage().image_tokens, 4);
+  EXPECT_EQ(usage.image_tokens, 4);
 }
 
 TEST(Prefetch, ThroughMemoryForAFewOntoDisk) {
+  Usage usage;
   const testing::TempFolder folder;
   Request all;
   Content& media = all.documents.emplace_back();
@@ -427,22 +435,23 @@ TEST(Prefetch, ThroughMemoryForAFewOntoDisk) {
   const Options options{.vision_cache_bytes = 2 * PagePool::kPageBytes,
                         .vision_cache_dir = folder.path()};
   Reranker reranker = open_or_die(demo_model(), options);
-  const auto results = reranker.prefetch(all);
-  ASSERT_TRUE(results) << results.error().message();
-  for (const MediaResult& r : *results) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
+  const auto fetched = reranker.prefetch(all);
+  ASSERT_TRUE(fetched) << fetched.error().message();
+  for (const MediaResult& r : fetched->media) EXPECT_EQ(r.status, DocumentStatus::kOk) << r.message;
   Reranker other = open_or_die(demo_model(), options);
-  score_bits(other, request_over("q", media.images));
-  EXPECT_EQ(other.usage().decoded_media, 0);
-  EXPECT_EQ(other.usage().vision_cache_hits, 20);
+  score_bits(other, request_over("q", media.images), &usage);
+  EXPECT_EQ(usage.decoded_media, 0);
+  EXPECT_EQ(usage.vision_cache_hits, 20);
   // What does not fit is not said to be there.
   Request large;
   large.documents.emplace_back().images = {picture(1, 1024, 1024)};
   const auto refused = reranker.prefetch(large);
   ASSERT_TRUE(refused);
-  EXPECT_EQ(refused->at(0).status, DocumentStatus::kTooLong);
+  EXPECT_EQ(refused->media.at(0).status, DocumentStatus::kTooLong);
 }
 
 TEST(OnDisk, AnotherProcessFindsWhatOneSaw) {
+  Usage usage;
   const testing::TempFolder folder;
   std::vector<Media> pictures;
   for (uint32_t i = 0; i < 20; ++i) pictures.push_back(picture(i));
@@ -454,15 +463,15 @@ TEST(OnDisk, AnotherProcessFindsWhatOneSaw) {
                         .log = [&](std::string_view line) { log += line; }};
   {
     Reranker reranker = open_or_die(demo_model(), options);
-    EXPECT_EQ(score_bits(reranker, request), truth);
-    EXPECT_EQ(reranker.usage().decoded_media, 20);
+    EXPECT_EQ(score_bits(reranker, request, &usage), truth);
+    EXPECT_EQ(usage.decoded_media, 20);
   }
   {
     Reranker reranker = open_or_die(demo_model(), options);
-    EXPECT_EQ(score_bits(reranker, request), truth);
-    EXPECT_EQ(reranker.usage().decoded_media, 0);
-    EXPECT_EQ(reranker.usage().vision_batches, 0);
-    EXPECT_EQ(reranker.usage().vision_cache_hits, 20);
+    EXPECT_EQ(score_bits(reranker, request, &usage), truth);
+    EXPECT_EQ(usage.decoded_media, 0);
+    EXPECT_EQ(usage.vision_batches, 0);
+    EXPECT_EQ(usage.vision_cache_hits, 20);
   }
   // Damage costs time, not bits.
   int damaged = 0;
@@ -475,16 +484,16 @@ TEST(OnDisk, AnotherProcessFindsWhatOneSaw) {
   {
     Reranker reranker = open_or_die(demo_model(), options);
     EXPECT_EQ(log, "");
-    EXPECT_EQ(score_bits(reranker, request), truth);
-    EXPECT_EQ(reranker.usage().decoded_media, 5);
+    EXPECT_EQ(score_bits(reranker, request, &usage), truth);
+    EXPECT_EQ(usage.decoded_media, 5);
     EXPECT_THAT(log, HasSubstr("checksum"));
   }
   // Under a cap for a single picture features come through memory one by one, or not at all.
   Options small = options;
   small.vision_cache_bytes = PagePool::kPageBytes;
   Reranker reranker = open_or_die(demo_model(), small);
-  EXPECT_EQ(score_bits(reranker, request), truth);
-  EXPECT_EQ(reranker.usage().decoded_media, 0);
+  EXPECT_EQ(score_bits(reranker, request, &usage), truth);
+  EXPECT_EQ(usage.decoded_media, 0);
 }
 
 TEST(OnDisk, SeveralWritersAtATime) {
@@ -510,6 +519,7 @@ TEST(OnDisk, SeveralWritersAtATime) {
 }
 
 TEST(OnDisk, OtherWeightsAreAnotherModel) {
+  Usage other_usage, same_usage;
   const testing::TempFolder folder, checkpoint;
   const Request request = request_over("q", {picture(1)});
   const Options options{.vision_cache_dir = folder.path()};
@@ -533,11 +543,11 @@ TEST(OnDisk, OtherWeightsAreAnotherModel) {
   }
   ASSERT_TRUE(changed);
   Reranker other = open_or_die(checkpoint.path(), options);
-  score_bits(other, request);
-  EXPECT_EQ(other.usage().vision_cache_hits, 0);
+  score_bits(other, request, &other_usage);
+  EXPECT_EQ(other_usage.vision_cache_hits, 0);
   Reranker same = open_or_die(demo_model(), options);
-  score_bits(same, request);
-  EXPECT_EQ(same.usage().vision_cache_hits, 1);
+  score_bits(same, request, &same_usage);
+  EXPECT_EQ(same_usage.vision_cache_hits, 1);
   EXPECT_EQ(VisionCacheFolder::list(folder.path())->models.size(), 2u);
 }
 

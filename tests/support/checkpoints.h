@@ -56,9 +56,12 @@ inline std::vector<uint32_t> bits_of(const Response& response) {
   }
   return out;
 }
-inline std::vector<uint32_t> score_bits(Reranker& reranker, const Request& request) {
+/// `usage`, where it is given, becomes that of the call.
+inline std::vector<uint32_t> score_bits(Reranker& reranker, const Request& request,
+                                        Usage* usage = nullptr) {
   const auto response = reranker.score(request);
   EXPECT_TRUE(response) << response.error().message();
+  if (usage) *usage = response->usage;
   return bits_of(*response);
 }
 
