@@ -1,6 +1,7 @@
 // The engine on a GPU: distance from fp32 within that of transformers in bf16, equal bits whatever
 // the batch, caps that are kept, overflow that is reported. Every test needs a GPU.
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -467,6 +468,17 @@ TEST_F(Cuda, OneBadDocumentCostsItself) {
   }
 }
 
+/// "longest document" of a plan, in tokens.
+int64_t longest_document(const MemoryPlan& plan) {
+  for (const MemoryPlan::Choice& c : plan.choices) {
+    if (c.name == "longest document") return std::stoll(c.value);
+  }
+  ADD_FAILURE() << "no longest document";
+  return 0;
+}
+
+// A cap is refused when the model is opened; or whatever it has room for has the same bits, and a
+// document that is longer than the plan says is too_long, alone.
 TEST_F(Cuda, CapsAreKeptOrRefused) {
   const testing::TempFolder folder;
   const std::string model = make_synthetic(folder, "a");
@@ -474,15 +486,31 @@ TEST_F(Cuda, CapsAreKeptOrRefused) {
   std::vector<uint32_t> truth;
   for (const int64_t megabytes : {0, 2000, 900, 780, 760}) {
     SCOPED_TRACE(std::to_string(megabytes) + " MB");
-    auto reranker = Reranker::open(model, cuda_options({.gpu_memory = megabytes * 1'000'000}));
+    const Options options = cuda_options({.gpu_memory = megabytes * 1'000'000});
+    auto reranker = Reranker::open(model, options);
     if (!reranker) {
+      EXPECT_LT(megabytes, 780);
       EXPECT_EQ(reranker.error().code(), Code::kOutOfMemory);
       EXPECT_THAT(reranker.error().message(), HasSubstr("smallest cap that works"));
       continue;
     }
-    const std::vector<uint32_t> got = score_bits(*reranker, request_of("a shining star", docs));
-    if (truth.empty()) truth = got;
-    EXPECT_EQ(got, truth);
+    if (truth.empty()) truth = score_bits(*reranker, request_of("a shining star", docs));
+    const auto response = reranker->score(request_of("a shining star", docs));
+    ASSERT_TRUE(response) << response.error().message();
+    const auto plan = Reranker::plan(model, options, {.documents = 1, .tokens_per_document = 16});
+    ASSERT_TRUE(plan) << plan.error().message();
+    for (size_t i = 0; i < docs.size(); ++i) {
+      const DocumentResult& r = response->results[i];
+      SCOPED_TRACE(fmt::format("document {} of {} tokens", i, r.num_tokens));
+      if (r.scored()) {
+        EXPECT_EQ(std::bit_cast<uint32_t>(r.log_odds), truth[i]);
+        continue;
+      }
+      EXPECT_LT(megabytes, 780);
+      EXPECT_EQ(r.status, DocumentStatus::kTooLong) << r.message;
+      EXPECT_THAT(r.message, HasSubstr("the memory cap allows"));
+      EXPECT_GT(r.num_tokens, longest_document(*plan));
+    }
     if (megabytes > 0) {
       EXPECT_LE(reranker->peak_memory(), megabytes * 1'000'000);
     }
