@@ -46,9 +46,9 @@ struct TextSection {
 ///   visual [N, C], deepstack.K [N, C]    vision features (only with a vision tower)
 ///   rope.axis, rope.inv_freq             text_rotary_pairs()
 /// Vision features and prefixes have the dtype of GraphOptions.
-/// kScore:  last_rows [B] i32, last_positions [3, B] i32, prefix_kv.L [Tp, 2 * Hkv * D] of every
-/// layer -> log_odds [B] kPrefix: -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys,
-/// then values
+/// kScore:   last_rows [B] i32, last_positions [3, B] i32, prefix_kv.L [Tp, 2 * Hkv * D] of every
+///           layer -> log_odds [B]
+/// kPrefix:  -> prefix_kv.L [T, 2 * Hkv * D] of every layer: rotated keys, then values
 Graph build_text_graph(const ModelConfig& config, TextGraph which,
                        const GraphOptions& options = {});
 

@@ -5,11 +5,9 @@
 //   group of pictures before the file's beginning) are not counted; decord counts them and then
 //   repeats or shifts frames.
 // - Its average rate is the stream's avg_frame_rate, which avformat_find_stream_info() estimates
-// where
-//   the file has none. So here; where that is missing too, decord divides by zero.
+//   where the file has none. So here; where that is missing too, decord divides by zero.
 // - It turns frames by 90, 180 and 270 degrees as a `rotate` tag or the display matrix says,
-// mirrors
-//   none and ignores other angles. So here.
+//   mirrors none and ignores other angles. So here.
 // - It converts with libavfilter's `scale` and no flags, which in its FFmpeg means SWS_BILINEAR,
 //   matrix and range as the frame is tagged, BT.601 and limited range where it is not. Chroma of
 //   8-bit 4:2:0 and 4:2:2 is thereby not interpolated. So here.

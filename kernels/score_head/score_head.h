@@ -5,8 +5,7 @@
 ///   x            [B, C]  f32 | bf16 | f16; rows may be strided
 ///   norm_weight  [C]     dtype of x, or with f32 x also bf16 | f16
 ///   w            [2, C]  dtype of x, or with f32 x also bf16 | f16; contiguous: the rows of
-///   lm_head
-///                        for "yes" and "no"
+///                        lm_head for "yes" and "no"
 ///                [1, C]  their difference
 ///   log_odds     [B]     f32
 ///
