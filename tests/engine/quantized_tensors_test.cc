@@ -1,5 +1,5 @@
 // Weights as bitsandbytes writes them, as vlr does, and as neither does. tests/golden/quant is by
-// bitsandbytes itself: tools/make_quant_fixtures.py.
+// bitsandbytes itself: tests/fixtures/make_quant_fixtures.py.
 #include "engine/weights/quantized_tensors.h"
 
 #include <gmock/gmock.h>

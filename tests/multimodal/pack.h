@@ -1,4 +1,4 @@
-// Reads what tools/make_image_fixtures.py packs: lines of text with payloads behind them.
+// Reads what tests/fixtures/make_image_fixtures.py packs: lines of text with payloads behind them.
 #ifndef VLR_TESTS_MULTIMODAL_PACK_H_
 #define VLR_TESTS_MULTIMODAL_PACK_H_
 
