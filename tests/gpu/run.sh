@@ -8,8 +8,8 @@ build=$(realpath "${1:-$(dirname "$0")/../../build/cuda}")
 record=$(realpath -m "${2:-$(dirname "$0")/last_run.json}")
 cd "$(dirname "$0")/../.."
 export VLR_TEST_REQUIRE_CUDA=1 # a test that finds no GPU fails
-export VLR_COMMIT=${VLR_COMMIT:-$(git rev-parse HEAD)}
-export VLR_SOURCES_SHA256=${VLR_SOURCES_SHA256:-$(tests/gpu/sources_sha256.sh)}
+export VLR_COMMIT=${VLR_COMMIT:-$(git rev-parse HEAD || echo unknown)}
+export VLR_SOURCES_SHA256=${VLR_SOURCES_SHA256:-$(tests/gpu/sources_sha256.sh || echo unknown)}
 
 kernels=$build/tests/kernels/kernels_test fill=$build/tests/kernels/synthetic_fill_test
 engine=$build/tests/engine/cuda_engine_test contract=$build/tests/engine/memory_contract_test
