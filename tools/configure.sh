@@ -11,7 +11,7 @@ options=()
 pkg-config --exists libavformat libavcodec libavutil libswscale || options+=(-DVLR_WITH_FFMPEG=OFF)
 pkg-config --exists 'libcurl >= 7.85' || options+=(-DVLR_WITH_CURL=OFF)
 pkg-config --exists openblas || options+=(-DVLR_WITH_OPENBLAS=OFF)
-if [[ $preset == cuda* ]] && ! command -v nvcc >/dev/null; then
+if [[ $preset == @(cuda|gpu)* ]] && ! command -v nvcc >/dev/null; then
   options+=(-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc)
 fi
 cmake --preset "$preset" "${options[@]}" "$@"
