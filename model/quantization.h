@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "model/weight_plan.h"
 #include "kernels/quant/quantized_weight.h"
+#include "model/weight_plan.h"
 #include "vlr/status.h"
 
 namespace vlr {

@@ -151,9 +151,9 @@ void add_choices(const PlacedModel& placed, const Options& options, ModelRunner&
   const auto megabytes = [](int64_t bytes) {
     return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
   };
-  choice("arena",
-         fmt::format("{} of activations, {} of workspace", megabytes(passes.larger().activation_bytes),
-                     megabytes(passes.larger().workspace_bytes)));
+  choice("arena", fmt::format("{} of activations, {} of workspace",
+                              megabytes(passes.larger().activation_bytes),
+                              megabytes(passes.larger().workspace_bytes)));
 }
 
 void add_pictures(ModelRunner& runner, const Passes& passes, MemoryPlan& out) {

@@ -73,7 +73,7 @@ class Executor {
                                  WeightSupply* stream = nullptr);
   /// `weights`: anything with get(name).
   template <class Weights>
-    requires requires(const Weights& w) { w.get(std::string_view()); }
+  requires requires(const Weights& w) { w.get(std::string_view()); }
   static Result<Executor> create(const Graph& graph, const Weights& weights) {
     return create(graph, [&weights](std::string_view name) { return weights.get(name); });
   }

@@ -10,8 +10,7 @@ namespace vlr::purposes {
 inline constexpr std::string_view kWeights = "weights",
                                   kMappedWeights = "weights, mapped from the checkpoint",
                                   kCopiedWeights = "weights, fused or quantised copies",
-                                  kDecodedWeights = "decoded weights",
-                                  kDiskLayers = "disk layers";
+                                  kDecodedWeights = "decoded weights", kDiskLayers = "disk layers";
 /// What passes work in: activations, workspace, and what is carried between sections.
 inline constexpr std::string_view kArena = "arena";
 inline constexpr std::string_view kInputs = "inputs", kPrefixes = "prefix keys and values",
