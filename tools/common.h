@@ -2,7 +2,7 @@
 #ifndef VLR_TOOLS_COMMON_H_
 #define VLR_TOOLS_COMMON_H_
 
-#include <CLI/CLI.hpp>
+#include <CLI/App.hpp>  // the rest of CLI11 is in vlr.cc: its formatter takes 2 s to compile
 #include <cstdint>
 #include <functional>
 #include <string>

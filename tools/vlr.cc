@@ -1,6 +1,7 @@
 /// The vlr command. Exit codes: 0 served, 1 the request or the model was unusable, 2 usage.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <exception>
 
 #include "tools/common.h"
