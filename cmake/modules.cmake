@@ -6,7 +6,7 @@
 add_library(vlr_options INTERFACE)
 target_compile_features(vlr_options INTERFACE cxx_std_20)
 target_include_directories(vlr_options INTERFACE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/include")
-target_compile_definitions(vlr_options INTERFACE VLR_BUILDING VLR_VERSION="${PROJECT_VERSION}"
+target_compile_definitions(vlr_options INTERFACE VLR_BUILDING
   $<$<BOOL:${VLR_WITH_CUDA}>:VLR_WITH_CUDA=1>
   $<$<BOOL:${VLR_WITH_FFMPEG}>:VLR_WITH_FFMPEG=1>
   $<$<BOOL:${VLR_WITH_CURL}>:VLR_WITH_CURL=1>

@@ -2,69 +2,28 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "model/json.h"
 #include "tools/common.h"
+#include "vlr/json.h"
 
 namespace vlr::tools {
 namespace {
 
-/// A plan as lines for people.
-class Table {
- public:
-  void text(std::string_view, const std::string& value) {
-    if (!value.empty()) fmt::print("{}\n", value);
-  }
-  void bytes(std::string_view name, int64_t value) {
-    fmt::print("{:<40} {:>12.1f} MB\n", name, static_cast<double>(value) / 1e6);
-  }
-  void layers(std::string_view, const std::vector<MemoryPlan::Layer>&) {}  // too many to read
-  void choices(std::string_view, const std::vector<MemoryPlan::Choice>& list) {
-    for (const MemoryPlan::Choice& c : list) fmt::print("{:<40} {}\n", c.name, c.value);
-  }
-  void parts(std::string_view, std::string_view prefix, const std::vector<MemoryPlan::Part>& list) {
-    for (const MemoryPlan::Part& p : list) bytes(std::string(prefix) + p.name, p.bytes);
-  }
-};
+void print_bytes(std::string_view name, int64_t value) {
+  fmt::print("{:<40} {:>12.1f} MB\n", name, static_cast<double>(value) / 1e6);
+}
 
-/// A plan as one JSON object.
-class Json {
- public:
-  void text(std::string_view name, const std::string& value) {
-    if (!value.empty()) out[name] = value;
-  }
-  void bytes(std::string_view name, int64_t value) { out[name] = value; }
-  void parts(std::string_view name, std::string_view, const std::vector<MemoryPlan::Part>& list) {
-    auto& array = out[name] = nlohmann::ordered_json::array();
-    for (const MemoryPlan::Part& p : list) array.push_back({{"name", p.name}, {"bytes", p.bytes}});
-  }
-  void layers(std::string_view name, const std::vector<MemoryPlan::Layer>& list) {
-    auto& array = out[name] = nlohmann::ordered_json::array();
-    for (const MemoryPlan::Layer& l : list)
-      array.push_back({{"name", l.name},
-                       {"device_bytes", l.device_bytes},
-                       {"host_bytes", l.host_bytes},
-                       {"disk_bytes", l.disk_bytes}});
-  }
-  void choices(std::string_view name, const std::vector<MemoryPlan::Choice>& list) {
-    for (const MemoryPlan::Choice& c : list) out[name][c.name] = c.value;
-  }
-  nlohmann::ordered_json out = nlohmann::ordered_json::object();
-};
-
-/// Everything that a plan says, a line a field.
-template <class Out>
-void show(const MemoryPlan& plan, Out& out) {
-  out.text("preset", plan.preset);
-  out.parts("parts", "", plan.parts);
-  out.bytes("total", plan.total());
-  out.parts("host_parts", "host: ", plan.host_parts);
-  if (plan.disk_bytes() > 0) out.bytes("disk_bytes", plan.disk_bytes());
-  out.layers("layers", plan.layers);
-  if (plan.cap > 0) out.bytes("cap", plan.cap);
-  if (plan.smallest_cap > 0) out.bytes("smallest_cap", plan.smallest_cap);
-  out.choices("choices", plan.choices);
+/// A plan as lines for people; its layers are too many to read.
+void print_plan(const MemoryPlan& plan) {
+  if (!plan.preset.empty()) fmt::print("{}\n", plan.preset);
+  for (const MemoryPlan::Part& p : plan.parts) print_bytes(p.name, p.bytes);
+  print_bytes("total", plan.total());
+  for (const MemoryPlan::Part& p : plan.host_parts) print_bytes("host: " + p.name, p.bytes);
+  if (plan.disk_bytes() > 0) print_bytes("disk_bytes", plan.disk_bytes());
+  if (plan.cap > 0) print_bytes("cap", plan.cap);
+  if (plan.smallest_cap > 0) print_bytes("smallest_cap", plan.smallest_cap);
+  for (const MemoryPlan::Choice& c : plan.choices) fmt::print("{:<40} {}\n", c.name, c.value);
 }
 
 struct PlanCommand {
@@ -79,7 +38,7 @@ struct PlanCommand {
 int PlanCommand::run() {
   if (const Status s = model.finish(); !s.ok()) return fail(s);
   work.pictures = !svg.empty();
-  const auto plan = Reranker::plan(model.model, model.options, work);
+  auto plan = Reranker::plan(model.model, model.options, work);
   if (!plan) return fail(plan.error());
   for (const auto& [pass, picture] : plan->pictures) {
     std::filesystem::path file(svg);
@@ -88,12 +47,10 @@ int PlanCommand::run() {
     if (const Status s = write_text_file(file.string(), picture); !s.ok()) return fail(s);
   }
   if (json) {
-    Json out;
-    show(*plan, out);
-    fmt::print("{}\n", out.out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    plan->pictures.clear();  // they are files
+    fmt::print("{}\n", memory_plan_json(*plan, {.indent = 2}));
   } else {
-    Table out;
-    show(*plan, out);
+    print_plan(*plan);
   }
   return kServed;
 }

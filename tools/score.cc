@@ -7,6 +7,7 @@
 
 #include "engine/runtime/safetensors.h"
 #include "tools/common.h"
+#include "vlr/json.h"
 
 namespace vlr::tools {
 namespace {
@@ -106,7 +107,7 @@ int ScoreCommand::run_one(Reranker& reranker, const Request& request, const Dump
   }
   // All that can fail comes first: what is unusable prints nothing.
   if (const Status s = values.write(); !s.ok()) return fail(s);
-  fmt::print("{}\n", response_json(*response, &response->usage, reranker, explanations, 1));
+  fmt::print("{}\n", response_json(*response, reranker, explanations, {.indent = 1}));
   return kServed;
 }
 
@@ -146,7 +147,7 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
         if (!explained) return fail(explained.error());
         explanations = *std::move(explained);
       }
-      fmt::print("{}\n", response_json(response, nullptr, reranker, explanations, -1));
+      fmt::print("{}\n", response_json(response, reranker, explanations, {.usage = false}));
       ++next;
     }
   }

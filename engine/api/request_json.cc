@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "model/json.h"
+#include "vlr/json.h"
 
 namespace vlr {
 namespace {
@@ -154,68 +154,21 @@ Result<ParsedRequest> from_json(const json& root) {
 }  // namespace
 
 Result<ParsedRequest> parse_request(std::string_view text) {
-  VLR_ASSIGN_OR_RETURN(const json root, parse_json(text));
-  auto parsed = from_json(root);
+  const auto root = parse_json(text);
+  if (!root) {
+    // The text is the caller's, not a file of ours that is damaged.
+    const Status& error = root.error();
+    return {error.code() == Code::kDataLoss ? Code::kInvalidArgument : error.code(),
+            error.message()};
+  }
+  auto parsed = from_json(*root);
   if (!parsed) return parsed.error().with_context("request");
   return parsed;
 }
 
-std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
-                          std::span<const Explanation> explanations, int indent) {
-  using ordered = nlohmann::ordered_json;
-  ordered out = {{"model", reranker.model_name()},
-                 {"device", reranker.device()},
-                 {"dtype", reranker.dtype()},
-                 {"quant", reranker.quant()}};
-  ordered& results = out["results"] = ordered::array();
-  for (size_t i = 0; i < response.results.size(); ++i) {
-    const DocumentResult& r = response.results[i];
-    ordered item = {{"index", r.index}, {"status", document_status_name(r.status)}};
-    if (!r.message.empty()) item["message"] = r.message;
-    if (r.scored()) {
-      // Nine digits bring every f32 back.
-      const auto f32 = [](float v) { return ordered::parse(fmt::format("{:.9g}", v)); };
-      item["score"] = f32(r.score);
-      item["log_odds"] = f32(r.log_odds);
-      item["num_tokens"] = r.num_tokens;
-      item["truncated"] = r.truncated;
-    }
-    if (i < explanations.size()) {
-      const Explanation& e = explanations[i];
-      ordered& x = item["explain"];
-      x = {{"prompt", e.prompt},
-           {"num_tokens_before_truncation", e.num_tokens_before_truncation},
-           {"prefix_tokens", e.prefix_tokens},
-           {"token_ids", e.token_ids},
-           {"image_grid_thw", e.image_grids},
-           {"video_grid_thw", e.video_grids}};
-      const auto tokens = std::ssize(e.token_ids);
-      for (int64_t axis = 0; tokens > 0 && axis < 3; ++axis) {
-        const auto begin = e.positions.begin() + axis * tokens;
-        x["position_ids"].push_back(std::vector<int32_t>(begin, begin + tokens));
-      }
-    }
-    results.push_back(std::move(item));
-  }
-  if (!usage) return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
-  const auto seconds = [](double s) { return std::round(s * 1e6) / 1e6; };
-  out["usage"] = {{"tokens", usage->tokens},
-                  {"shared_prefix_tokens", usage->shared_prefix_tokens},
-                  {"image_tokens", usage->image_tokens},
-                  {"batches", usage->batches},
-                  {"decoded_media", usage->decoded_media},
-                  {"vision_batches", usage->vision_batches},
-                  {"vision_cache_hits", usage->vision_cache_hits},
-                  {"prefix_cache_hits", usage->prefix_cache_hits},
-                  {"replayed_batches", usage->replayed_batches},
-                  {"seconds",
-                   {{"load", seconds(usage->seconds.load)},
-                    {"media", seconds(usage->seconds.media)},
-                    {"prompt", seconds(usage->seconds.prompt)},
-                    {"vision", seconds(usage->seconds.vision)},
-                    {"text", seconds(usage->seconds.text)},
-                    {"total", seconds(usage->seconds.total)}}}};
-  return out.dump(indent, ' ', false, ordered::error_handler_t::replace);
+Result<Request> request_from_json(std::string_view text) {
+  VLR_ASSIGN_OR_RETURN(ParsedRequest parsed, parse_request(text));
+  return std::move(parsed.request);
 }
 
 }  // namespace vlr

@@ -1,4 +1,4 @@
-/// The official request as JSON, and results as JSON.
+/// The official request as JSON, and what an evaluation file adds to it.
 ///   {"instruction"?: text, "query": side, "documents": [side, ...], "fps"?: n, "max_frames"?: n}
 ///   side: {"text"?: text | [text, ...], "image"?: path | [path, ...],
 ///          "video"?: path | frames | [path | frames, ...]}
@@ -7,7 +7,6 @@
 #define VLR_ENGINE_API_REQUEST_JSON_H_
 
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,11 +28,6 @@ struct ParsedRequest {
 /// known are refused in a side, where they would silently be scored as nothing, and ignored beside
 /// it.
 Result<ParsedRequest> parse_request(std::string_view json);
-
-/// The object that `vlr score` prints for one request; docs/formats.md describes it. `usage` may be
-/// null, `explanations` is empty or one a document; indent -1 puts everything on one line.
-std::string response_json(const Response& response, const Usage* usage, const Reranker& reranker,
-                          std::span<const Explanation> explanations, int indent);
 
 }  // namespace vlr
 

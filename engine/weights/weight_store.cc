@@ -11,6 +11,7 @@
 
 #include "engine/runtime/arena.h"
 #include "engine/weights/weight_transfer.h"
+#include "vlr/version.h"
 
 namespace vlr {
 namespace {

@@ -25,6 +25,7 @@
 
 #include "vlr/export.h"
 #include "vlr/status.h"
+#include "vlr/version.h"
 
 namespace vlr {
 

@@ -15,6 +15,7 @@
 
 #include "engine/runtime/safetensors.h"
 #include "tests/support/temp_folder.h"
+#include "vlr/version.h"
 
 namespace vlr {
 namespace {
