@@ -289,6 +289,7 @@ Result<std::unique_ptr<OpenDevice>> OpenDevice::open(DeviceSpec spec, bool exact
             fmt::format("{}: compute capability 8.0 or higher is needed, got {}.{}",
                         properties.name, properties.major, properties.minor)};
   }
+  VLR_RETURN_IF_ERROR(cuda::check_architecture());
   d->gpu_ = std::make_unique<Gpu>();
   VLR_ASSIGN_OR_RETURN(d->gpu_->stream, cuda::make_stream());
   VLR_ASSIGN_OR_RETURN(d->gpu_->copies, cuda::make_stream());

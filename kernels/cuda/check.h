@@ -13,6 +13,10 @@ namespace vlr::cuda {
 /// kOutOfMemory for a failed allocation, kDevice for any other error: "<what>: <CUDA's own words>".
 Status to_status(cudaError_t error, std::string_view what);
 
+/// kUnimplemented, with the card's compute capability and the architectures that this build has,
+/// where none of them runs on the current device: better said at open than at the first launch.
+Status check_architecture();
+
 }  // namespace vlr::cuda
 
 /// Leaves the function with the error of a runtime call, if it is one.
