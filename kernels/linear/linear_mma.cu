@@ -11,6 +11,7 @@
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/ldmatrix.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/swizzled_tile.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/linear/impls.h"
 #include "kernels/linear/mma_epilogue.cuh"
@@ -28,7 +29,6 @@ struct Tile {
   static constexpr int kStageBytes = (kM + kN) * kK * 2;
   static constexpr int kFragsM = kM / 2 / 16, kFragsN = kN / 2 / 8;  // of a warp
   static_assert(kStages >= 2 && kStages * kStageBytes <= 48 << 10);
-  static_assert(kK == 32 || kK == 64, "swizzled() wants 4 or 8 chunks a row");
 };
 using LargeTile = Tile<128, 128, 32, 3>;  // two blocks an SM by registers and by shared memory
 using SmallTile = Tile<64, 64, 64, 3>;    // for few tiles: more of them, and longer reads of w
@@ -38,58 +38,6 @@ struct Operands {
   int64_t x_stride;
   int m, n, k;
   Epilogue epilogue;
-};
-
-/// Byte offset of a chunk of a row in a piece [rows, kK]. Eight chunks are a line of 128 bytes;
-/// they change places by the number of their line, so that eight rows of one column of chunks,
-/// which is what ldmatrix reads, lie in different banks.
-template <int kK>
-__device__ int swizzled(int row, int chunk) {
-  const int index = row * (kK / kChunk) + chunk, line = index / 8;
-  return 128 * line + 16 * (index % 8 ^ line % 8);
-}
-
-/// A thread's share of one operand's pieces: chunks of one column, kRowStep rows apart.
-template <class T, int kRows, int kK, bool kAligned>
-struct Source {
-  static constexpr int kChunks = kK / kChunk, kRowStep = kThreads / kChunks;
-  static_assert(kRows % kRowStep == 0);
-
-  const T* from;   // of the thread's first row
-  int64_t stride;  // of rows
-  int rows;        // that the operand has from there on
-  int column;      // of the chunk's first element, within the piece
-  int offset;      // of the first chunk in shared memory
-
-  __device__ Source(const void* base, int64_t stride_, int first_row, int num_rows) {
-    const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
-    stride = stride_;
-    rows = num_rows - first_row - row;
-    column = chunk * kChunk;
-    from = static_cast<const T*>(base) + (int64_t{first_row} + row) * stride + column;
-    offset = swizzled<kK>(row, chunk);
-  }
-
-  /// Brings elements [k, k + kK) of all rows.
-  __device__ void load(char* piece, int k, int k_dim) const {
-#pragma unroll
-    for (int i = 0; i < kRows / kRowStep; ++i) {
-      // kRowStep rows are a multiple of eight lines: the swizzle is the same.
-      char* to = piece + offset + i * kRowStep * kK * static_cast<int>(sizeof(T));
-      const T* source = from + i * kRowStep * stride + k;
-      const bool row_valid = i * kRowStep < rows;
-      if constexpr (kAligned) {
-        cuda::cp_async_16_or_zero(cuda::shared_address(to), source,
-                                  row_valid && k + column < k_dim);
-      } else {
-        alignas(16) T values[kChunk];
-#pragma unroll
-        for (int e = 0; e < kChunk; ++e)
-          values[e] = row_valid && k + column + e < k_dim ? source[e] : T(0.0f);
-        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(values);
-      }
-    }
-  }
 };
 
 template <class T, class Tile, bool kAligned>
@@ -106,14 +54,14 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
   const int m_begin = (group * kGroupTiles + in_group % group_tiles) * kM;
   const int n_begin = in_group / group_tiles * kN;
 
-  const Source<T, kM, kK, kAligned> x(a.x, a.x_stride, m_begin, a.m);
-  const Source<T, kN, kK, kAligned> w(a.w, a.k, n_begin, a.n);
+  const cuda::TileSource<T, kM, kK, kThreads, kAligned> x(a.x, a.x_stride, m_begin, a.m);
+  const cuda::TileSource<T, kN, kK, kThreads, kAligned> w(a.w, a.k, n_begin, a.n);
   const int num_pieces = (a.k + kK - 1) / kK;
   const auto load = [&](int piece) {  // commits a group even past the end: waits count groups
     if (piece < num_pieces) {
       char* stage = stages + piece % kStages * Tile::kStageBytes;
-      x.load(stage, piece * kK, a.k);
-      w.load(stage + kM * kK * 2, piece * kK, a.k);
+      x.copy_all(stage, piece * kK, a.k);
+      w.copy_all(stage + kM * kK * 2, piece * kK, a.k);
     }
     cuda::cp_async_commit();
   };
@@ -123,8 +71,9 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const Operands a) {
   // Rows and chunks that this lane names to ldmatrix: for x the four quarters of [16, 16], for w
   // both halves along k of two fragments. 16 rows more are a multiple of eight lines, and two
   // chunks more flip bits of the place in a line, so each address is these plus and xor constants.
-  const int x_offset = swizzled<kK>(warp_m + lane % 16, lane / 16);
-  const int w_offset = kM * kK * 2 + swizzled<kK>(warp_n + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  const int x_offset = cuda::swizzled<kK * 2>(warp_m + lane % 16, lane / 16);
+  const int w_offset =
+      kM * kK * 2 + cuda::swizzled<kK * 2>(warp_n + lane % 8 + lane / 16 * 8, lane / 8 % 2);
   const uint32_t stages_address = cuda::shared_address(stages);
 
   float sums[kFragsM][kFragsN][4] = {};

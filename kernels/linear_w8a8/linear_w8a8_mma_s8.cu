@@ -18,6 +18,7 @@
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/ldmatrix.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/swizzled_tile.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/linear/mma_epilogue.cuh"
 #include "kernels/linear_w8a8/impls.h"
@@ -36,7 +37,6 @@ struct Tile {
   static constexpr int kFragsM = kM / kWarpsM / 16, kFragsN = kN / kWarpsN / 8;  // of a warp
   static constexpr int kStageBytes = (kM + kN) * kK, kSharedBytes = kStages * kStageBytes;
   static_assert(kStages >= 2);
-  static_assert(kK == 64 || kK == 128, "swizzled() wants 4 or 8 chunks a row");
   static_assert(kFragsM % 2 == 0, "the two fragments of x take turns across steps");
   static_assert(kFragsN % 4 == 0, "finish() takes four fragments");
 };
@@ -49,53 +49,6 @@ struct Operands {
   const float *x_scale, *w_scale;
   int m, n, k;
   Epilogue epilogue;
-};
-
-/// Byte offset of a chunk of a row in a piece [rows, kK]. Eight chunks are a line of 128 bytes;
-/// they change places by the number of their line, so that eight rows of one column of chunks,
-/// which is what ldmatrix reads, lie in different banks.
-template <int kK>
-__device__ int swizzled(int row, int chunk) {
-  const int index = row * (kK / kChunk) + chunk, line = index / 8;
-  return 128 * line + 16 * (index % 8 ^ line % 8);
-}
-
-/// A thread's share of one operand's pieces: chunks of one column, kRowStep rows apart.
-template <int kRows, int kK, int kThreads, bool kAligned>
-struct Source {
-  static constexpr int kChunks = kK / kChunk, kRowStep = kThreads / kChunks;
-  static constexpr int kCopies = kRows / kRowStep;
-  static_assert(kRows % kRowStep == 0 && kRowStep * kK % 1024 == 0);
-
-  const int8_t* from;  // of the thread's first row
-  int rows;            // that the operand has from there on
-  int column;          // of the chunk's first code, within the piece
-  int offset;          // of the first chunk in shared memory
-
-  __device__ Source(const int8_t* base, int k_dim, int first_row, int num_rows) {
-    const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
-    rows = num_rows - first_row - row;
-    column = chunk * kChunk;
-    from = base + (int64_t{first_row} + row) * k_dim + column;
-    offset = swizzled<kK>(row, chunk);
-  }
-
-  /// Brings codes [k, k + kK) of the i-th row of kCopies.
-  __device__ void copy(char* piece, int i, int k, int k_dim) const {
-    // kRowStep rows are a multiple of eight lines: the swizzle is the same.
-    char* to = piece + offset + i * kRowStep * kK;
-    const int8_t* source = from + int64_t{i * kRowStep} * k_dim + k;
-    const bool row_valid = i * kRowStep < rows;
-    if constexpr (kAligned) {
-      cuda::cp_async_16_or_zero(cuda::shared_address(to), source, row_valid && k + column < k_dim);
-    } else {
-      alignas(16) int8_t codes[kChunk];
-#pragma unroll
-      for (int e = 0; e < kChunk; ++e)
-        codes[e] = row_valid && k + column + e < k_dim ? source[e] : int8_t{0};
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(codes);
-    }
-  }
 };
 
 template <class T, class Tile, bool kAligned>
@@ -112,8 +65,8 @@ __global__ void __launch_bounds__(Tile::kThreads) mma_s8_kernel(const Operands a
   const int m_begin = (group * kGroupTiles + in_group % group_tiles) * kM;
   const int n_begin = in_group / group_tiles * kN;
 
-  using SourceX = Source<kM, kK, Tile::kThreads, kAligned>;
-  using SourceW = Source<kN, kK, Tile::kThreads, kAligned>;
+  using SourceX = cuda::TileSource<int8_t, kM, kK, Tile::kThreads, kAligned>;
+  using SourceW = cuda::TileSource<int8_t, kN, kK, Tile::kThreads, kAligned>;
   const SourceX x(a.x, a.k, m_begin, a.m);
   const SourceW w(a.w, a.k, n_begin, a.n);
   const int num_pieces = (a.k + kK - 1) / kK;
@@ -138,8 +91,9 @@ __global__ void __launch_bounds__(Tile::kThreads) mma_s8_kernel(const Operands a
   // Rows and chunks that this lane names to ldmatrix: for x the four quarters of [16, 32], for w
   // both halves along k of two fragments. 16 rows more are a multiple of eight lines, and two
   // chunks more flip bits of the place in a line, so each address is these plus and xor constants.
-  const int x_offset = swizzled<kK>(warp_m + lane % 16, lane / 16);
-  const int w_offset = kM * kK + swizzled<kK>(warp_n + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  const int x_offset = cuda::swizzled<kK>(warp_m + lane % 16, lane / 16);
+  const int w_offset =
+      kM * kK + cuda::swizzled<kK>(warp_n + lane % 8 + lane / 16 * 8, lane / 8 % 2);
   const uint32_t stages_address = cuda::shared_address(stages);
 
   int32_t sums[kFragsM][kFragsN][4] = {};
@@ -167,8 +121,6 @@ __global__ void __launch_bounds__(Tile::kThreads) mma_s8_kernel(const Operands a
     for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
       for (int i = 0; i < kFragsM; ++i) {
-        // A later piece comes into the stage before this one, which is free, a few copies at a
-        // time: all at once would hold up the products behind them.
         const bool last_of_step = i == kFragsM - 1, last = last_of_step && step == kSteps - 1;
         // Into the stage before this one, which is free. A few copies at a time: all at once would
         // hold up the products behind them.
