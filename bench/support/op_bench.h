@@ -121,12 +121,18 @@ inline void report(benchmark::State& state, const Cost& cost, const Peak& peak, 
   state.counters["roof_pct"] = 100 * roof_seconds(cost, peak) / seconds;
 }
 
+inline void skip(benchmark::State& state, const Status& why) {
+  state.SkipWithError(why.message().c_str());
+}
+
 template <class Op>
 void bench_on_host(benchmark::State& state, Machine& machine, const Impl<Op>& impl, Case<Op>& c) {
   HostOperands operands;
   const Setup<Op> setup = c.make(operands);
   Context ctx;
   ctx.threads = &machine.threads;
+  if (!ops::supports(impl, setup.args, ctx))
+    return skip(state, ops::unsupported(Op::kName, impl.name, ctx.device));
   const int64_t bytes = impl.workspace ? impl.workspace(setup.args, ctx) : 0;
   ctx.workspace = {operands.uninitialised({bytes}, DType::kU8).template as<std::byte>(),
                    static_cast<size_t>(bytes)};
@@ -140,7 +146,7 @@ void bench_on_host(benchmark::State& state, Machine& machine, const Impl<Op>& im
     return check_values(impl.name, values(setup.output), c.want, Op::tolerance(setup.args));
   };
   if (!c.verified.contains(std::string(impl.name))) {
-    if (Status s = verify(); !s.ok()) return state.SkipWithError(s.message().c_str());
+    if (Status s = verify(); !s.ok()) return skip(state, s);
     c.verified.emplace(impl.name);
   }
   for (auto _ : state) {
@@ -202,6 +208,9 @@ Status bench_on_gpu(benchmark::State& state, Machine& machine, const Impl<Op>& i
   };
   add_set();
   Context ctx = gpu.context(exact);
+  VLR_RETURN_IF_ERROR(gpu.finish());
+  if (!ops::supports(impl, sets[0].args, ctx))
+    return ops::unsupported(Op::kName, impl.name, ctx.device);
   const int64_t scratch = impl.workspace ? impl.workspace(sets[0].args, ctx) : 0;
   ctx.workspace = {gpu.allocate(scratch), static_cast<size_t>(scratch)};
   VLR_RETURN_IF_ERROR(gpu.finish());
@@ -245,24 +254,26 @@ void add_bench(Machine& machine, const Impl<Op>& impl, const std::string& label,
       name.c_str(), [&machine, &impl, label, exact, c](benchmark::State& state) {
         if (!machine.is_gpu()) return bench_on_host(state, machine, impl, *c);
         if (Status s = bench_on_gpu(state, machine, impl, label, exact, *c); !s.ok())
-          state.SkipWithError(s.message().c_str());
+          skip(state, s);
       });
   b->Unit(benchmark::kMicrosecond);
   // On a GPU one iteration is the median of all the samples that Gpu::time() takes.
   machine.is_gpu() ? b->UseManualTime()->Iterations(1) : b->UseRealTime();
 }
 
-/// Registers every implementation of the machine's device that supports the operands;
-/// shape: "dtype/dims".
+/// Registers every implementation of the machine's device that may support the operands; what the
+/// device then refuses is reported as an error of its bench. shape: "dtype/dims".
 template <class Op>
 void add_benches(Machine& machine, const std::string& shape, MakeSetup<Op> make,
                  const BenchOptions& options = {}) {
   ShapeOperands shapes(machine.device());
   const Setup<Op> setup = make(shapes);
   auto c = std::make_shared<Case<Op>>(Case<Op>{make, {}, {}});
+  Context planning;
+  planning.device = machine.device();
   for (const Impl<Op>& impl : Op::impls()) {
     if (impl.device != machine.device()) continue;
-    if (impl.supports && !impl.supports(setup.args)) continue;
+    if (!ops::supports(impl, setup.args, planning)) continue;
     if (impl.name == "reference" && !options.time_reference) continue;
     add_bench(machine, impl, std::string(impl.name), true, shape, c);
     if (machine.is_gpu() && impl.name == "cublaslt")

@@ -14,11 +14,13 @@ Status Add::check(const Args& args) {
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", args.y, {args.a.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "a", args.a));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "b", args.b));
-  return expect_rows(kName, "y", args.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", args.y));
+  VLR_RETURN_IF_ERROR(expect_same_or_no_overlap(kName, "y", args.y, "a", args.a));
+  return expect_same_or_no_overlap(kName, "y", args.y, "b", args.b);
 }
 
 namespace {
-bool is_f32(const Add::Args& args) { return args.a.dtype == DType::kF32; }
+bool is_f32(const Add::Args& args, const Context&) { return args.a.dtype == DType::kF32; }
 }  // namespace
 
 Cost Add::cost(const Args& args) {

@@ -1,5 +1,7 @@
 #include "kernels/add_rmsnorm/add_rmsnorm.h"
 
+#include <utility>
+
 #include "kernels/add_rmsnorm/impls.h"
 
 namespace vlr::ops {
@@ -14,7 +16,14 @@ RmsNorm::Args rmsnorm_part(const AddRmsNorm::Args& args) {
 
 Status AddRmsNorm::check(const Args& args) {
   VLR_RETURN_IF_ERROR(Add::check(add_part(args)).with_context(kName));
-  return RmsNorm::check(rmsnorm_part(args)).with_context(kName);
+  VLR_RETURN_IF_ERROR(RmsNorm::check(rmsnorm_part(args)).with_context(kName));
+  for (const auto& [name, t] : {std::pair<std::string_view, ConstTensor>{"a", args.a},
+                                {"b", args.b},
+                                {"sum", args.sum},
+                                {"weight", args.weight}}) {
+    VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", args.y, name, t));
+  }
+  return {};
 }
 
 Cost AddRmsNorm::cost(const Args& args) {

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(cuda::kRowBoundThreads<Part>, cuda::kRowBoundB
 
 }  // namespace
 
-bool add_rmsnorm_fits_registers(const AddRmsNorm::Args& args) {
+bool add_rmsnorm_fits_registers(const AddRmsNorm::Args& args, const Context&) {
   return dtype_bytes(args.a.dtype) == 2 && args.a.dim(1) <= cuda::kRowMaxDim;
 }
 

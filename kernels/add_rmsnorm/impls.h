@@ -13,7 +13,7 @@ RmsNorm::Args rmsnorm_part(const AddRmsNorm::Args&);
 
 Status add_rmsnorm_reference(const AddRmsNorm::Args&, Context&);
 Status add_rmsnorm_in_registers(const AddRmsNorm::Args&, Context&);  // CUDA
-bool add_rmsnorm_fits_registers(const AddRmsNorm::Args&);
+bool add_rmsnorm_fits_registers(const AddRmsNorm::Args&, const Context&);
 Status add_rmsnorm_parts(const AddRmsNorm::Args&, Context&);
 
 }  // namespace vlr::ops

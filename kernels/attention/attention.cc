@@ -3,18 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "kernels/attention/impls.h"
 
 namespace vlr::ops {
 namespace {
 
-bool is_f32(const Attention::Args& a) { return a.q.dtype == DType::kF32; }
+bool is_f32(const Attention::Args& a, const Context&) { return a.q.dtype == DType::kF32; }
 
 /// 16-bit operands of up to 128 columns, in which every row of every head starts at a multiple of
 /// 16 bytes, as cp.async copies them (provided that the tensors do, whose data may not be known
 /// yet). With a scale above 0 the largest score is that of the largest product.
-[[maybe_unused]] bool can_flash_mma(const Attention::Args& a) {
+[[maybe_unused]] bool can_flash_mma(const Attention::Args& a, const Context&) {
   if (a.q.dtype == DType::kF32 || a.q.dim(2) % 8 != 0 || a.q.dim(2) > 128 || !(a.scale > 0))
     return false;
   for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v, ConstTensor(a.o)}) {
@@ -24,6 +27,24 @@ bool is_f32(const Attention::Args& a) { return a.q.dtype == DType::kF32; }
   }
   // The tiles are one axis of a grid.
   return !a.table.tiles.defined() || a.table.tiles.dim(0) <= 65535;
+}
+
+using Segment = AttentionSegment;
+
+/// Rows of an operand that segments with queries name, each counted once.
+int64_t distinct_rows(std::span<const Segment> segments, int32_t Segment::*begin,
+                      int32_t Segment::*len) {
+  std::vector<std::pair<int64_t, int64_t>> ranges;  // [begin, end)
+  for (const Segment& s : segments) {
+    if (s.q_len > 0 && s.*len > 0) ranges.emplace_back(s.*begin, int64_t{s.*begin} + s.*len);
+  }
+  std::ranges::sort(ranges);
+  int64_t rows = 0, counted = 0;  // all rows before `counted` are
+  for (const auto& [first, end] : ranges) {
+    rows += std::max<int64_t>(0, end - std::max(first, counted));
+    counted = std::max(counted, end);
+  }
+  return rows;
 }
 
 }  // namespace
@@ -69,15 +90,17 @@ Status Attention::check(const Args& a) {
         expect_shape(kName, "prefix_v", a.prefix_v, {a.prefix_k.dim(0), kv_heads, head_dim}));
   }
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "q", a.q, {DType::kF32, DType::kBF16, DType::kF16}));
-  for (const auto& [name, t] : {std::pair<const char*, ConstTensor>{"q", a.q},
+  constexpr std::string_view kOutput = "o";
+  for (const auto& [name, t] : {std::pair<std::string_view, ConstTensor>{"q", a.q},
                                 {"k", a.k},
                                 {"v", a.v},
                                 {"prefix_k", a.prefix_k},
                                 {"prefix_v", a.prefix_v},
-                                {"o", a.o}}) {
+                                {kOutput, a.o}}) {
     if (!t.defined()) continue;
     VLR_RETURN_IF_ERROR(expect_dtype(kName, name, t, {a.q.dtype}));
     VLR_RETURN_IF_ERROR(expect_rows(kName, name, t));
+    if (name != kOutput) VLR_RETURN_IF_ERROR(expect_no_overlap(kName, kOutput, a.o, name, t));
   }
   for (const auto& [name, t, width] :
        {std::tuple<const char*, ConstTensor, int64_t>{"table.segments", a.table.segments, 6},
@@ -117,9 +140,15 @@ Cost Attention::cost(const Args& a) {
     const double q = s.q_len, keys = static_cast<double>(s.k_len) + s.prefix_len;
     pairs += a.causal ? q * (keys - q) + q * (q + 1) / 2 : q * keys;
   }
-  double bytes = static_cast<double>(a.q.bytes() + a.k.bytes() + a.v.bytes() + a.o.bytes());
-  if (a.prefix_k.defined()) bytes += static_cast<double>(a.prefix_k.bytes() + a.prefix_v.bytes());
-  return {.bytes = bytes, .flops = 4 * pairs * heads * dim};
+  // Of each operand the rows that segments name, each once: a prefix cache holds others' prefixes too.
+  const int64_t q_rows = distinct_rows(a.segments, &Segment::q_begin, &Segment::q_len),
+                k_rows = distinct_rows(a.segments, &Segment::k_begin, &Segment::k_len),
+                prefix_rows =
+                    distinct_rows(a.segments, &Segment::prefix_begin, &Segment::prefix_len);
+  const auto values =
+      static_cast<double>(2 * q_rows * a.q.dim(1) + 2 * (k_rows + prefix_rows) * a.k.dim(1));
+  const auto bytes = static_cast<double>(dtype_bytes(a.q.dtype));
+  return {.bytes = values * dim * bytes, .flops = 4 * pairs * heads * dim};
 }
 
 Tolerance Attention::tolerance(const Args& a) {

@@ -10,7 +10,8 @@ Status Convert::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "x", a.x, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {DType::kF32, DType::kBF16, DType::kF16}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
-  return expect_rows(kName, "y", a.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  return expect_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 Cost Convert::cost(const Args& a) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/core/context.h"
 #include "kernels/core/tensor.h"
@@ -26,6 +27,10 @@ struct Cost {
 struct Tolerance {
   double rel = 0;
   double abs = 0;
+
+  /// An op argues `abs` for operands of size about 1. Where they make the terms of a result `size`
+  /// times as large, and steps through nothing that is not linear, so is what rounding leaves.
+  Tolerance scaled(double size) const { return {.rel = rel, .abs = abs * size}; }
 };
 
 template <class Op>
@@ -34,33 +39,51 @@ struct Impl {
   std::string_view name;
   Device device;
   Status (*run)(const Args&, Context&);
-  bool (*supports)(const Args&) = nullptr;  ///< null: everything check() accepts
+  /// Whether run() takes the arguments, on this device and with what was decided when it was opened
+  /// (ctx.blas, ctx.ring); null: everything check() accepts. Where operands have no data somebody is
+  /// planning: an implementation of which only a run will tell then says yes, and its workspace has
+  /// room for those behind it.
+  bool (*supports)(const Args&, const Context&) = nullptr;
   int64_t (*workspace)(const Args&,
                        const Context&) = nullptr;  ///< bytes of ctx.workspace; null: none
 };
 
 namespace ops {
 
-/// kInvalidArgument / kUnimplemented with the op's name in front.
+/// kInvalidArgument with the op's name in front.
 Status invalid(std::string_view op, std::string message);
-Status unimplemented(std::string_view op, std::string_view impl, Device device,
-                     std::string_view why);
+/// kUnimplemented: nobody, or not the implementation asked for, takes the arguments.
+/// "linear: 'cublaslt' on cuda does not take these arguments"
+Status unsupported(std::string_view op, std::string_view impl, Device device);
+/// kUnimplemented: "linear: no implementation 'foo' on cuda; there are cublaslt, mma"
+Status no_implementation(std::string_view op, std::string_view impl, Device device,
+                         std::span<const std::string_view> names);
 
-/// The implementation that run() would take: the one asked for by name in ctx.choices, else the
-/// first on ctx.device that supports the arguments. Looks at shapes and dtypes only, never at data.
+template <class Op>
+bool supports(const Impl<Op>& impl, const typename Op::Args& args, const Context& ctx) {
+  return !impl.supports || impl.supports(args, ctx);
+}
+
+/// The implementation that run() takes: the one asked for by name in ctx.choices, else the first on
+/// ctx.device that supports the arguments. None hands them on to another: the order of the list is
+/// the only fallback. Looks at shapes, dtypes and addresses, never at data.
 template <class Op>
 Result<const Impl<Op>*> choose(const typename Op::Args& args, const Context& ctx) {
   std::string_view wanted;
   if (ctx.choices) {
     if (auto it = ctx.choices->find(Op::kName); it != ctx.choices->end()) wanted = it->second;
   }
-  bool known = false;
+  bool known = wanted.empty();
   for (const Impl<Op>& impl : Op::impls()) {
     if (impl.device != ctx.device || (!wanted.empty() && impl.name != wanted)) continue;
     known = true;
-    if (!impl.supports || impl.supports(args)) return &impl;
+    if (supports(impl, args, ctx)) return &impl;
   }
-  return unimplemented(Op::kName, wanted, ctx.device, known ? "these arguments" : "");
+  if (known) return unsupported(Op::kName, wanted, ctx.device);
+  std::vector<std::string_view> names;
+  for (const Impl<Op>& impl : Op::impls())
+    if (impl.device == ctx.device) names.push_back(impl.name);
+  return no_implementation(Op::kName, wanted, ctx.device, names);
 }
 
 template <class Op>
@@ -87,6 +110,15 @@ Status expect_dtype(std::string_view op, std::string_view operand, const ConstTe
                     std::initializer_list<DType> allowed);
 /// The last axis has stride 1.
 Status expect_rows(std::string_view op, std::string_view operand, const ConstTensor& t);
+/// y, whose name is operand_y, and t share no memory. Judged by where they begin and end; rows of one
+/// and the same step may lie between one another, as columns of one matrix do. What has no data, as
+/// in planning, or no elements overlaps nothing.
+Status expect_no_overlap(std::string_view op, std::string_view operand_y, const ConstTensor& y,
+                         std::string_view operand, const ConstTensor& t);
+/// The same, but t may also be y itself: all of it, with the same strides.
+Status expect_same_or_no_overlap(std::string_view op, std::string_view operand_y,
+                                 const ConstTensor& y, std::string_view operand,
+                                 const ConstTensor& t);
 
 }  // namespace ops
 }  // namespace vlr

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 namespace vlr {
 
@@ -62,7 +64,12 @@ double dtype_epsilon(DType t) {
   }
 }
 
+void broken_view(const char* expected) {
+  throw std::length_error(std::string("tensor view: expected ") + expected);
+}
+
 ConstTensor contiguous_view(const void* data, DType dtype, std::span<const int64_t> dims) {
+  if (dims.size() > kMaxRank) broken_view("at most four axes");
   ConstTensor t;
   t.data = data;
   t.dtype = dtype;

@@ -3,7 +3,6 @@
 #define VLR_KERNELS_CORE_TENSOR_H_
 
 #include <array>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -70,6 +69,10 @@ double dtype_epsilon(DType t);
 
 constexpr int kMaxRank = 4;
 
+/// Throws std::length_error: a view was to have axes that it has no room for. A bug of ours, which
+/// must not become a write past the end of an array.
+[[noreturn]] void broken_view(const char* expected);
+
 /// A view of a dense array of up to four axes. Strides count elements; the last axis has stride 1
 /// unless a contract says otherwise. `TensorView<void>` may be written through, `<const void>` may
 /// not.
@@ -87,7 +90,7 @@ struct TensorView {
   TensorView(Void* data_, DType dtype_, std::initializer_list<int64_t> dims_,
              Device device_ = Device::kCpu)
       : data(data_), dtype(dtype_), device(device_), rank(static_cast<int>(dims_.size())) {
-    assert(dims_.size() <= kMaxRank);
+    if (dims_.size() > kMaxRank) broken_view("at most four axes");
     int i = 0;
     for (int64_t d : dims_) dims[static_cast<size_t>(i++)] = d;
     int64_t stride = 1;
@@ -145,7 +148,8 @@ struct TensorView {
   }
   /// The last axis [n * inner] as two axes [n, inner].
   TensorView split_last(int64_t inner) const {
-    assert(rank < kMaxRank && dim(rank - 1) % inner == 0);
+    if (rank < 1 || rank >= kMaxRank) broken_view("one to three axes, to split the last one");
+    if (inner < 1 || dim(rank - 1) % inner != 0) broken_view("a last axis of whole parts");
     TensorView v = *this;
     const auto last = static_cast<size_t>(rank - 1);
     v.dims[last] = dims[last] / inner;

@@ -5,7 +5,7 @@
 /// every problem and every range of M (a bucket), chosen once:
 /// - exact: only algorithms that give a row the same bits whatever M is: of the canonical one's id,
 ///   without split K. Measuring verifies that bit by bit; without measuring it is taken on trust. A
-///   problem without such an algorithm is refused, for all M, and another implementation takes it.
+///   problem without such an algorithm is refused, for all M: another implementation has to take it.
 /// - fast: whatever is fastest; bits depend on M.
 #ifndef VLR_KERNELS_CUDA_BLAS_H_
 #define VLR_KERNELS_CUDA_BLAS_H_
@@ -55,6 +55,11 @@ class Blas {
 
   /// False: run() would say so, as far as is known without trying.
   Result<bool> offers(const Product& p);
+  /// The same for an implementation's supports(): where asking fails, yes, so that run() says why.
+  bool expects(const Product& p) {
+    const Result<bool> offered = offers(p);
+    return !offered.ok() || *offered;
+  }
 
   /// Launches the product, with workspace_bytes() of scratch. False: not done, and never will be
   /// for this problem, because there is no algorithm of the kind wanted.

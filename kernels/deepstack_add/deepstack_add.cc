@@ -16,7 +16,8 @@ Status DeepstackAdd::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "features", a.features));
-  return expect_rows(kName, "y", a.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 Cost DeepstackAdd::cost(const Args& a) {

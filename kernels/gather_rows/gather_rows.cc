@@ -13,7 +13,8 @@ Status GatherRows::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "rows", a.rows, {DType::kI32}));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
-  return expect_rows(kName, "y", a.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  return expect_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 Cost GatherRows::cost(const Args& a) {

@@ -11,11 +11,12 @@ Status Gelu::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_activation(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.x.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
-  return expect_rows(kName, "y", a.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 namespace {
-bool is_f32(const Gelu::Args& a) { return a.x.dtype == DType::kF32; }
+bool is_f32(const Gelu::Args& a, const Context&) { return a.x.dtype == DType::kF32; }
 }  // namespace
 
 Cost Gelu::cost(const Args& a) {

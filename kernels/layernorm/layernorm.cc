@@ -18,11 +18,11 @@ Status LayerNorm::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
   if (a.x.dim(1) < 1) return invalid(kName, "dim must be at least 1, got " + describe(a.x));
   if (!(a.eps > 0)) return invalid(kName, "eps must be above 0");
-  return {};
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 namespace {
-bool is_f32(const LayerNorm::Args& a) { return a.x.dtype == DType::kF32; }
+bool is_f32(const LayerNorm::Args& a, const Context&) { return a.x.dtype == DType::kF32; }
 }  // namespace
 
 Cost LayerNorm::cost(const Args& a) {

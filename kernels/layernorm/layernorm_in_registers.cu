@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(cuda::kRowBoundThreads<Part>, cuda::kRowBoundB
 
 }  // namespace
 
-bool layernorm_fits_registers(const LayerNorm::Args& a) {
+bool layernorm_fits_registers(const LayerNorm::Args& a, const Context&) {
   return dtype_bytes(a.x.dtype) == 2 && a.x.dim(1) <= cuda::kRowMaxDim;
 }
 

@@ -14,8 +14,10 @@ int64_t linear_openblas_workspace(const Linear::Args&, const Context&);
 #endif
 #if VLR_WITH_CUDA
 Status linear_mma(const Linear::Args&, Context&);
-/// Runs linear_mma where ctx.blas has no algorithm for the problem, or where there is no ctx.blas.
 Status linear_cublaslt(const Linear::Args&, Context&);
+/// 16 bits, every row of every matrix a multiple of 16 bytes long and apart, as the library's fast
+/// kernels ask; and ctx.blas has an algorithm for the problem.
+bool linear_cublaslt_supports(const Linear::Args&, const Context&);
 int64_t linear_cublaslt_workspace(const Linear::Args&, const Context&);
 #endif
 

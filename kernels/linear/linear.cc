@@ -7,19 +7,12 @@
 namespace vlr::ops {
 namespace {
 
-bool is_f32_without_epilogue(const Linear::Args& a) {
+bool is_f32_without_epilogue(const Linear::Args& a, const Context&) {
   return a.x.dtype == DType::kF32 && !a.residual.defined() && a.activation == Activation::kNone;
 }
 
 #if VLR_WITH_CUDA
-bool is_16_bit(const Linear::Args& a) { return dtype_bytes(a.x.dtype) == 2; }
-
-/// 16 bits, and every row of every matrix a multiple of 16 bytes long and apart: what the fast
-/// kernels of cuBLASLt ask for.
-bool is_16_bit_in_16_byte_rows(const Linear::Args& a) {
-  return is_16_bit(a) && a.w.dim(0) % 8 == 0 && a.w.dim(1) % 8 == 0 && a.x.stride(0) % 8 == 0 &&
-         a.y.stride(0) % 8 == 0 && (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
-}
+bool is_16_bit(const Linear::Args& a, const Context&) { return dtype_bytes(a.x.dtype) == 2; }
 #endif
 
 }  // namespace
@@ -53,7 +46,10 @@ Status Linear::check(const Args& a) {
   if (!a.w.contiguous()) return invalid(kName, "w must be contiguous");
   if (n < 1 || a.x.dim(1) < 1)
     return invalid(kName, "N and K must be at least 1, got w " + describe(a.w));
-  return {};
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "w", a.w));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "bias", a.bias));
+  return expect_same_or_no_overlap(kName, "y", a.y, "residual", a.residual);
 }
 
 Cost Linear::cost(const Args& a) {
@@ -87,7 +83,7 @@ Tolerance Linear::tolerance(const Args& a) {
 std::span<const Impl<Linear>> Linear::impls() {
   static constexpr Impl<Linear> kImpls[] = {
 #if VLR_WITH_CUDA
-    {"cublaslt", Device::kCuda, linear_cublaslt, is_16_bit_in_16_byte_rows,
+    {"cublaslt", Device::kCuda, linear_cublaslt, linear_cublaslt_supports,
      linear_cublaslt_workspace},
     {"mma", Device::kCuda, linear_mma, is_16_bit},
 #endif

@@ -9,22 +9,16 @@
 namespace vlr::ops {
 namespace {
 
-bool is_f32_without_epilogue(const LinearW8A8::Args& a) {
+bool is_f32_without_epilogue(const LinearW8A8::Args& a, const Context&) {
   return a.y.dtype == DType::kF32 && !a.residual.defined() && a.activation == Activation::kNone;
 }
 
 #if VLR_WITH_CUDA
-bool is_16_bit(const LinearW8A8::Args& a) { return dtype_bytes(a.y.dtype) == 2; }
-
-bool is_i8_to_16_bit(const LinearW8A8::Args& a) { return a.x.dtype == DType::kI8 && is_16_bit(a); }
-bool is_f8_to_16_bit(const LinearW8A8::Args& a) {
-  return a.x.dtype == DType::kF8E4M3 && is_16_bit(a);
+bool is_i8_to_16_bit(const LinearW8A8::Args& a, const Context&) {
+  return a.x.dtype == DType::kI8 && dtype_bytes(a.y.dtype) == 2;
 }
-
-/// What cuBLASLt asks for: rows of x, w, y and residual are multiples of 16 bytes long and apart.
-bool is_f8_in_16_byte_rows(const LinearW8A8::Args& a) {
-  return is_f8_to_16_bit(a) && a.w.dim(0) % 16 == 0 && a.w.dim(1) % 16 == 0 &&
-         a.y.stride(0) % 8 == 0 && (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
+bool is_f8_to_16_bit(const LinearW8A8::Args& a, const Context&) {
+  return a.x.dtype == DType::kF8E4M3 && dtype_bytes(a.y.dtype) == 2;
 }
 #endif
 
@@ -68,7 +62,12 @@ Status LinearW8A8::check(const Args& a) {
   if (n < 1 || k < 1) return invalid(kName, "N and K must be at least 1, got w " + describe(a.w));
   if (a.x.dtype == DType::kI8 && k >= 1 << 17)
     return invalid(kName, "K must be below 131072 for i8, got x " + describe(a.x));
-  return {};
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "w", a.w));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "bias", a.bias));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "x_scale", a.x_scale));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "w_scale", a.w_scale));
+  return expect_same_or_no_overlap(kName, "y", a.y, "residual", a.residual);
 }
 
 Cost LinearW8A8::cost(const Args& a) {
@@ -108,10 +107,10 @@ std::span<const Impl<LinearW8A8>> LinearW8A8::impls() {
   static constexpr Impl<LinearW8A8> kImpls[] = {
 #if VLR_WITH_CUDA
     {"mma_s8", Device::kCuda, linear_w8a8_mma_s8, is_i8_to_16_bit},
-    {"cublaslt", Device::kCuda, linear_w8a8_cublaslt, is_f8_in_16_byte_rows,
+    {"cublaslt", Device::kCuda, linear_w8a8_cublaslt, linear_w8a8_cublaslt_supports,
      linear_w8a8_cublaslt_workspace},
-    {"cublaslt_scalar", Device::kCuda, linear_w8a8_cublaslt_scalar, is_f8_in_16_byte_rows,
-     linear_w8a8_cublaslt_scalar_workspace},
+    {"cublaslt_scalar", Device::kCuda, linear_w8a8_cublaslt_scalar,
+     linear_w8a8_cublaslt_scalar_supports, linear_w8a8_cublaslt_scalar_workspace},
     {"widen", Device::kCuda, linear_w8a8_widen, is_f8_to_16_bit, linear_w8a8_widen_workspace},
 #endif
     {"blocked", Device::kCpu, linear_w8a8_blocked, is_f32_without_epilogue,

@@ -66,11 +66,21 @@ ScaledParts lay_out_scaled(Scratch& scratch, const LinearW8A8::Args& a, const Co
   return p;
 }
 
+/// What the library asks for: rows of x, w, y and residual are multiples of 16 bytes long and apart.
+bool has_16_byte_rows(const LinearW8A8::Args& a) {
+  return a.x.dtype == DType::kF8E4M3 && dtype_bytes(a.y.dtype) == 2 && a.w.dim(0) % 16 == 0 &&
+         a.w.dim(1) % 16 == 0 && a.y.stride(0) % 8 == 0 &&
+         (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
+}
+
+/// Without a library, as in planning, nobody knows what it will have; nobody runs without one.
+bool may_have_library(const LinearW8A8::Args& a, const Context& ctx) {
+  return ctx.blas || !a.x.data || a.x.dim(0) == 0;
+}
+
 /// False: cuBLASLt has no such product.
 Result<bool> run_scaled(const LinearW8A8::Args& a, Context& ctx) {
   cuda::Product p = scaled_product(a);
-  VLR_ASSIGN_OR_RETURN(const bool offered, ctx.blas->offers(p));
-  if (!offered) return false;
   Scratch scratch(ctx.workspace);
   const ScaledParts parts = lay_out_scaled(scratch, a, ctx);
   VLR_RETURN_IF_ERROR(scratch.status("linear_w8a8/cublaslt"));
@@ -111,15 +121,31 @@ Result<bool> run_scalar(const LinearW8A8::Args& a, Context& ctx) {
                    [&](const LinearW8A8::Args& piece, const Tensor& sums) -> Result<bool> {
                      cuda::Product p = product_of(piece, sums);
                      p.alpha = kSumScale;
-                     VLR_ASSIGN_OR_RETURN(const bool offered, ctx.blas->offers(p));
-                     if (!offered) return false;
                      return ctx.blas->run(p, library, ctx.stream);
                    });
 }
 
 }  // namespace
 
+bool linear_w8a8_cublaslt_scalar_supports(const LinearW8A8::Args& a, const Context& ctx) {
+  if (!has_16_byte_rows(a) || !may_have_library(a, ctx)) return false;
+  if (!ctx.blas || a.x.dim(0) == 0) return true;
+  // Pieces of y are as wide as the first one, but for the last, which is what is left.
+  const int64_t columns = piece_shape(a).columns;
+  for (const int64_t width : {columns, a.w.dim(0) % columns}) {
+    if (width == 0) continue;
+    LinearW8A8::Args piece = a;
+    piece.w = a.w.slice(0, 0, width);
+    cuda::Product p =
+        product_of(piece, Tensor(nullptr, a.y.dtype, {piece_shape(a).rows, width}, a.y.device));
+    p.alpha = kSumScale;
+    if (!ctx.blas->expects(p)) return false;
+  }
+  return true;
+}
+
 int64_t linear_w8a8_cublaslt_scalar_workspace(const LinearW8A8::Args& a, const Context& ctx) {
+  // Measuring may still find that the library has no such product: then the next one runs.
   Scratch count;
   lay_out(count, a, ctx);
   return std::max(count.used(), linear_w8a8_widen_workspace(a, ctx));
@@ -127,31 +153,37 @@ int64_t linear_w8a8_cublaslt_scalar_workspace(const LinearW8A8::Args& a, const C
 
 Status linear_w8a8_cublaslt_scalar(const LinearW8A8::Args& a, Context& ctx) {
   if (a.x.dim(0) == 0) return {};
-  if (!ctx.blas) return linear_w8a8_widen(a, ctx);
   VLR_RETURN_IF_ERROR(expect_16_byte(a));
+  const Status unsupported_here = unsupported(LinearW8A8::kName, "cublaslt_scalar", Device::kCuda);
+  if (!ctx.blas) return unsupported_here;
   VLR_ASSIGN_OR_RETURN(const bool done, run_scalar(a, ctx));
-  return done ? Status() : linear_w8a8_widen(a, ctx);
+  return done ? Status() : unsupported_here;
+}
+
+bool linear_w8a8_cublaslt_supports(const LinearW8A8::Args& a, const Context& ctx) {
+  if (!has_16_byte_rows(a) || !may_have_library(a, ctx)) return false;
+  if (!ctx.blas || a.x.dim(0) == 0) return true;
+  alignas(16) static constexpr float kSomeScale = 1;  // operands may have no data yet
+  cuda::Product p = scaled_product(a);
+  p.x_scale = p.w_scale = &kSomeScale;
+  return ctx.blas->expects(p);
 }
 
 int64_t linear_w8a8_cublaslt_workspace(const LinearW8A8::Args& a, const Context& ctx) {
   Scratch count;
   lay_out_scaled(count, a, ctx);
-  if (ctx.blas) {
-    constexpr float kSomeScale = 1;  // operands may have no data yet
-    cuda::Product p = scaled_product(a);
-    p.x_scale = p.w_scale = &kSomeScale;
-    const auto offered = ctx.blas->offers(p);
-    if (offered && *offered) return count.used();
-  }
+  // Without a library at hand any of the three may run.
+  if (ctx.blas) return count.used();
   return std::max(count.used(), linear_w8a8_cublaslt_scalar_workspace(a, ctx));
 }
 
 Status linear_w8a8_cublaslt(const LinearW8A8::Args& a, Context& ctx) {
   if (a.x.dim(0) == 0) return {};
-  if (!ctx.blas) return linear_w8a8_widen(a, ctx);
   VLR_RETURN_IF_ERROR(expect_16_byte(a));
+  const Status unsupported_here = unsupported(LinearW8A8::kName, "cublaslt", Device::kCuda);
+  if (!ctx.blas) return unsupported_here;
   VLR_ASSIGN_OR_RETURN(const bool done, run_scaled(a, ctx));
-  return done ? Status() : linear_w8a8_cublaslt_scalar(a, ctx);
+  return done ? Status() : unsupported_here;
 }
 
 }  // namespace vlr::ops

@@ -6,12 +6,14 @@
 namespace vlr::ops {
 namespace {
 
-bool is_f32_without_epilogue(const LinearWeightOnly::Args& a) {
+bool is_f32_without_epilogue(const LinearWeightOnly::Args& a, const Context&) {
   return a.x.dtype == DType::kF32 && !a.residual.defined() && a.activation == Activation::kNone;
 }
 
 #if VLR_WITH_CUDA
-bool is_16_bit(const LinearWeightOnly::Args& a) { return dtype_bytes(a.x.dtype) == 2; }
+bool is_16_bit(const LinearWeightOnly::Args& a, const Context&) {
+  return dtype_bytes(a.x.dtype) == 2;
+}
 #endif
 
 }  // namespace
@@ -38,6 +40,10 @@ Status LinearWeightOnly::check(const Args& a) {
       return invalid(kName, "residual and activation exclude each other");
   }
   if (n < 1) return invalid(kName, "N must be at least 1, got y " + describe(a.y));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "x", a.x));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "w", a.w.codes));
+  VLR_RETURN_IF_ERROR(expect_no_overlap(kName, "y", a.y, "bias", a.bias));
+  VLR_RETURN_IF_ERROR(expect_same_or_no_overlap(kName, "y", a.y, "residual", a.residual));
   if (a.first_row >= 0 && a.first_row + n <= a.w.rows) return {};
   return invalid(kName, "w has " + std::to_string(a.w.rows) + " rows, not the " +
                             std::to_string(n) + " from row " + std::to_string(a.first_row));

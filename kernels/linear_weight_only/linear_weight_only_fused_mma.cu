@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <string>
 
 #include "kernels/cuda/byte_select.cuh"
 #include "kernels/cuda/check.h"
@@ -23,6 +24,7 @@
 #include "kernels/cuda/ldmatrix.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/movmatrix.cuh"
+#include "kernels/cuda/swizzled_tile.cuh"
 #include "kernels/cuda/tensor_copy.cuh"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -78,13 +80,6 @@ struct Operands {
   float codebook[16];
   CUtensorMap x_boxes, code_boxes;  // where the device has copies of boxes
 };
-
-/// Byte of a 16-byte chunk of a row within a box of lines of so many bytes. Chunks change places so
-/// that what is read at once, a chunk of eight rows, lies in different banks.
-template <int kLine>
-__device__ int swizzled(int row, int chunk) {
-  return row * kLine + 16 * (chunk ^ row * kLine / 128 % (kLine / 16));
-}
 
 // A Loader brings pieces of x and of the codes into the ring. begin() requests the first ones.
 // After a barrier of the block a warp waits for piece after piece, from 0 on, and releases each
@@ -167,7 +162,7 @@ struct Source {
       : stride(stride_), row(threadIdx.x / kChunks), rows(rows_) {
     const int chunk = threadIdx.x % kChunks;
     from = static_cast<const char*>(base) + row * stride + chunk * 16;
-    to = operand + swizzled<kLine>(row, chunk);
+    to = operand + cuda::swizzled_in_box<kLine>(row, chunk);
   }
 
   __device__ void load(uint32_t piece) const {
@@ -247,7 +242,7 @@ __device__ void multiply(float (&sums)[kFragsM][4], uint32_t (&weight)[kSteps][4
   cuda::wgmma_commit();
 #else
   const int lane = threadIdx.x % cuda::kWarp;
-  const int offset = swizzled<kXLine>(lane % 16, lane / 16);  // quarters of [16, 16]
+  const int offset = cuda::swizzled_in_box<kXLine>(lane % 16, lane / 16);  // quarters of [16, 16]
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
@@ -371,7 +366,8 @@ __global__ void __launch_bounds__(Tile::kAllThreads, 1)
         *reinterpret_cast<const float2*>(table + cuda::byte_select(word, copy, to_entry));
     return cuda::pack<T>(__fmul_rn(values.x, scale), __fmul_rn(values.y, scale));
   };
-  const int code_row = kBatch * Tile::kXBytes + swizzled<Tile::kCodeLine>(warp_n + g, 0);
+  const int code_row =
+      kBatch * Tile::kXBytes + cuda::swizzled_in_box<Tile::kCodeLine>(warp_n + g, 0);
   const auto decode = [&](const char* piece, int block, const float(&scale)[kFragsN],
                           uint32_t(&weight)[kSteps][4]) {
 #pragma unroll
@@ -471,14 +467,18 @@ struct TileList {
     return fastest;
   }
 };
-// N per tile: 32, 64 or 192. The second one is for devices with little shared memory.
+// N per tile: 32, 64 or 192. The second one is for devices with little shared memory: 99 KB from
+// 8.0 on.
+using NarrowTile = Tile<16, 1, 8, 2, 4, 325>;
+static_assert(NarrowTile::kSharedBytes <= 99 << 10, "some tile has to fit everywhere");
 using AllTiles =
-    TileList<Tile<16, 1, 8, 4, 4, 305>, Tile<16, 1, 8, 2, 4, 325>, Tile<16, 2, 8, 4, 4, 395>,
+    TileList<Tile<16, 1, 8, 4, 4, 305>, NarrowTile, Tile<16, 2, 8, 4, 4, 395>,
              Tile<16, 3, 16, 2, 4, 730>, Tile<32, 1, 8, 4, 4, 310>, Tile<32, 2, 8, 4, 4, 450>,
              Tile<32, 3, 16, 2, 4, 800>, Tile<64, 1, 8, 2, 4, 360>, Tile<64, 1, 16, 2, 4, 470>,
              Tile<64, 3, 16, 2, 4, 970>, Tile<128, 1, 16, 2, 4, 545>, Tile<128, 2, 16, 1, 4, 870>,
              Tile<128, 3, 16, 1, 4, 1330>>;
 
+/// Without data, as in planning, too.
 bool is_aligned(const LinearWeightOnly::Args& a) {
   for (const void* data : {a.x.data, a.residual.data, static_cast<const void*>(a.y.data),
                            a.w.codes.data, a.w.scales.data, a.w.nested.data}) {
@@ -489,18 +489,17 @@ bool is_aligned(const LinearWeightOnly::Args& a) {
 
 }  // namespace
 
-bool linear_weight_only_fused_mma_supports(const LinearWeightOnly::Args& a) {
-  return a.w.format == WeightFormat::kNf4 && dtype_bytes(a.x.dtype) == 2 && !a.bias.defined() &&
-         a.activation == Activation::kNone && a.x.dim(0) <= kMaxFusedRows &&
-         a.w.cols % (kQuad * kBlock) == 0 && a.w.group_blocks % kQuad == 0 && a.y.dim(1) % 8 == 0 &&
-         a.x.stride(0) % 8 == 0 && a.y.stride(0) % 8 == 0 &&
-         (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
+bool linear_weight_only_fused_mma_supports(const LinearWeightOnly::Args& a, const Context& ctx) {
+  const bool agrees = !ctx.ring || ctx.ring->fused_agrees || !a.x.data;  // planning: perhaps
+  return agrees && is_aligned(a) && a.w.format == WeightFormat::kNf4 &&
+         dtype_bytes(a.x.dtype) == 2 && !a.bias.defined() && a.activation == Activation::kNone &&
+         a.x.dim(0) <= kMaxFusedRows && a.w.cols % (kQuad * kBlock) == 0 &&
+         a.w.group_blocks % kQuad == 0 && a.y.dim(1) % 8 == 0 && a.x.stride(0) % 8 == 0 &&
+         a.y.stride(0) % 8 == 0 && (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
 }
 
 Status linear_weight_only_fused_mma(const LinearWeightOnly::Args& a, Context& ctx) {
   if (a.x.dim(0) == 0) return {};
-  if (!is_aligned(a) || (ctx.ring && !ctx.ring->fused_agrees))
-    return linear_weight_only_dequantize(a, ctx);
   Operands o{.x = a.x.data,
              .residual = a.residual.data,
              .y = a.y.data,
@@ -531,7 +530,11 @@ Status linear_weight_only_fused_mma(const LinearWeightOnly::Args& a, Context& ct
   o.rounds_first = major == 9 && a.residual.data == a.y.data;
   return cuda::with_16_bit_element(a.x.dtype, [&](auto element) -> Status {
     const Launch chosen = AllTiles::fastest<decltype(element)>(o, num_sms, max_shared);
-    return chosen ? chosen(o, major >= 9, ctx.stream) : linear_weight_only_dequantize(a, ctx);
+    if (!chosen) {
+      return {Code::kInternal, "linear_weight_only/fused_mma: no tile fits into " +
+                                   std::to_string(max_shared) + " bytes of shared memory"};
+    }
+    return chosen(o, major >= 9, ctx.stream);
   });
 }
 

@@ -22,9 +22,9 @@ Linear::Args linear_args(const PatchEmbed::Args& a, const void* pixels) {
 }
 
 namespace {
-bool is_f32(const PatchEmbed::Args& a) { return a.y.dtype == DType::kF32; }
+bool is_f32(const PatchEmbed::Args& a, const Context&) { return a.y.dtype == DType::kF32; }
 #if VLR_WITH_CUDA
-bool is_16_bit(const PatchEmbed::Args& a) { return dtype_bytes(a.y.dtype) == 2; }
+bool is_16_bit(const PatchEmbed::Args& a, const Context&) { return dtype_bytes(a.y.dtype) == 2; }
 #endif
 }  // namespace
 

@@ -7,7 +7,7 @@ namespace vlr::ops {
 
 Status qk_norm_rope_reference(const QkNormRope::Args&, Context&);
 Status qk_norm_rope_half_split(const QkNormRope::Args&, Context&);  // CUDA
-bool qk_norm_rope_in_half_splits(const QkNormRope::Args&);
+bool qk_norm_rope_in_half_splits(const QkNormRope::Args&, const Context&);
 Status qk_norm_rope_warp_per_head(const QkNormRope::Args&, Context&);  // CUDA
 
 }  // namespace vlr::ops

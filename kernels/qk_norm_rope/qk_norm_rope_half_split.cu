@@ -94,7 +94,7 @@ bool in_whole_vectors(const ConstTensor& t) {
 
 /// 16 bits; D a power of two from 16 to 512; heads that start at multiples of 16 bytes, as they do
 /// where the tensor and its columns do.
-bool qk_norm_rope_in_half_splits(const QkNormRope::Args& a) {
+bool qk_norm_rope_in_half_splits(const QkNormRope::Args& a, const Context&) {
   const int64_t dim = a.x.dim(2);
   return dtype_bytes(a.x.dtype) == 2 && dim >= 16 && dim <= 512 && (dim & (dim - 1)) == 0 &&
          in_whole_vectors(a.x) && in_whole_vectors(a.y);

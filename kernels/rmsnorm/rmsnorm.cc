@@ -18,11 +18,11 @@ Status RmsNorm::check(const Args& a) {
   if (a.x.dim(a.x.rank - 1) < 1)
     return invalid(kName, "dim must be at least 1, got " + describe(a.x));
   if (!(a.eps > 0)) return invalid(kName, "eps must be above 0");
-  return {};
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 namespace {
-bool is_f32(const RmsNorm::Args& a) { return a.x.dtype == DType::kF32; }
+bool is_f32(const RmsNorm::Args& a, const Context&) { return a.x.dtype == DType::kF32; }
 }  // namespace
 
 Cost RmsNorm::cost(const Args& a) {

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(cuda::kRowBoundThreads<Part>, cuda::kRowBoundB
 
 }  // namespace
 
-bool rmsnorm_fits_registers(const RmsNorm::Args& a) {
+bool rmsnorm_fits_registers(const RmsNorm::Args& a, const Context&) {
   return dtype_bytes(a.x.dtype) == 2 && a.x.dim(a.x.rank - 1) <= cuda::kRowMaxDim;
 }
 

@@ -11,7 +11,7 @@ Status rmsnorm_quantize_parts(const RmsNormQuantize::Args&, Context&);
 int64_t rmsnorm_quantize_parts_workspace(const RmsNormQuantize::Args&, const Context&);
 #if VLR_WITH_CUDA
 Status rmsnorm_quantize_in_registers(const RmsNormQuantize::Args&, Context&);
-bool rmsnorm_quantize_fits_registers(const RmsNormQuantize::Args&);
+bool rmsnorm_quantize_fits_registers(const RmsNormQuantize::Args&, const Context&);
 #endif
 
 }  // namespace vlr::ops

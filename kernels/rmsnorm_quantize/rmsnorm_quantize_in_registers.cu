@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(cuda::kRowBoundThreads<Part>, cuda::kRowBoundB
 
 }  // namespace
 
-bool rmsnorm_quantize_fits_registers(const RmsNormQuantize::Args& a) {
+bool rmsnorm_quantize_fits_registers(const RmsNormQuantize::Args& a, const Context&) {
   return dtype_bytes(a.x.dtype) == 2 && a.x.dim(1) <= cuda::kRowMaxDim &&
          a.x.dim(1) % cuda::kVec == 0 && a.x.stride(0) % cuda::kVec == 0;
 }

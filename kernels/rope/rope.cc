@@ -17,11 +17,11 @@ Status Rope::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_rows(kName, "x", a.x));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
   if (!a.table.contiguous()) return invalid(kName, "table must be contiguous");
-  return {};
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 namespace {
-bool is_f32(const Rope::Args& a) { return a.x.dtype == DType::kF32; }
+bool is_f32(const Rope::Args& a, const Context&) { return a.x.dtype == DType::kF32; }
 }  // namespace
 
 Cost Rope::cost(const Args& a) {

@@ -118,18 +118,19 @@ bool in_whole_vectors(const ConstTensor& t) {
 
 }  // namespace
 
-/// 16 bits; heads of up to a warp of vectors, at multiples of 16 bytes from one another.
-bool rope_in_shuffles(const Rope::Args& a) {
+/// 16 bits; heads of up to a warp of vectors, at multiples of 16 bytes. Others have the same bits by
+/// rope/pairs.
+bool rope_in_shuffles(const Rope::Args& a, const Context&) {
   const int64_t dim = a.x.dim(2);
+  for (const void* p : {a.x.data, a.table.data, static_cast<const void*>(a.y.data)}) {
+    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
+  }
   return dtype_bytes(a.x.dtype) == 2 && dim > 0 && dim % kVec == 0 && dim <= cuda::kWarp * kVec &&
          in_whole_vectors(a.x) && in_whole_vectors(a.y);
 }
 
 Status rope_shuffle(const Rope::Args& a, Context& ctx) {
   if (a.x.numel() == 0) return {};
-  for (const void* p : {a.x.data, a.table.data, static_cast<const void*>(a.y.data)}) {
-    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return rope_pairs(a, ctx);  // the same bits
-  }
   cuda::with_16_bit_element(a.x.dtype, [&](auto element) { launch<decltype(element)>(a, ctx); });
   return cuda::to_status(cudaGetLastError(), "rope/shuffle launch");
 }

@@ -14,11 +14,13 @@ Status SwiGlu::check(const Args& a) {
   VLR_RETURN_IF_ERROR(expect_dtype(kName, "y", a.y, {a.gate.dtype}));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "gate", a.gate));
   VLR_RETURN_IF_ERROR(expect_rows(kName, "up", a.up));
-  return expect_rows(kName, "y", a.y);
+  VLR_RETURN_IF_ERROR(expect_rows(kName, "y", a.y));
+  VLR_RETURN_IF_ERROR(expect_same_or_no_overlap(kName, "y", a.y, "gate", a.gate));
+  return expect_same_or_no_overlap(kName, "y", a.y, "up", a.up);
 }
 
 namespace {
-bool is_f32(const SwiGlu::Args& a) { return a.gate.dtype == DType::kF32; }
+bool is_f32(const SwiGlu::Args& a, const Context&) { return a.gate.dtype == DType::kF32; }
 }  // namespace
 
 Cost SwiGlu::cost(const Args& a) {

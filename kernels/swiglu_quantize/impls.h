@@ -11,7 +11,7 @@ Status swiglu_quantize_parts(const SwiGluQuantize::Args&, Context&);
 int64_t swiglu_quantize_parts_workspace(const SwiGluQuantize::Args&, const Context&);
 #if VLR_WITH_CUDA
 Status swiglu_quantize_block_per_row(const SwiGluQuantize::Args&, Context&);
-bool swiglu_quantize_fits_block(const SwiGluQuantize::Args&);
+bool swiglu_quantize_fits_block(const SwiGluQuantize::Args&, const Context&);
 #endif
 
 }  // namespace vlr::ops

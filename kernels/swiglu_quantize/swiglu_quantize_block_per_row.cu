@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(cuda::kCodesMaxThreads)
 
 }  // namespace
 
-bool swiglu_quantize_fits_block(const SwiGluQuantize::Args& a) {
+bool swiglu_quantize_fits_block(const SwiGluQuantize::Args& a, const Context&) {
   return dtype_bytes(a.gate.dtype) == 2 && a.gate.dim(1) <= cuda::kCodesMaxDim;
 }
 

@@ -22,7 +22,7 @@ Status VisionPosEmbed::check(const Args& a) {
   if (!a.indices.contiguous() || !a.weights.contiguous()) {
     return invalid(kName, "indices and weights must be contiguous");
   }
-  return {};
+  return expect_same_or_no_overlap(kName, "y", a.y, "x", a.x);
 }
 
 Cost VisionPosEmbed::cost(const Args& a) {

@@ -8,7 +8,7 @@ namespace {
 using test::OpTester;
 
 TEST(AddRmsNormCheck, RefusesWhatTheContractExcludes) {
-  float data[64] = {};
+  void* const data = nullptr;  // shapes alone are looked at
   const auto f32 = [&](std::initializer_list<int64_t> dims) {
     return Tensor(data, DType::kF32, dims);
   };
@@ -25,6 +25,22 @@ TEST(AddRmsNormCheck, RefusesWhatTheContractExcludes) {
   a = good;
   a.y = Tensor(data, DType::kBF16, {2, 3});
   EXPECT_EQ(AddRmsNorm::check(a).message(), "add_rmsnorm: rmsnorm: y must be f32, got bf16[2, 3]");
+}
+
+TEST(AddRmsNormCheck, LetsTheSumAloneBeInPlace) {
+  float data[32] = {};
+  const auto at = [&](int64_t begin, std::initializer_list<int64_t> dims) {
+    return Tensor(data + begin, DType::kF32, dims);
+  };
+  AddRmsNorm::Args a{.a = at(0, {2, 3}),
+                     .b = at(6, {2, 3}),
+                     .weight = at(12, {3}),
+                     .sum = at(0, {2, 3}),
+                     .y = at(15, {2, 3})};
+  EXPECT_EQ(AddRmsNorm::check(a).message(), "");
+  a.y = a.sum;
+  EXPECT_EQ(AddRmsNorm::check(a).message(),
+            "add_rmsnorm: y must not overlap a, which begins 0 bytes from it");
 }
 
 TEST(AddRmsNormReference, NormalisesTheRoundedSum) {

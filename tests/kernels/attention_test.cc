@@ -10,7 +10,7 @@ using test::OpTester;
 using Segments = std::vector<AttentionSegment>;
 
 TEST(AttentionCheck, RefusesWhatTheContractExcludes) {
-  float data[256] = {};
+  void* const data = nullptr;  // shapes alone are looked at
   const auto f32 = [&](std::initializer_list<int64_t> dims) {
     return Tensor(data, DType::kF32, dims);
   };
@@ -203,7 +203,9 @@ enum class Layout {
 
 /// Operands of a case, and its args. Rows that belong to no sequence hold NaN.
 struct Operands {
-  Operands(OpTester<Attention>& t, const Case& c, Layout layout = Layout::kDense) : tester(t) {
+  /// `size`: of the values.
+  Operands(OpTester<Attention>& t, const Case& c, Layout layout = Layout::kDense, double size = 1)
+      : tester(t) {
     const int64_t q = c.num_q(), k = c.num_k(), p = c.num_prefix(), d = c.dim;
     const int64_t q_width = c.heads * d, kv_width = c.kv_heads * d;
     if (layout == Layout::kColumns) {
@@ -215,7 +217,7 @@ struct Operands {
     } else {
       args.q = t.random({q, c.heads, d}, c.dtype);
       args.k = t.random({k, c.kv_heads, d}, c.dtype);
-      args.v = t.random({k, c.kv_heads, d}, c.dtype);
+      args.v = t.random({k, c.kv_heads, d}, c.dtype, size);
       args.o = t.output({q, c.heads, d}, c.dtype);
     }
     if (p > 0 && layout == Layout::kColumns) {
@@ -224,7 +226,7 @@ struct Operands {
       args.prefix_v = kv.slice(1, kv_width, kv_width).split_last(d);
     } else if (p > 0) {
       args.prefix_k = t.random({p, c.kv_heads, d}, c.dtype);
-      args.prefix_v = t.random({p, c.kv_heads, d}, c.dtype);
+      args.prefix_v = t.random({p, c.kv_heads, d}, c.dtype, size);
     }
     args.scale = 1 / std::sqrt(static_cast<float>(d));
     args.causal = c.causal;
@@ -276,10 +278,6 @@ struct Operands {
   }
 };
 
-bool supports(const Impl<Attention>& impl, const Attention::Args& args) {
-  return !impl.supports || impl.supports(args);
-}
-
 using Param = std::tuple<const Impl<Attention>*, Case>;
 
 /// Every implementation with the cases that it supports, in each dtype.
@@ -293,11 +291,37 @@ std::vector<Param> params(const std::vector<Case>& all) {
         shapes.q = ConstTensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
         shapes.k = shapes.v = ConstTensor(nullptr, dtype, {c.num_k(), c.kv_heads, c.dim});
         shapes.o = Tensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
-        if (supports(*impl, shapes)) out.emplace_back(impl, c);
+        if (supports(*impl, shapes, Context())) out.emplace_back(impl, c);
       }
     }
   }
   return out;
+}
+
+/// Each operand once, and of it what segments name: two sequences share a prefix of 5 rows, a third
+/// has one that overlaps it by 2 rows, a fourth has no queries; of 100 rows of prefixes 7 count.
+TEST(AttentionCost, CountsTheRowsThatSegmentsName) {
+  const Segments segments = {
+      {.q_begin = 0, .q_len = 2, .k_begin = 0, .k_len = 2, .prefix_begin = 10, .prefix_len = 5},
+      {.q_begin = 2, .q_len = 1, .k_begin = 2, .k_len = 1, .prefix_begin = 10, .prefix_len = 5},
+      {.q_begin = 3, .q_len = 1, .k_begin = 3, .k_len = 3, .prefix_begin = 13, .prefix_len = 4},
+      {.q_begin = 0, .q_len = 0, .k_begin = 6, .k_len = 2, .prefix_begin = 50, .prefix_len = 9}};
+  const auto bf16 = [](std::initializer_list<int64_t> dims) {
+    return Tensor(nullptr, DType::kBF16, dims);
+  };
+  const Attention::Args a{.q = bf16({6, 4, 8}),  // two rows of no sequence
+                          .k = bf16({9, 2, 8}),
+                          .v = bf16({9, 2, 8}),
+                          .prefix_k = bf16({100, 2, 8}),
+                          .prefix_v = bf16({100, 2, 8}),
+                          .segments = segments,
+                          .o = bf16({6, 4, 8}),
+                          .causal = true};
+  const Cost cost = Attention::cost(a);
+  // q and o: 4 rows of 4 heads; k and v: 6 rows of their own and 7 of prefixes, of 2 heads.
+  EXPECT_EQ(cost.bytes, 2 * 8 * (2 * 4 * 4 + 2 * (6 + 7) * 2));
+  // Visible keys: 6 and 7, 6, 7.
+  EXPECT_EQ(cost.flops, 4 * (6 + 7 + 6 + 7) * 4 * 8);
 }
 
 class AttentionImpl : public testing::TestWithParam<Param> {};
@@ -307,8 +331,19 @@ TEST_P(AttentionImpl, MatchesReference) {
   for (Layout layout : {Layout::kDense, Layout::kGaps, Layout::kColumns}) {
     OpTester<Attention> t(*impl, layout == Layout::kGaps);
     const Operands o(t, c, layout);
-    if (!supports(*impl, o.args)) continue;
+    if (!test::takes(*impl, o.args)) continue;
     EXPECT_TRUE(t.matches_reference(o.args)) << "layout " << static_cast<int>(layout);
+  }
+}
+
+/// Values of another size make the result, and what rounding leaves in it, as many times as large.
+TEST_P(AttentionImpl, IsAsExactForValuesOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  for (double size : {1e-3, 1e3}) {
+    OpTester<Attention> t(*impl);
+    const Operands o(t, c, Layout::kDense, size);
+    if (!test::takes(*impl, o.args)) continue;
+    EXPECT_TRUE(t.matches_reference(o.args, {}, size)) << size;
   }
 }
 

@@ -112,6 +112,19 @@ TEST_P(LayerNormImpl, MatchesReference) {
   }
 }
 
+/// Statistics take the size out again: the tolerance is that of inputs of size 1.
+TEST_P(LayerNormImpl, IsAsExactForInputsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  OpTester<LayerNorm> t(*impl);
+  const LayerNorm::Args args{.x = t.random({c.rows, c.dim}, c.dtype, 1e3),
+                             .weight = t.random_dense({c.dim}, c.weight),
+                             .bias = t.random_dense({c.dim}, c.weight),
+                             .y = t.output({c.rows, c.dim}, c.dtype),
+                             .eps = 1e-6f};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
+}
+
 TEST_P(LayerNormImpl, BitsDoNotDependOnAlignment) {
   const auto& [impl, c] = GetParam();
   if (c.dtype == DType::kF32) return;

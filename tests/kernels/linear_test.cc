@@ -12,7 +12,7 @@ namespace {
 using test::OpTester;
 
 TEST(LinearCheck, RefusesWhatTheContractExcludes) {
-  float data[64] = {};
+  void* const data = nullptr;  // shapes alone are looked at
   const auto f32 = [&](std::initializer_list<int64_t> dims) {
     return Tensor(data, DType::kF32, dims);
   };
@@ -61,6 +61,26 @@ TEST(LinearCheck, RefusesWhatTheContractExcludes) {
   gap.strides[0] = 4;
   EXPECT_EQ(message({.x = f32({2, 3}), .w = gap, .bias = {}, .y = f32({2, 4})}),
             "linear: w must be contiguous");
+}
+
+TEST(LinearCheck, RefusesOverlap) {
+  float data[64] = {};
+  const auto at = [&](int64_t begin, std::initializer_list<int64_t> dims) {
+    return Tensor(data + begin, DType::kF32, dims);
+  };
+  const auto message = [](const Linear::Args& a) { return Linear::check(a).message(); };
+  Linear::Args a{.x = at(0, {2, 3}), .w = at(6, {4, 3}), .bias = at(18, {4}), .y = at(22, {2, 4})};
+  EXPECT_EQ(message(a), "");
+  a.residual = a.y;
+  EXPECT_EQ(message(a), "");
+  a.residual = at(24, {2, 4});
+  EXPECT_EQ(message(a), "linear: y must not overlap residual, which begins 8 bytes from it");
+  a.residual = at(30, {2, 4});
+  EXPECT_EQ(message(a), "");
+  a.y = at(20, {2, 4});
+  EXPECT_EQ(message(a), "linear: y must not overlap bias, which begins -8 bytes from it");
+  a.y = at(4, {2, 4});
+  EXPECT_EQ(message(a), "linear: y must not overlap x, which begins -16 bytes from it");
 }
 
 TEST(LinearReference, IsWhatTheFormulaSays) {
@@ -132,6 +152,21 @@ TEST_P(LinearImpl, MatchesReference) {
     const Tensor w = t.random_dense({c.n, c.k}, c.dtype);
     const Tensor bias = c.bias ? t.random_dense({c.n}, c.dtype) : Tensor();
     EXPECT_TRUE(t.matches_reference({.x = x, .w = w, .bias = bias, .y = t.output({c.m, c.n})}));
+  }
+}
+
+TEST_P(LinearImpl, IsAsExactForOperandsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  for (double size : {1e-6, 1e6}) {
+    OpTester<Linear> t(*impl);
+    const Tensor x = t.random({c.m, c.k}, DType::kF32, size);
+    const Tensor w = t.random_dense({c.n, c.k}, c.dtype);
+    const Tensor bias = c.bias ? t.random_dense({c.n}, c.dtype) : Tensor();
+    // Terms are of the size of x times w, or of the bias.
+    const double terms = c.bias ? std::max(size, 1.0) : size;
+    EXPECT_TRUE(
+        t.matches_reference({.x = x, .w = w, .bias = bias, .y = t.output({c.m, c.n})}, {}, terms))
+        << size;
   }
 }
 
@@ -287,10 +322,22 @@ TEST_P(LinearDeviceImpl, MatchesReference) {
       strided = !strided;
       OpTester<Linear> t(*impl, strided);
       const Linear::Args a = operands(t, c.m, c.n, c.k, dtype, e);
-      if (!impl->supports(a)) continue;
+      if (!test::takes(*impl, a)) continue;
       EXPECT_TRUE(t.matches_reference(a)) << dtype_name(dtype) << " " << e.name;
       EXPECT_TRUE(t.same_bits_everywhere(a)) << dtype_name(dtype) << " " << e.name;
     }
+  }
+}
+TEST_P(LinearDeviceImpl, IsAsExactForOperandsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  for (double size : {1e-3, 1e3}) {
+    OpTester<Linear> t(*impl);
+    Linear::Args a;
+    a.x = t.random({c.m, c.k}, DType::kBF16, size);
+    a.w = t.random_dense({c.n, c.k}, DType::kBF16);
+    a.y = t.output({c.m, c.n}, DType::kBF16);
+    if (!test::takes(*impl, a)) continue;
+    EXPECT_TRUE(t.matches_reference(a, {}, size)) << size;
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, LinearDeviceImpl,
@@ -329,8 +376,9 @@ TEST_P(LinearDeviceRows, DoNotDependOnBatch) {
     for (DType dtype : {DType::kBF16, DType::kF16}) {
       for (const Epilogue& e : {kEpilogues[0], kEpilogues[3], kEpilogues[7]}) {
         OpTester<Linear> t(*GetParam());
-        expect_rows_do_not_depend_on_batch(t, operands(t, c.m, c.n, c.k, dtype, e),
-                                           c.name() + " " + e.name);
+        const Linear::Args a = operands(t, c.m, c.n, c.k, dtype, e);
+        if (!test::takes(*GetParam(), a)) continue;
+        expect_rows_do_not_depend_on_batch(t, a, c.name() + " " + e.name);
       }
     }
   }

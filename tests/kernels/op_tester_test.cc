@@ -53,6 +53,7 @@ Status fails(const Twice::Args&, Context&) { return {Code::kInternal, "twice: no
 Status by_threads(const Twice::Args& a, Context& ctx) {
   return twice_first(a, a.x.numel(), ctx.threads->num_threads() == 3 ? 2.0000002f : 2);
 }
+bool takes_nothing(const Twice::Args&, const Context&) { return false; }
 int64_t ten_bytes(const Twice::Args&, const Context&) { return 10; }
 
 std::span<const Impl<Twice>> Twice::impls() {
@@ -67,6 +68,7 @@ std::span<const Impl<Twice>> Twice::impls() {
       {"past_workspace", Device::kCpu, past_workspace, nullptr, ten_bytes},
       {"fails", Device::kCpu, fails},
       {"by_threads", Device::kCpu, by_threads},
+      {"takes_nothing", Device::kCpu, right, takes_nothing},
       {"reference", Device::kCpu, right},
   };
   return kImpls;
@@ -109,6 +111,24 @@ TEST(OpTester, CatchesBitsThatDependOnThreads) {
     const Tensor x = t.random({3, 7});
     EXPECT_EQ(bool{t.same_bits_everywhere({.x = x, .y = t.output({3, 7})})}, same) << name;
   }
+}
+
+TEST(OpTester, RunsNothingThatAnImplementationDoesNotTake) {
+  test::OpTester<Twice> t(test::implementation<Twice>("takes_nothing"));
+  const Tensor x = t.random({3, 7});
+  const Twice::Args args{.x = x, .y = t.output({3, 7})};
+  EXPECT_FALSE(test::takes(test::implementation<Twice>("takes_nothing"), args));
+  t.run(args);
+  EXPECT_EQ(t.error(), "twice: 'takes_nothing' on cpu does not take these arguments");
+}
+
+TEST(OpTester, ToleratesInProportionToTheSizeOfTerms) {
+  test::OpTester<Twice> t(test::implementation<Twice>("slightly_off"));
+  const Tensor x = t.random({3, 7}, DType::kF32, 1000);
+  const Twice::Args args{.x = x, .y = t.output({3, 7})};
+  EXPECT_FALSE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}));
+  EXPECT_TRUE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}, 1000));
+  EXPECT_FALSE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}, 0.001));
 }
 
 TEST(OpTester, RunsOnMoreThanOneTarget) {

@@ -114,6 +114,18 @@ TEST_P(RmsNormImpl, MatchesReference) {
   }
 }
 
+/// Statistics take the size out again: the tolerance is that of inputs of size 1.
+TEST_P(RmsNormImpl, IsAsExactForInputsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  OpTester<RmsNorm> t(*impl);
+  const RmsNorm::Args args{.x = t.random(c.dims(), c.dtype, 1e3),
+                           .weight = t.random_dense({c.dim}, c.weight),
+                           .y = t.output(c.dims(), c.dtype),
+                           .eps = 1e-6f};
+  if (!test::takes(*impl, args)) return;
+  EXPECT_TRUE(t.matches_reference(args));
+}
+
 TEST_P(RmsNormImpl, BitsDoNotDependOnAlignment) {
   const auto& [impl, c] = GetParam();
   if (c.dtype == DType::kF32 || c.heads > 0) return;

@@ -22,11 +22,6 @@ std::vector<Case> in_every_dtype(const Case (&cases)[kCount]) {
   return out;
 }
 
-template <class Op>
-bool takes(const Impl<Op>& impl, const typename Op::Args& args) {
-  return !impl.supports || impl.supports(args);
-}
-
 /// Some implementation takes the arguments, on the CPU and, where the library has CUDA, there.
 template <class Op>
 testing::AssertionResult runs_everywhere(const typename Op::Args& args) {

@@ -61,6 +61,20 @@ class Operand {
 /// cuBLASLt for runs on a GPU, exact, one a process; null on a CPU or without a GPU.
 cuda::Blas* shared_blas(Device device);
 
+/// What an implementation is asked and run with, without threads and workspace.
+inline Context context_of(Device device) {
+  Context ctx;
+  ctx.device = device;
+  ctx.blas = shared_blas(device);
+  return ctx;
+}
+
+/// Whether an implementation runs the arguments on this machine; OpTester refuses to where not.
+template <class Op>
+bool takes(const Impl<Op>& impl, const typename Op::Args& args) {
+  return ops::supports(impl, args, context_of(impl.device));
+}
+
 /// Waits until the device is done, and gives its first error; kDevice without a GPU.
 Status synchronize(Device device);
 
@@ -142,12 +156,12 @@ class OpTester {
     error_.clear();
     reset_outputs();
     ThreadPool pool(threads);
-    Context ctx;
-    ctx.device = impl->device;
+    Context ctx = context_of(impl->device);
     ctx.threads = &pool;
-    ctx.blas = shared_blas(impl->device);
     if (Status s = synchronize(ctx.device); !s.ok()) return fail(s.message());
     if (Status s = Op::check(args); !s.ok()) return fail("check: " + s.message());
+    if (!ops::supports(*impl, args, ctx))
+      return fail(ops::unsupported(Op::kName, impl->name, impl->device).message());
     const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
     Operand scratch({scratch_bytes}, DType::kU8, false);
     ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
@@ -173,8 +187,10 @@ class OpTester {
   }
 
   /// Every element within Op::tolerance of the reference, or within the tolerance of its output.
+  /// `size`: Tolerance::scaled's, where the terms of the outputs are not of size 1.
   testing::AssertionResult matches_reference(const Args& args,
-                                             const std::vector<Tolerance>& of_outputs = {}) {
+                                             const std::vector<Tolerance>& of_outputs = {},
+                                             double size = 1) {
     run(args);
     if (!error_.empty()) return failure() << error_;
     std::vector<std::vector<double>> got;
@@ -182,7 +198,8 @@ class OpTester {
     run(args, 1, &implementation<Op>("reference"));
     if (!error_.empty()) return failure() << "reference: " << error_;
     for (size_t n = 0; n < outputs_.size(); ++n) {
-      const Tolerance tolerance = of_outputs.empty() ? Op::tolerance(args) : of_outputs[n];
+      const Tolerance tolerance =
+          (of_outputs.empty() ? Op::tolerance(args) : of_outputs[n]).scaled(size);
       const Operand& want = *outputs_[n].operand;
       for (int64_t i = 0; i < want.numel(); ++i) {
         const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
