@@ -55,26 +55,19 @@ LinearWeight GraphBuilder::linear_weight(std::string_view name) {
   const auto it = options.quant.find(full);
   if (it == options.quant.end()) return w;
   w.mode = it->second;
-  const auto beside = [&](std::string_view suffix) {
-    return graph.weight(full + std::string(suffix));
-  };
-  if (w.mode != QuantMode::kNf4) {
-    w.scales = beside(quantized::kScale);
-    return w;
-  }
-  w.scales = beside(quantized::kAbsmax);
-  w.nested = beside(quantized::kNested);
-  w.map = beside(quantized::kMap);
+  size_t i = 0;  // their names alone are wanted here
+  for (const Sidecar& s : format_info(stored_format(w.mode)).sidecars(1, 64, {}))
+    w.beside[i++] = graph.weight(full + std::string(s.suffix));
   return w;
 }
 
 LinearWeight GraphBuilder::rows(LinearWeight w, int64_t begin, int64_t count) {
-  if (w.mode == QuantMode::kNf4 || w.mode == QuantMode::kInt8Weight) {
+  if (mode_info(w.mode).computes == Computes::kWeightOnly) {
     w.first_row += begin;  // how many rows, the output says
     return w;
   }
   w.w = graph.rows(w.w, begin, count);
-  if (w.scales.defined()) w.scales = graph.rows(w.scales, begin, count);
+  if (is_w8a8(w.mode)) w.beside[0] = graph.rows(w.beside[0], begin, count);
   return w;
 }
 
@@ -127,12 +120,12 @@ Value GraphBuilder::product(std::string_view name, const LinearInput& in, const 
   const Codes codes = in.q.defined() ? Codes{.q = in.q, .scale = in.scale, .outliers = {}}
                                      : quantize_rows(name, in.x, w);
   graph.add<ops::LinearW8A8>(scoped(name),
-                             {codes.q, codes.scale, w.w, w.scales, after.bias, after.residual}, y,
-                             [=](const Bindings& b) {
+                             {codes.q, codes.scale, w.w, w.beside[0], after.bias, after.residual},
+                             y, [=](const Bindings& b) {
                                return ops::LinearW8A8::Args{.x = b[codes.q],
                                                             .x_scale = b[codes.scale],
                                                             .w = b[w.w],
-                                                            .w_scale = b[w.scales],
+                                                            .w_scale = b[w.beside[0]],
                                                             .bias = b[after.bias],
                                                             .residual = b[after.residual],
                                                             .y = b[y],
@@ -152,11 +145,13 @@ Value GraphBuilder::product(std::string_view name, const LinearInput& in, const 
 Value GraphBuilder::weight_only_product(std::string_view name, Value x, const LinearWeight& w,
                                         const Epilogue& after, Value y) {
   return graph.add<ops::LinearWeightOnly>(
-      scoped(name), {x, w.w, w.scales, w.nested, w.map, after.bias, after.residual}, y,
+      scoped(name), {x, w.w, w.beside[0], w.beside[1], w.beside[2], after.bias, after.residual}, y,
       [=](const Bindings& b) {
         return ops::LinearWeightOnly::Args{
             .x = b[x],
-            .w = quantized_weight(b[w.w], b[w.scales], b[w.nested], b[w.map]),
+            .w = quantized_weight(
+                stored_format(w.mode), b[w.w],
+                std::array<ConstTensor, 3>{b[w.beside[0]], b[w.beside[1]], b[w.beside[2]]}),
             .first_row = w.first_row,
             .bias = b[after.bias],
             .residual = b[after.residual],
@@ -168,8 +163,8 @@ Value GraphBuilder::weight_only_product(std::string_view name, Value x, const Li
 GraphBuilder::Codes GraphBuilder::new_codes(std::string_view name, Value x, const LinearWeight& w) {
   const std::vector<Dim> dims = graph.info(x).dims;
   Codes c;
-  c.q = graph.activation(scoped(name) + ".codes",
-                         w.mode == QuantMode::kFp8 ? DType::kF8E4M3 : DType::kI8, dims);
+  c.q = graph.activation(scoped(name) + ".codes", format_info(stored_format(w.mode)).code_dtype,
+                         dims);
   c.scale = graph.activation(scoped(name) + ".code_scale", DType::kF32, {dims[0]});
   if (sets_outliers_apart(w.mode))
     c.outliers = graph.activation(scoped(name) + ".outliers", graph.info(x).dtype, dims);

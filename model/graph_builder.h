@@ -3,6 +3,7 @@
 #ifndef VLR_MODEL_GRAPH_BUILDER_H_
 #define VLR_MODEL_GRAPH_BUILDER_H_
 
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -27,9 +28,10 @@ struct GraphOptions {
 /// The weight of a linear layer, or some of its rows: dense, or codes and what stands beside them.
 struct LinearWeight {
   QuantMode mode = QuantMode::kNone;
-  Value w;                    ///< dense, or the codes
-  Value scales, nested, map;  ///< as engine/weights/weight_store.h has them
-  int64_t first_row = 0;      ///< in w, where only weights are quantised; elsewhere w is a view
+  Value w;  ///< dense, or the codes
+  /// What its format has beside them, in that order: tensors_of().
+  std::array<Value, kMaxSidecars> beside;
+  int64_t first_row = 0;  ///< in w, where only weights are quantised; elsewhere w is a view
 };
 
 /// What a linear layer reads: activations, or their codes where the op before it made those.

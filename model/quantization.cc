@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
@@ -13,14 +12,15 @@
 namespace vlr {
 namespace {
 
-constexpr std::array<std::pair<QuantMode, std::string_view>, 7> kModes = {
-    {{QuantMode::kNone, "none"},
-     {QuantMode::kNf4, "nf4"},
-     {QuantMode::kInt8, "int8"},
-     {QuantMode::kInt8Weight, "int8-weight"},
-     {QuantMode::kLlmInt8, "llm-int8"},
-     {QuantMode::kLlmInt8Batch, "llm-int8-batch"},
-     {QuantMode::kFp8, "fp8"}}};
+constexpr ModeInfo kModes[] = {
+    {QuantMode::kNone, "none", WeightFormat::kDense, Computes::kDense, true},
+    {QuantMode::kNf4, "nf4", WeightFormat::kNf4, Computes::kWeightOnly, true},
+    {QuantMode::kInt8, "int8", WeightFormat::kInt8, Computes::kW8A8, false},
+    {QuantMode::kInt8Weight, "int8-weight", WeightFormat::kInt8, Computes::kWeightOnly, false},
+    {QuantMode::kLlmInt8, "llm-int8", WeightFormat::kInt8, Computes::kW8A8Apart, true},
+    {QuantMode::kLlmInt8Batch, "llm-int8-batch", WeightFormat::kInt8, Computes::kW8A8Apart, false},
+    {QuantMode::kFp8, "fp8", WeightFormat::kFp8, Computes::kW8A8, true},
+};
 
 constexpr int64_t kConfigBytes = int64_t{4} << 20;
 constexpr std::string_view kVisual = "model.visual.";
@@ -68,54 +68,25 @@ Status check_rules(const WeightPlan& plan, std::span<const QuantRule> rules) {
   return {};
 }
 
-/// Codes are pairs of a row's values, and parts end where blocks do.
-Status check_nf4(const WeightSpec& spec) {
-  const int64_t cols = spec.shape[1];
-  if (cols % 2 != 0) {
-    return {Code::kUnimplemented,
-            fmt::format("{}: nf4 wants an even number of columns, got {}", spec.name, cols)};
-  }
-  for (size_t i = 0; i + 1 < spec.parts.size(); ++i) {
-    const int64_t values = spec.parts[i].num_rows * cols;
-    if (values % kNf4Block == 0) continue;
-    return {Code::kUnimplemented,
-            fmt::format("{}: in nf4 {} values of {} are no whole blocks of {}, and other rows "
-                        "follow",
-                        spec.name, values, spec.parts[i].source, kNf4Block)};
-  }
-  return {};
-}
-
 }  // namespace
 
-std::string_view quant_mode_name(QuantMode m) {
-  for (const auto& [mode, name] : kModes) {
-    if (mode == m) return name;
-  }
-  return "?";
+std::span<const ModeInfo> quant_modes() { return kModes; }
+
+const ModeInfo& mode_info(QuantMode m) { return *std::ranges::find(kModes, m, &ModeInfo::mode); }
+
+QuantMode usual_mode(WeightFormat format) {
+  const auto is_it = [&](const ModeInfo& m) { return m.format == format && m.usual; };
+  return std::ranges::find_if(kModes, is_it)->mode;
 }
 
 Result<QuantMode> parse_quant_mode(std::string_view text) {
   std::string names;
-  for (const auto& [mode, name] : kModes) {
-    if (name == text) return mode;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
+  for (const ModeInfo& m : kModes) {
+    if (m.name == text) return m.mode;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", m.name);
   }
   return {Code::kInvalidArgument,
           fmt::format("quantisation must be one of {}, got '{}'", names, text)};
-}
-
-WeightFormat stored_format(QuantMode m) {
-  switch (m) {
-    case QuantMode::kNone:
-      return WeightFormat::kDense;
-    case QuantMode::kNf4:
-      return WeightFormat::kNf4;
-    case QuantMode::kFp8:
-      return WeightFormat::kFp8;
-    default:
-      return WeightFormat::kInt8;
-  }
 }
 
 Result<QuantRule> parse_quant_rule(std::string_view text) {
@@ -208,9 +179,8 @@ Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRul
       const std::optional<QuantMode> asked = mode_of(name, rules);
       QuantMode wanted = asked.value_or(QuantMode::kNone);
       if (part.stored != WeightFormat::kDense) {
-        QuantMode own = part.stored == WeightFormat::kNf4   ? QuantMode::kNf4
-                        : part.stored == WeightFormat::kFp8 ? QuantMode::kFp8
-                                                            : stored.int8_mode;
+        QuantMode own = part.stored == stored_format(stored.int8_mode) ? stored.int8_mode
+                                                                       : usual_mode(part.stored);
         if (const auto ruled = mode_of(name, stored.rules);
             ruled && stored_format(*ruled) == part.stored)
           own = *ruled;
@@ -236,7 +206,9 @@ Result<QuantModes> apply_quantization(WeightPlan& plan, std::span<const QuantRul
     }
     if (!mode || *mode == QuantMode::kNone) continue;
     spec.format = stored_format(*mode);
-    if (spec.format == WeightFormat::kNf4) VLR_RETURN_IF_ERROR(check_nf4(spec));
+    if (const std::string why = format_info(spec.format).refusal(spec.shape[1], format_parts(spec));
+        !why.empty())
+      return {Code::kUnimplemented, fmt::format("{}: {}", spec.name, why)};
     modes.emplace(spec.name, *mode);
   }
   return modes;

@@ -27,15 +27,36 @@ enum class QuantMode : uint8_t {
   kLlmInt8Batch,  ///< the same with outliers found over the whole batch, as bitsandbytes does
   kFp8,           ///< e4m3 weights and activations (W8A8), a scale a token
 };
-std::string_view quant_mode_name(QuantMode m);  ///< "none", "nf4", "int8", ... as options say it
+/// What a layer's product computes with.
+enum class Computes : uint8_t {
+  kDense,       ///< the weight as it is
+  kWeightOnly,  ///< 16-bit activations and weights that are decoded
+  kW8A8,        ///< 8-bit codes of both
+  kW8A8Apart,   ///< the same, and outlying activations in 16 bits beside them
+};
+/// A row of the table of modes.
+struct ModeInfo {
+  QuantMode mode;
+  std::string_view name;  ///< as options say it
+  WeightFormat format;
+  Computes computes;
+  /// How a checkpoint in this format computes, unless it or the options say otherwise.
+  bool usual;
+};
+std::span<const ModeInfo> quant_modes();
+const ModeInfo& mode_info(QuantMode m);
+/// The usual mode of a quantised format.
+QuantMode usual_mode(WeightFormat format);
+
+inline std::string_view quant_mode_name(QuantMode m) { return mode_info(m).name; }
 Result<QuantMode> parse_quant_mode(std::string_view name);
-WeightFormat stored_format(QuantMode m);
+inline WeightFormat stored_format(QuantMode m) { return mode_info(m).format; }
 /// Whether activations are quantised too.
-constexpr bool is_w8a8(QuantMode m) {
-  return m != QuantMode::kNone && m != QuantMode::kNf4 && m != QuantMode::kInt8Weight;
+inline bool is_w8a8(QuantMode m) {
+  return mode_info(m).computes == Computes::kW8A8 || mode_info(m).computes == Computes::kW8A8Apart;
 }
-constexpr bool sets_outliers_apart(QuantMode m) {
-  return m == QuantMode::kLlmInt8 || m == QuantMode::kLlmInt8Batch;
+inline bool sets_outliers_apart(QuantMode m) {
+  return mode_info(m).computes == Computes::kW8A8Apart;
 }
 /// The size from which LLM.int8() takes an activation for an outlier.
 constexpr float kOutlierThreshold = 6.0f;

@@ -4,6 +4,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <utility>
 
 #include "kernels/quant/nf4.h"
 #include "model/json.h"
@@ -64,6 +67,56 @@ Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight
   return s;
 }
 
+namespace {
+
+using Shape = Result<std::vector<int64_t>>;
+
+std::optional<Shape> nf4_shape(const StoredTensors& tensors, std::string_view name,
+                               const StoredTensor& t) {
+  if (!tensors.contains(joined(name, kQuantState))) {
+    if (!tensors.contains(joined(name, kAbsmax))) return {};
+    return Shape(Code::kInvalidArgument,
+                 fmt::format("{}: has an absmax and no {}", name, kQuantState.substr(1)));
+  }
+  const Result<Nf4State> s = nf4_state(tensors, name);
+  if (!s) return Shape(s.error());
+  if (t.bytes() * 2 == s->rows * s->cols) return Shape({s->rows, s->cols});
+  return Shape(
+      Code::kInvalidArgument,
+      fmt::format("{}: {} bytes for a weight [{}, {}] in nf4, got {}", name, s->rows * s->cols / 2,
+                  s->rows, s->cols, describe(static_cast<const StoredShape&>(t))));
+}
+
+template <DType kCode>
+std::optional<Shape> shape_of_codes(const StoredTensors&, std::string_view, const StoredTensor& t) {
+  if (t.shape.size() != 2 || t.dtype != kCode) return {};
+  return Shape(t.shape);
+}
+
+/// How files store a format.
+struct StoredForm {
+  WeightFormat format;
+  /// [N, K] of a tensor that is stored so, or why it is not read; nothing: it is something else.
+  std::optional<Shape> (*shape)(const StoredTensors& tensors, std::string_view name,
+                                const StoredTensor& t);
+  /// What is beside the weight, under its own name and under its module's.
+  std::vector<std::string_view> of_weight, of_module;
+};
+
+std::span<const StoredForm> stored_forms() {
+  static const StoredForm kForms[] = {
+      {WeightFormat::kNf4,
+       nf4_shape,
+       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kQuantState, kFp4State},
+       {}},
+      {WeightFormat::kInt8, shape_of_codes<DType::kI8>, {}, {kScb, kWeightFormat}},
+      {WeightFormat::kFp8, shape_of_codes<DType::kF8E4M3>, {}, {kWeightScale}},
+  };
+  return kForms;
+}
+
+}  // namespace
+
 Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_view name) {
   const auto it = tensors.find(name);
   if (it == tensors.end()) return {Code::kNotFound, fmt::format("the checkpoint has no {}", name)};
@@ -71,40 +124,27 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
   if (tensors.contains(joined(name, kFp4State))) {
     return {Code::kUnimplemented, fmt::format("{}: fp4 is not read; nf4 is", name)};
   }
-  if (tensors.contains(joined(name, kQuantState))) {
-    VLR_ASSIGN_OR_RETURN(const Nf4State s, nf4_state(tensors, name));
-    if (t.bytes() * 2 != s.rows * s.cols) {
-      return {Code::kInvalidArgument,
-              fmt::format("{}: {} bytes for a weight [{}, {}] in nf4, got {}", name,
-                          s.rows * s.cols / 2, s.rows, s.cols,
-                          describe(static_cast<const StoredShape&>(t)))};
-    }
-    return StoredWeight{WeightFormat::kNf4, {s.rows, s.cols}};
+  for (const StoredForm& form : stored_forms()) {
+    const std::optional<Shape> shape = form.shape(tensors, name, t);
+    if (!shape) continue;
+    if (!*shape) return shape->error();
+    return StoredWeight{form.format, **shape};
   }
-  if (tensors.contains(joined(name, kAbsmax))) {
-    return {Code::kInvalidArgument,
-            fmt::format("{}: has an absmax and no {}", name, kQuantState.substr(1))};
-  }
-  if (t.shape.size() == 2 && t.dtype == DType::kI8)
-    return StoredWeight{WeightFormat::kInt8, t.shape};
-  if (t.shape.size() == 2 && t.dtype == DType::kF8E4M3)
-    return StoredWeight{WeightFormat::kFp8, t.shape};
   return StoredWeight{WeightFormat::kDense, t.shape};
 }
 
 bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name) {
-  for (const std::string_view suffix :
-       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kQuantState, kFp4State}) {
-    if (name.ends_with(suffix) && tensors.contains(name.substr(0, name.size() - suffix.size())))
-      return true;
+  const auto beside = [&](std::string_view suffix, std::string_view weight) {
+    return name.ends_with(suffix) &&
+           tensors.contains(joined(name.substr(0, name.size() - suffix.size()), weight));
+  };
+  for (const StoredForm& form : stored_forms()) {
+    for (const std::string_view suffix : form.of_weight)
+      if (beside(suffix, "")) return true;
+    for (const std::string_view suffix : form.of_module)
+      if (beside(suffix, kWeight)) return true;
   }
-  for (const std::string_view suffix :
-       {kScb, kWeightFormat, kWeightScale, kFingerprint, kChecksum}) {
-    if (name.ends_with(suffix) &&
-        tensors.contains(joined(name.substr(0, name.size() - suffix.size()), kWeight)))
-      return true;
-  }
-  return false;
+  return beside(kFingerprint, kWeight) || beside(kChecksum, kWeight);
 }
 
 }  // namespace vlr

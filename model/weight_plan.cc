@@ -8,7 +8,6 @@
 #include <map>
 #include <utility>
 
-#include "kernels/quant/nf4.h"
 #include "model/stored_weight.h"
 
 namespace vlr {
@@ -302,12 +301,11 @@ Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTenso
   return plan;
 }
 
-int64_t nf4_group_blocks(std::span<const int64_t> part_values) {
-  int64_t group = kNf4NestedBlock;
-  for (size_t i = 0; i + 1 < part_values.size(); ++i) {
-    while (part_values[i] % (group * kNf4Block) != 0 && group > 1) group /= 2;
-  }
-  return group;
+std::vector<FormatPart> format_parts(const WeightSpec& spec) {
+  std::vector<FormatPart> out;
+  for (const WeightPart& part : spec.parts)
+    out.push_back({.values = part.num_rows * spec.shape[1], .source = part.source});
+  return out;
 }
 
 std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device device) {
@@ -321,41 +319,12 @@ std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device
     add("", dtype, spec.shape);
     return out;
   }
+  const FormatInfo& format = format_info(spec.format);
   const int64_t n = spec.shape[0], k = spec.shape[1];
-  if (spec.format != WeightFormat::kNf4) {
-    add("", spec.format == WeightFormat::kInt8 ? DType::kI8 : DType::kF8E4M3, {n, k});
-    add(quantized::kScale, DType::kF32, {n});
-    return out;
-  }
-  std::vector<int64_t> values;
-  for (const WeightPart& part : spec.parts) values.push_back(part.num_rows * k);
-  const int64_t blocks = (n * k + kNf4Block - 1) / kNf4Block, group = nf4_group_blocks(values);
-  add("", DType::kU8, {n, k / 2});
-  add(quantized::kAbsmax, DType::kU8, {blocks});
-  add(quantized::kNested, DType::kF32, {(blocks + group - 1) / group, 2});
-  add(quantized::kMap, DType::kF32, {256});
+  add("", format.code_dtype, {n, k / format.values_per_code});
+  for (const Sidecar& s : format.sidecars(n, k, format_parts(spec)))
+    add(s.suffix, s.dtype, s.shape);
   return out;
-}
-
-QuantizedWeight quantized_weight(const ConstTensor& codes, const ConstTensor& scales,
-                                 const ConstTensor& nested, const ConstTensor& map) {
-  QuantizedWeight w{.format = codes.dtype == DType::kI8       ? WeightFormat::kInt8
-                              : codes.dtype == DType::kF8E4M3 ? WeightFormat::kFp8
-                                                              : WeightFormat::kNf4,
-                    .rows = codes.dim(0),
-                    .cols = codes.dim(1),
-                    .codes = codes,
-                    .scales = scales,
-                    .nested = nested,
-                    .map = map};
-  if (w.format != WeightFormat::kNf4) return w;
-  w.cols *= 2;
-  w.codes = ConstTensor(codes.data, DType::kU8, {codes.numel()}, codes.device);
-  // The power of two that makes as many groups as there are; with one group, any that is not less.
-  const int64_t blocks = scales.dim(0), groups = nested.dim(0);
-  w.group_blocks = 1;
-  while ((blocks + w.group_blocks - 1) / w.group_blocks > groups) w.group_blocks *= 2;
-  return w;
 }
 
 }  // namespace vlr

@@ -4,13 +4,12 @@
 #define VLR_MODEL_WEIGHT_PLAN_H_
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/core/tensor.h"
-#include "kernels/quant/quantized_weight.h"
+#include "kernels/quant/formats.h"
 #include "model/config.h"
 #include "model/stored_tensor.h"
 #include "vlr/status.h"
@@ -49,28 +48,16 @@ struct WeightSpec {
 
 using WeightPlan = std::vector<WeightSpec>;
 
-/// Suffixes of the tensors beside the codes, which have the weight's name.
-namespace quantized {
-inline constexpr std::string_view kScale = ".scale";    ///< int8, fp8: f32 [N]
-inline constexpr std::string_view kAbsmax = ".absmax";  ///< nf4: u8 [blocks]
-inline constexpr std::string_view kNested = ".nested";  ///< nf4: f32 [groups, 2]
-inline constexpr std::string_view kMap = ".map";        ///< nf4: f32 [256]
-}  // namespace quantized
-
 /// A tensor that a weight becomes in memory, without data.
 struct WeightTensor {
   std::string name;
   ConstTensor shape;
 };
-/// The weight itself; or its codes, nf4 as u8 [N, K / 2], and what stands beside them.
+/// The weight itself; or its codes, and what its format has beside them (kernels/quant/formats.h).
 std::vector<WeightTensor> tensors_of(const WeightSpec& spec, DType dtype, Device device);
 
-/// Blocks that share a scale and an offset, when parts of so many values are joined.
-int64_t nf4_group_blocks(std::span<const int64_t> part_values);
-
-/// A quantised weight from the tensors that tensors_of() names; the last two are nf4's.
-QuantizedWeight quantized_weight(const ConstTensor& codes, const ConstTensor& scales,
-                                 const ConstTensor& nested = {}, const ConstTensor& map = {});
+/// The parts of a weight [N, K] as its format asks about them.
+std::vector<FormatPart> format_parts(const WeightSpec& spec);
 
 /// Names that the graphs look up. They are upstream's, but for the tensors that the plan puts
 /// together.

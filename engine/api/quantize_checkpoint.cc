@@ -110,7 +110,8 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
     const QuantMode mode = mode_of(canonical, rules).value_or(QuantMode::kNone);
     if (mode != QuantMode::kNone) {
       formats.insert(stored_format(mode));
-      if (stored.shape.size() != 2 || (mode == QuantMode::kNf4 && stored.shape[1] % 2 != 0)) {
+      if (stored.shape.size() != 2 ||
+          !format_info(stored_format(mode)).refusal(stored.shape[1], {}).empty()) {
         return {Code::kUnimplemented,
                 fmt::format("{}: {} of a weight {}", name, quant_mode_name(mode),
                             describe_shape(stored.shape))};

@@ -12,6 +12,7 @@
 #include "engine/placement/memory_planner.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/safetensors.h"
+#include "engine/weights/device_weights.h"
 #include "engine/weights/weight_store.h"
 #include "engine/weights/weight_stream.h"
 #include "model/quantization.h"

@@ -7,6 +7,7 @@
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
 #include "engine/runtime/purposes.h"
+#include "engine/weights/weight_store.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
@@ -84,11 +85,6 @@ Result<Passes> plan_passes(ModelRunner& runner, const BatchLimits& limits, const
   return out;
 }
 
-/// Whether a weight is one range of a file, which is used where it is mapped if it is aligned.
-bool may_be_mapped(const WeightSpec& weight) {
-  return weight.format == WeightFormat::kDense && weight.parts.size() == 1;
-}
-
 /// Where the CPU finds weights, by whether they are used where the checkpoint's files are mapped.
 void add_cpu_weights(const WeightPlan& plan, bool all, DType dtype,
                      std::vector<MemoryPlan::Part>& parts) {
@@ -96,7 +92,7 @@ void add_cpu_weights(const WeightPlan& plan, bool all, DType dtype,
   for (const WeightSpec& weight : plan) {
     if (!all && weight.place != WeightPlace::kCpuExec) continue;
     for (const WeightTensor& t : tensors_of(weight, dtype, Device::kCpu))
-      (may_be_mapped(weight) ? mapped : copied) += t.shape.bytes();
+      (is_mapped(weight) ? mapped : copied) += t.shape.bytes();
   }
   parts.push_back({std::string(purposes::kMappedWeights), mapped});
   parts.push_back({std::string(purposes::kCopiedWeights), copied});

@@ -24,7 +24,7 @@
 #include "engine/passes/model_runner.h"
 #include "engine/placement/device_map.h"
 #include "engine/runtime/device.h"
-#include "engine/weights/weight_store.h"
+#include "engine/weights/device_weights.h"
 #include "model/config.h"
 #include "model/graph_builder.h"
 #include "vlr/reranker.h"

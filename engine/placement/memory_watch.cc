@@ -1,4 +1,5 @@
 #include "engine/placement/memory_watch.h"
+#include "engine/weights/device_weights.h"
 
 #include <map>
 #include <utility>

@@ -19,7 +19,7 @@
 
 #include "engine/runtime/device.h"
 #include "engine/runtime/file_reader.h"
-#include "engine/weights/weight_store.h"
+#include "engine/weights/device_weights.h"
 #include "vlr/status.h"
 
 namespace vlr {

@@ -3,6 +3,7 @@
 #ifndef VLR_ENGINE_WEIGHTS_QUANTIZED_TENSORS_H_
 #define VLR_ENGINE_WEIGHTS_QUANTIZED_TENSORS_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "kernels/core/thread_pool.h"
-#include "kernels/quant/quantized_weight.h"
+#include "kernels/quant/formats.h"
 #include "model/stored_weight.h"
 #include "vlr/status.h"
 
@@ -40,13 +41,13 @@ Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat f
 Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
                                        ThreadPool& threads);
 
-/// One after the other, as a model reads them: nf4 with a scale and an offset for every group of
-/// blocks, int8 with plain scales.
+/// One after the other, as a model reads them (kernels/quant/formats.h): the bytes of the codes and
+/// of each of FormatInfo::sidecars.
 struct JoinedWeight {
   WeightFormat format = WeightFormat::kDense;
   int64_t rows = 0, cols = 0;
-  std::vector<std::byte> codes, scales;
-  std::vector<float> nested, map;
+  std::vector<std::byte> codes;
+  std::array<std::vector<std::byte>, kMaxSidecars> beside;
   std::vector<float> fingerprint;  ///< [rows]; empty unless all parts have one
 };
 Result<JoinedWeight> join(std::vector<QuantizedTensor> parts);

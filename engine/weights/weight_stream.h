@@ -18,8 +18,8 @@
 
 #include "engine/runtime/device.h"
 #include "engine/runtime/weight_supply.h"
+#include "engine/weights/device_weights.h"
 #include "engine/weights/group_reader.h"
-#include "engine/weights/weight_store.h"
 #include "vlr/status.h"
 
 namespace vlr {

@@ -1,7 +1,7 @@
 /// Rows of a quantised weight as numbers.
 ///   y[n, k] = value of w[first_row + n, k]
 ///
-///   w   [N, K]  nf4 | int8 | fp8: kernels/quant/quantized_weight.h
+///   w   [N, K]  in any of kernels/quant/formats.h
 ///   y   [n, K]  f32 | bf16 | f16; contiguous; first_row + n <= N
 ///
 /// Rounding: the value's product is made in f32 and rounded once, to the dtype of y. Exact: every

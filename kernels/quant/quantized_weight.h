@@ -20,7 +20,7 @@
 namespace vlr {
 
 enum class WeightFormat : uint8_t { kDense, kNf4, kInt8, kFp8 };
-std::string_view weight_format_name(WeightFormat f);  ///< "dense", "nf4", "int8", "fp8"
+std::string_view weight_format_name(WeightFormat f);  ///< "dense", "nf4", ...: formats.h
 
 constexpr int64_t kNf4Block = 64;  ///< values that share an absmax
 

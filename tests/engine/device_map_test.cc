@@ -1,5 +1,6 @@
 // Which weights stay in host memory, and that models whose layers come and go give the same bits.
 #include "engine/placement/device_map.h"
+#include "engine/weights/device_weights.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

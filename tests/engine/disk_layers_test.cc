@@ -13,6 +13,7 @@
 #include "engine/placement/device_map.h"
 #include "engine/placement/loaded_model.h"
 #include "engine/placement/memory_watch.h"
+#include "engine/weights/device_weights.h"
 #include "engine/weights/weight_stream.h"
 #include "model/weight_plan.h"
 #include "multimodal/patchify.h"

@@ -62,19 +62,22 @@ Status refusal(const TensorMap& tensors, const std::string& name) {
 
 /// The weight that a model gets from these parts, as numbers of `dtype`.
 std::vector<std::byte> values_of(std::vector<QuantizedTensor> parts, DType dtype) {
+  std::vector<int64_t> values;
+  for (const QuantizedTensor& p : parts) values.push_back(p.rows * p.cols);
   auto joined = join(std::move(parts));
   EXPECT_TRUE(joined) << joined.error().message();
   if (!joined) return {};
-  const bool nf4 = joined->format == WeightFormat::kNf4;
-  const DType codes = nf4                                    ? DType::kU8
-                      : joined->format == WeightFormat::kFp8 ? DType::kF8E4M3
-                                                             : DType::kI8;
-  const QuantizedWeight w = quantized_weight(
-      ConstTensor(joined->codes.data(), codes, {joined->rows, joined->cols / (nf4 ? 2 : 1)}),
-      ConstTensor(joined->scales.data(), nf4 ? DType::kU8 : DType::kF32,
-                  {std::ssize(joined->scales) / (nf4 ? 1 : 4)}),
-      ConstTensor(joined->nested.data(), DType::kF32, {std::ssize(joined->nested) / 2, 2}),
-      ConstTensor(joined->map.data(), DType::kF32, {std::ssize(joined->map)}));
+  const FormatInfo& format = format_info(joined->format);
+  std::vector<FormatPart> of_parts;
+  for (const int64_t v : values) of_parts.push_back({.values = v});
+  std::vector<ConstTensor> beside;
+  for (const Sidecar& s : format.sidecars(joined->rows, joined->cols, of_parts))
+    beside.push_back(contiguous_view(joined->beside[beside.size()].data(), s.dtype, s.shape));
+  const QuantizedWeight w =
+      quantized_weight(joined->format,
+                       ConstTensor(joined->codes.data(), format.code_dtype,
+                                   {joined->rows, joined->cols / format.values_per_code}),
+                       beside);
   std::vector<std::byte> out(static_cast<size_t>(w.rows * w.cols * dtype_bytes(dtype)));
   Context ctx;
   ctx.threads = &threads();
@@ -264,7 +267,7 @@ TEST(JoinedParts, HaveTheValuesOfTheParts) {
     EXPECT_TRUE(values_of(parts, DType::kF32) == want);
     const auto joined = join(parts);
     EXPECT_EQ(joined->fingerprint.size(), 96u);
-    EXPECT_EQ(joined->nested.size(), format == WeightFormat::kNf4 ? 2u * 6 : 0u);
+    EXPECT_EQ(joined->beside[1].size(), format == WeightFormat::kNf4 ? 2u * 6 * sizeof(float) : 0u);
     std::vector<QuantizedTensor> without = parts;
     without[1].fingerprint.clear();
     EXPECT_TRUE(join(without)->fingerprint.empty());

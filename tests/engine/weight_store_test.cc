@@ -1,4 +1,5 @@
 #include "engine/weights/weight_store.h"
+#include "engine/weights/device_weights.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
