@@ -342,9 +342,9 @@ TEST(MemoryContract, SimulatedLargerCapsHaveRoomForMore) {
   ThreadPool threads(1);
   const ImplChoices choices;
   const DeviceSpec spec = *DeviceSpec::parse_for_planning("cuda");
-  for (const char* name : {"2b", "8b"}) {
+  for (const std::string name : {"2b", "8b"}) {
     for (const char* quant : {"", "nf4"}) {
-      SCOPED_TRACE(std::string(name) + " " + quant);
+      SCOPED_TRACE(name + " " + quant);
       Options options{.device = "cuda", .dtype = "bf16"};
       options.quant = quant;
       const Model& model = model_of(name);
