@@ -11,24 +11,10 @@
 namespace vlr {
 namespace {
 
-constexpr std::string_view kSystem =
-    "Judge whether the Document meets the requirements based on the Query and the Instruct "
-    "provided. "
-    "Note that the answer can only be \"yes\" or \"no\".";
-constexpr std::string_view kDefaultInstruction =
-    "Given a search query, retrieve relevant candidates that answer the query.";
-
 constexpr std::string_view kImStart = "<|im_start|>", kImEnd = "<|im_end|>";
 constexpr std::string_view kVisionStart = "<|vision_start|>", kVisionEnd = "<|vision_end|>";
 constexpr std::string_view kImagePad = "<|image_pad|>", kVideoPad = "<|video_pad|>";
 constexpr std::string_view kVideo = "<|vision_start|><|video_pad|><|vision_end|>";
-
-// The head ends here, and the rest begins with ">:". That is the end of a piece whatever surrounds
-// it: no piece goes on after a newline with anything but white space, so one starts at "<", and
-// letters after it end at ">". NFC joins nothing to ">" across ":", nor to the "t" before it.
-constexpr std::string_view kHeadEnd = "\n<Document", kRestBegin = ">:";
-
-constexpr size_t kTail = 5;  // the ids that truncation never counts, as upstream's [-5:]
 
 // Far more than a model takes; what a prompt may make us allocate.
 constexpr int64_t kMaxMediaTokens = 1 << 22;
@@ -181,21 +167,23 @@ MarkedText expand(const MarkedText& in, std::initializer_list<const PromptSide*>
 }
 
 /// Whether an added token could be recognised across the end of the head.
-bool crosses_head_end(std::string_view token) {
+bool crosses_head_end(std::string_view token, const PromptTemplate& words) {
+  const std::string_view end = words.head_end;
   for (size_t i = 1; i < token.size(); ++i) {
     const std::string_view before = token.substr(0, i);
-    const size_t n = std::min(before.size(), kHeadEnd.size());
-    if (token[i] == kRestBegin[0] && before.substr(i - n) == kHeadEnd.substr(kHeadEnd.size() - n))
+    const size_t n = std::min(before.size(), end.size());
+    if (token[i] == words.rest_begin[0] && before.substr(i - n) == end.substr(end.size() - n))
       return true;
   }
   return false;
 }
 
-/// Keeps all special tokens of the body, and of the others the first that there is room for.
-void truncate(const Tokenizer& tokenizer, int64_t max_length, Prompt& prompt) {
+/// Keeps the tail, all special tokens of the body, and of the others the first that there is room
+/// for.
+void truncate(const Tokenizer& tokenizer, int64_t max_length, int64_t tail_tokens, Prompt& prompt) {
   auto& ids = prompt.ids;
   prompt.num_tokens_before_truncation = static_cast<int64_t>(ids.size());
-  const auto body = ids.end() - kTail;
+  const auto body = ids.end() - tail_tokens;
   if (body - ids.begin() <= max_length) return;
   const auto is_special = [&](int32_t id) { return tokenizer.is_special(id); };
   int64_t room = max_length - std::count_if(ids.begin(), body, is_special);
@@ -212,7 +200,8 @@ void truncate(const Tokenizer& tokenizer, int64_t max_length, Prompt& prompt) {
 
 }  // namespace
 
-Result<PromptBuilder> PromptBuilder::create(std::string_view instruction, PromptSide query,
+Result<PromptBuilder> PromptBuilder::create(const PromptTemplate& words,
+                                            std::string_view instruction, PromptSide query,
                                             const PromptOptions& options, Encoder& encoder) {
   const Tokenizer& tokenizer = encoder.tokenizer();
   for (const std::string_view token :
@@ -223,9 +212,10 @@ Result<PromptBuilder> PromptBuilder::create(std::string_view instruction, Prompt
     }
   }
   for (const AddedToken& token : tokenizer.added_tokens()) {
-    if (crosses_head_end(token.content)) {
-      return invalid(fmt::format(
-          "the tokenizer's token {} would swallow the prompt's \"Document>\"", token.content));
+    if (crosses_head_end(token.content, words)) {
+      return invalid(
+          fmt::format("the tokenizer's token {} would swallow the prompt's \"{}{}\"", token.content,
+                      words.head_end.substr(words.head_end.rfind('<') + 1), words.rest_begin[0]));
     }
   }
   if (options.max_length < 1) {
@@ -234,19 +224,21 @@ Result<PromptBuilder> PromptBuilder::create(std::string_view instruction, Prompt
   if (instruction.size() > kMaxTextBytes) return invalid("the instruction is longer than 1 GB");
   if (auto media = count_media(query); !media) return media.error().with_context("query");
 
-  PromptBuilder out(std::move(query), options, tokenizer);
+  PromptBuilder out(words, std::move(query), options, tokenizer);
   out.image_pad_ = *tokenizer.token_to_id(kImagePad);
   out.video_pad_ = *tokenizer.token_to_id(kVideoPad);
   MarkedText& head = out.head_;
-  add({kImStart, "system\n", kSystem, kImEnd, "\n", kImStart, "user\n<Instruct>: "}, head);
+  add({kImStart, "system\n", words.system, kImEnd, "\n", kImStart, "user\n",
+       words.instruction_label},
+      head);
   if (instruction.empty()) {
-    add({kDefaultInstruction}, head);
+    add({words.default_instruction}, head);
   } else {
     add_user(instruction, options.allow_special, head);
   }
-  add({"<Query>:"}, head);
+  add({words.query_label}, head);
   add_side(out.query_, options.allow_special, head);
-  add({kHeadEnd}, head);
+  add({words.head_end}, head);
 
   out.head_is_shared_ =
       find_placeholders(head).size() == out.query_.images.size() + out.query_.videos.size();
@@ -266,7 +258,7 @@ Result<Prompt> PromptBuilder::build(const PromptSide& document, Encoder& encoder
   media->video += query_media.video;
 
   MarkedText rest;
-  add({kRestBegin}, rest);
+  add({words_.rest_begin}, rest);
   add_side(document, options_.allow_special, rest);
   add({kImEnd, "\n", kImStart, "assistant\n"}, rest);
 
@@ -292,7 +284,7 @@ Result<Prompt> PromptBuilder::build(const PromptSide& document, Encoder& encoder
   };
   VLR_RETURN_IF_ERROR(check(image_pad_, kImagePad, media->image));
   VLR_RETURN_IF_ERROR(check(video_pad_, kVideoPad, media->video));
-  truncate(*tokenizer_, options_.max_length, prompt);
+  truncate(*tokenizer_, options_.max_length, words_.tail_tokens, prompt);
   return prompt;
 }
 

@@ -1,10 +1,9 @@
-/// The official prompt: a query and a document -> token ids.
+/// The prompt of a query and a document -> token ids, in the words of a task:
 ///
 ///   <|im_start|>system
 ///   {system}<|im_end|>
 ///   <|im_start|>user
-///   <Instruct>: {instruction}<Query>:{query}
-///   <Document>:{document}<|im_end|>
+///   {instruction_label}{instruction}{query_label}{query}{head_end}{rest_begin}{document}<|im_end|>
 ///   <|im_start|>assistant
 ///   (and a newline)
 ///
@@ -39,8 +38,22 @@ struct PromptSide {
   std::vector<std::string> texts;
 };
 
+/// The words of a prompt around those of a user. The texts are constants: they are not copied.
+struct PromptTemplate {
+  std::string_view system;
+  std::string_view default_instruction;  ///< where a request has none
+  std::string_view instruction_label, query_label;
+  /// The label of the document, in two: the head, which is encoded once for all documents, and the
+  /// rest. The label has to be cut where a piece of text ends whatever surrounds it. "\n<Document"
+  /// and ">:" do so: no piece goes on after a newline with anything but white space, so one starts
+  /// at "<", and letters after it end at ">". NFC joins nothing to ">" across ":", nor to the "t"
+  /// before it.
+  std::string_view head_end, rest_begin;
+  int64_t tail_tokens = 0;  ///< the last ids, which truncation never counts, as upstream's [-5:]
+};
+
 struct PromptOptions {
-  int64_t max_length = 10240;  ///< without the last five tokens, as upstream counts it
+  int64_t max_length = 10240;  ///< without the template's tail, as upstream counts it
   /// Special tokens that a user typed are recognised, as upstream does; otherwise they are plain
   /// text.
   bool allow_special = false;
@@ -50,7 +63,7 @@ struct PromptOptions {
 struct Prompt {
   std::vector<int32_t> ids;  ///< [S]
   /// The first prefix_len ids do not depend on the document, but for how many of them truncation
-  /// has left: they end with "\n<Document".
+  /// has left: they end with PromptTemplate::head_end.
   int64_t prefix_len = 0;
   int64_t num_tokens_before_truncation = 0;
   bool truncated = false;
@@ -72,21 +85,24 @@ class PromptBuilder {
  public:
   /// An empty instruction means the default one. kInvalidArgument: a side that is wrong in itself
   /// (an odd grid, a video without times), or a tokenizer that lacks the template's special tokens.
-  static Result<PromptBuilder> create(std::string_view instruction, PromptSide query,
-                                      const PromptOptions& options, Encoder& encoder);
+  static Result<PromptBuilder> create(const PromptTemplate& words, std::string_view instruction,
+                                      PromptSide query, const PromptOptions& options,
+                                      Encoder& encoder);
 
   /// kInvalidArgument also where allow_special lets in placeholders without an image or video.
   Result<Prompt> build(const PromptSide& document, Encoder& encoder) const;
 
  private:
-  PromptBuilder(PromptSide query, const PromptOptions& options, const Tokenizer& tokenizer)
-      : query_(std::move(query)), options_(options), tokenizer_(&tokenizer) {}
+  PromptBuilder(const PromptTemplate& words, PromptSide query, const PromptOptions& options,
+                const Tokenizer& tokenizer)
+      : words_(words), query_(std::move(query)), options_(options), tokenizer_(&tokenizer) {}
 
+  PromptTemplate words_;
   PromptSide query_;
   PromptOptions options_;
   const Tokenizer* tokenizer_;
   int32_t image_pad_ = -1, video_pad_ = -1;
-  MarkedText head_;  // up to "\n<Document"; expanded if it is shared
+  MarkedText head_;  // up to head_end; expanded if it is shared
   // Whether what the head expands to is the same for every document. It is, unless allow_special
   // let in a placeholder, which takes an image or video away from the document.
   bool head_is_shared_ = false;

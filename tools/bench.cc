@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -10,10 +10,12 @@
 #include <sstream>
 
 #include "engine/passes/model_runner.h"
-#include "engine/placement/device_options.h"
 #include "engine/placement/loaded_model.h"
+#include "engine/placement/prepared_model.h"
 #include "engine/runtime/safetensors.h"
-#include "engine/weights/weight_store.h"
+#include "engine/scheduling/replica.h"
+#include "engine/tasks/pair_score.h"
+#include "kernels/core/clock.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
 #include "tools/common.h"
@@ -38,10 +40,6 @@ constexpr double kWarmSeconds = 0.5;    // at most, beyond the runs that are nee
 // A size class is launched op by op, then recorded, in each of the runner's slots.
 constexpr int kWarmRuns = 2 * kInFlight + 1;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// A model and where it runs. What stands below uses what stands above it.
 struct OpenModel {
   explicit OpenModel(const Options& o)
@@ -51,13 +49,14 @@ struct OpenModel {
   std::string name;  ///< "8b" for a model of that size, else its folder's
   ThreadPool threads;
   ImplChoices choices;
-  ModelConfig config;
-  DType dtype = DType::kF32;
-  std::unique_ptr<OpenDevice> device;
-  std::unique_ptr<LoadedModel> model;
-  ModelRunner* runner = nullptr;  // the model's
-  BatchLimits limits;
+  std::atomic<bool> cancelled{false};
+  std::unique_ptr<Replica> replica;
   double load_seconds = 0, measure_seconds = 0;
+
+  LoadedModel& model() const { return replica->model(); }
+  ModelRunner& runner() const { return replica->runner(); }
+  OpenDevice& device() const { return replica->device(); }
+  const BatchLimits& limits() const { return replica->limits(); }
 
   /// Weights from a folder, or made from their names.
   static Result<std::unique_ptr<OpenModel>> open(const std::string& folder,
@@ -85,39 +84,26 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
                                                    const std::string& preset,
                                                    const Options& options,
                                                    const ReadOptions& read) {
-  const double start = now();
-  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
+  const double start = seconds_now();
   const bool synthetic = !preset.empty();
   auto out = std::make_unique<OpenModel>(options);
   OpenModel& m = *out;
-  const std::string config_path = (fs::path(folder) / "config.json").string();
-  auto config = synthetic ? synthetic_config(preset) : read_config(config_path);
+  auto config = synthetic ? synthetic_config(preset)
+                          : read_config((fs::path(folder) / "config.json").string());
   if (!config) return config.error();
-  m.config = *std::move(config);
-  m.name = synthetic ? preset : size_of_model(m.config, folder);
-  VLR_ASSIGN_OR_RETURN(m.dtype, activation_dtype(options, spec, m.config));
-  VLR_ASSIGN_OR_RETURN(m.device, OpenDevice::open(spec, options.exact, m.threads, m.choices));
-  WeightSource source;
-  const HeadTokens head = head_tokens(m.config);
-  if (synthetic) {
-    VLR_ASSIGN_OR_RETURN(source.plan,
-                         make_weight_plan(m.config, checkpoint_without_data(m.config), head));
-    source.fill = [&m](const WeightSpec& weight, const Tensor& to) {
-      return fill_synthetic_weight(weight, to, m.device->context().stream);
-    };
-  } else {
-    VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));
-    VLR_ASSIGN_OR_RETURN(source.plan, make_weight_plan(m.config, checkpoint.tensors(), head));
-    VLR_ASSIGN_OR_RETURN(source.stored, read_stored_quantization(config_path));
-    source.checkpoint = std::move(checkpoint);
-    source.read = read;
-  }
-  VLR_ASSIGN_OR_RETURN(
-      m.model, LoadedModel::load(m.options, m.config, m.dtype, std::move(source), *m.device, {}));
-  m.runner = m.model->runner.get();
-  m.limits = m.model->placed.limits;
-  m.measure_seconds = m.model->measure_seconds;
-  m.load_seconds = now() - start - m.measure_seconds;
+  m.name = synthetic ? preset : size_of_model(*config, folder);
+  const HeadTokens head = head_tokens(*config);
+  const auto fill = [](const WeightSpec& weight, const Tensor& to, Context& ctx) {
+    return fill_synthetic_weight(weight, to, ctx.stream);
+  };
+  auto source = synthetic ? ModelSource::synthetic(*std::move(config), head, fill)
+                          : ModelSource::of_folder(folder, *std::move(config), head);
+  if (!source) return source.error();
+  source->read = read;
+  VLR_ASSIGN_OR_RETURN(m.replica, Replica::open(pair_score(), *std::move(source), m.options,
+                                                m.threads, m.choices, m.cancelled));
+  m.measure_seconds = m.model().measure_seconds;
+  m.load_seconds = seconds_now() - start - m.measure_seconds;
   return out;
 }
 
@@ -145,25 +131,25 @@ struct BenchCommand {
 
 /// "workload/vlr/bf16/8b/text100", as bench/reference_gpu.py has it.
 std::string BenchCommand::row_name(const OpenModel& m, std::string_view workload) const {
-  const std::string_view quant = quant_name(m.model->modes);
+  const std::string_view quant = quant_name(m.model().modes);
   return fmt::format("workload/{}/{}/{}/{}", model.options.exact ? "vlr" : "vlr_fast",
-                     quant == "none" ? dtype_name(m.dtype) : quant, m.name, workload);
+                     quant == "none" ? dtype_name(m.runner().dtype()) : quant, m.name, workload);
 }
 
 /// Runs a workload until its time is known, then once more with every node timed.
 Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machine& machine) {
   VLR_RETURN_IF_ERROR(work.fits());
-  const bool gpu = m.device->is_gpu();
+  const bool gpu = m.device().is_gpu();
   const WorkloadSpec& spec = work.spec();
-  MemoryBudget& budget = m.device->budget();
+  MemoryBudget& budget = m.device().budget();
   budget.reset_peak();
 
   std::vector<float> first;
   bool same_bits = true;
   const auto timed = [&]() -> Result<double> {
-    const double start = now();
+    const double start = seconds_now();
     VLR_ASSIGN_OR_RETURN(std::vector<float> log_odds, work.run());
-    const double seconds = now() - start;
+    const double seconds = seconds_now() - start;
     if (first.empty()) first = log_odds;
     same_bits = same_bits && std::equal(first.begin(), first.end(), log_odds.begin());
     return seconds;
@@ -173,12 +159,12 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
     VLR_ASSIGN_OR_RETURN(last, timed());
     warm += last;
   }
-  const int least = !gpu ? 3 : spec.tokens() <= m.runner->score().recordings.max_tokens ? 50 : 5;
+  const int least = !gpu ? 3 : spec.tokens() <= m.runner().score().recordings.max_tokens ? 50 : 5;
   const int runs =
       repeat > 0 ? repeat : std::clamp(static_cast<int>(kTimingSeconds / last), least, 200);
-  const int64_t replays = m.runner->score().num_replays();
+  const int64_t replays = m.runner().score().num_replays();
   const auto disk_stats = [&] {
-    return m.model->stream ? m.model->stream->disk_stats() : DiskStats();
+    return m.model().stream ? m.model().stream->disk_stats() : DiskStats();
   };
   const DiskStats disk_before = disk_stats();
   std::vector<double> seconds;
@@ -188,7 +174,7 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
   }
   const int sm_mhz = machine.sm_mhz();
   const DiskStats disk = disk_stats() - disk_before;
-  const int64_t replayed = (m.runner->score().num_replays() - replays) / runs;
+  const int64_t replayed = (m.runner().score().num_replays() - replays) / runs;
   const int64_t peak_bytes = budget.peak(), card_bytes = machine.memory_in_use();
   std::sort(seconds.begin(), seconds.end());
   const auto at = [&](double share) {
@@ -198,20 +184,17 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
 
   // Observed runs launch op by op; the first of them shows what that needs.
   std::vector<NodeTiming> nodes;
-  m.runner->passes().set_observers({.on_value = {},
-                                    .wants_value = {},
-                                    .on_node = [&](const NodeTiming& t) { nodes.push_back(t); }});
   double observed = 0;
-  for (int i = 0; i < (gpu ? 2 : 1); ++i) {
-    nodes.clear();
-    const auto again = timed();
-    if (!again) {
-      m.runner->passes().set_observers({});
-      return again.error();
+  {
+    const ObserverScope watched(m.runner().passes(),
+                                {.on_value = {},
+                                 .wants_value = {},
+                                 .on_node = [&](const NodeTiming& t) { nodes.push_back(t); }});
+    for (int i = 0; i < (gpu ? 2 : 1); ++i) {
+      nodes.clear();
+      VLR_ASSIGN_OR_RETURN(observed, timed());
     }
-    observed = *again;
   }
-  m.runner->passes().set_observers({});
 
   for (size_t i = 0; !scores_to.empty() && i < first.size(); ++i) {
     const auto pair = static_cast<int64_t>(i);
@@ -228,7 +211,7 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
     cases.push_back(std::move(c));
   }
 
-  const double median = at(0.5), flops = model_flops(spec, m.config);
+  const double median = at(0.5), flops = model_flops(spec, m.model().config);
   const auto number = [](int64_t n) { return static_cast<double>(n); };
   const std::string name = row_name(m, spec.name);
   ordered_json row = {
@@ -301,7 +284,8 @@ Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machi
 /// The residual stream behind every layer of one run, f32, one after the other.
 Status BenchCommand::write_layers(Work& work, OpenModel& m) const {
   std::ofstream file(layers_to, std::ios::binary);
-  m.runner->passes().set_observers(
+  const ObserverScope watched(
+      m.runner().passes(),
       {.on_value =
            [&](std::string_view, std::span<const int64_t> shape, const float* data) {
              int64_t count = 1;
@@ -310,9 +294,7 @@ Status BenchCommand::write_layers(Work& work, OpenModel& m) const {
            },
        .wants_value = [](std::string_view name) { return name.ends_with(".mlp.residual"); },
        .on_node = {}});
-  const auto run = work.run();
-  m.runner->passes().set_observers({});
-  if (!run) return run.error();
+  VLR_RETURN_IF_ERROR(work.run().error());
   file.close();
   return file ? Status() : Status(Code::kInvalidArgument, layers_to + ": cannot write");
 }
@@ -339,16 +321,16 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   const Options& o = model.options;
   c["executable"] = "vlr bench";
   c["commit"] = commit.empty() ? "unknown" : commit;
-  c["device"] = m.device->name();
+  c["device"] = m.device().name();
   c["model"] = m.name;
   c["weights"] = synthetic.empty() ? model.model : "synthetic";
-  c["dtype"] = dtype_name(m.dtype);
-  c["quant"] = quant_name(m.model->modes);
+  c["dtype"] = dtype_name(m.runner().dtype());
+  c["quant"] = quant_name(m.model().modes);
   c["quant_rules"] = o.quant_rules;
   c["host_embeddings"] = o.host_embeddings;
   c["device_map"] = o.device_map;
-  c["check_seconds"] = m.model->check_seconds;
-  if (!m.model->distances.empty()) c["weight_distances"] = distances_json(m.model->distances);
+  c["check_seconds"] = m.model().check_seconds;
+  if (!m.model().distances.empty()) c["weight_distances"] = distances_json(m.model().distances);
   c["mode"] = o.exact ? "exact" : "fast";
   c["graphs"] = o.record_small_batches;
   c["measured"] = o.measure_kernels;
@@ -356,15 +338,15 @@ ordered_json BenchCommand::context(const OpenModel& m, const Machine& machine) c
   c["impls"] = o.impls;
   c["load_seconds"] = m.load_seconds;
   c["measure_seconds"] = m.measure_seconds;
-  c["batch_tokens"] = m.limits.tokens;
-  c["batch_patches"] = m.limits.patches;
-  const Placement& placement = m.model->placed.placement;
+  c["batch_tokens"] = m.limits().tokens;
+  c["batch_patches"] = m.limits().patches;
+  const Placement& placement = m.model().placed.placement;
   c["row_chunk"] = placement.row_chunk;
   c["streamed_layers"] = placement.streamed_layers;
   c["streamed_vision"] = placement.stream_vision;
   c["by_matrix"] = placement.by_matrix;
-  c["streamed_bytes"] = m.model->placed.weights.streamed;
-  c["memory_cap_bytes"] = m.device->budget().cap();
+  c["streamed_bytes"] = m.model().placed.weights.streamed;
+  c["memory_cap_bytes"] = m.device().budget().cap();
   return c;
 }
 
@@ -405,8 +387,8 @@ Result<ordered_json> BenchCommand::measure_load() {
         continue;
       }
       VLR_ASSIGN_OR_RETURN(const auto opened, OpenModel::open(folder, "", options, read));
-      out["context"]["device"] = opened->device->name();
-      ordered_json loaded = to_json(opened->model->read);
+      out["context"]["device"] = opened->device().name();
+      ordered_json loaded = to_json(opened->model().read);
       loaded["open_seconds"] = opened->load_seconds;
       out[name]["load"].push_back(std::move(loaded));
     }
@@ -439,11 +421,12 @@ int BenchCommand::run() {
   if (!opened) return fail(opened.error());
   OpenModel& m = **opened;
   fmt::print("{}{}, {}, {}, on {}\n", m.name, synthetic.empty() ? "" : " (synthetic)",
-             dtype_name(m.dtype), model.options.exact ? "exact" : "fast", m.device->name());
+             dtype_name(m.runner().dtype()), model.options.exact ? "exact" : "fast",
+             m.device().name());
   fmt::print(
       "loaded in {:.2f} s, kernels measured in {:.2f} s, batches of up to {} tokens and {} "
       "patches\n",
-      m.load_seconds, m.measure_seconds, m.limits.tokens, m.limits.patches);
+      m.load_seconds, m.measure_seconds, m.limits().tokens, m.limits().patches);
   if (peaks) fmt::print("{}\n", machine->describe_peak());
   std::fflush(stdout);
 
@@ -454,11 +437,11 @@ int BenchCommand::run() {
   if (workloads.empty()) workloads.assign(all.begin(), all.end());
   for (const std::string& chosen : workloads) {
     for (const WorkloadSpec& spec : workloads_of(chosen, model.options.share_prefix)) {
-      if (spec.images && !m.config.vision_config) {
+      if (spec.images && !m.model().config.vision_config) {
         skipped.push_back(row_name(m, spec.name) + " (no vision tower)");
         continue;
       }
-      auto work = Work::create(spec, m.config, *m.runner, m.limits);
+      auto work = Work::create(spec, m.model().config, m.runner(), m.limits());
       auto row = work ? measure(*work, m, *machine) : Result<ordered_json>(work.error());
       if (row && !layers_to.empty()) {
         if (const Status s = write_layers(*work, m); !s.ok()) return fail(s);
@@ -489,7 +472,7 @@ int BenchCommand::run() {
   if (!scores_to.empty()) {
     std::ofstream file(scores_to);
     file << ordered_json{{"model", m.name},
-                         {"dtype", dtype_name(m.dtype)},
+                         {"dtype", dtype_name(m.runner().dtype())},
                          {"mode", model.options.exact ? "exact" : "fast"},
                          {"cases", cases}}
                 .dump()
@@ -501,9 +484,9 @@ int BenchCommand::run() {
   ordered_json out = {{"context", context(m, *machine)}, {"benchmarks", std::move(rows)}};
   if (!skipped.empty()) out["context"]["skipped"] = skipped;
 #if VLR_WITH_CUDA
-  if (m.device->is_gpu()) {
+  if (m.device().is_gpu()) {
     ordered_json& chosen = out["context"]["cublaslt_algorithms"] = ordered_json::array();
-    std::istringstream lines(m.device->context().blas->describe());
+    std::istringstream lines(m.device().context().blas->describe());
     for (std::string line; std::getline(lines, line);) chosen.push_back(line);
   }
 #endif

@@ -5,8 +5,8 @@
 #include <chrono>
 
 #include "engine/api/quantize_checkpoint.h"
-#include "engine/passes/self_check.h"
 #include "engine/placement/loaded_model.h"
+#include "engine/tasks/pair_score.h"
 #include "tools/common.h"
 
 namespace vlr::tools {
@@ -23,7 +23,7 @@ struct QuantizeCommand {
 Result<std::vector<float>> run_probe(const std::string& folder, const Options& options) {
   VLR_ASSIGN_OR_RETURN(Reranker reranker, open_with_bar(folder, options));
   std::vector<float> out;
-  const std::vector<Request> requests = probe_requests();
+  const std::vector<Request> requests = pair_score().probe();
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(requests));
   for (const Response& response : responses) {
     for (const DocumentResult& r : response.results) {

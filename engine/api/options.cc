@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/api/preset.h"
+#include "engine/placement/preset.h"
 #include "model/quantization.h"
 
 namespace vlr {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/runtime/device.h"
 #include "engine/runtime/executor.h"
@@ -45,6 +46,7 @@ class PassRunner {
 
   /// From the next run on. While nodes or values are observed, nothing is recorded or replayed.
   void set_observers(Observers observers) { observers_ = std::move(observers); }
+  const Observers& observers() const { return observers_; }
   bool observed() const { return observers_.on_node || observers_.on_value; }
 
   /// Plans, makes room and runs. `kind` is the pass, in what observers know the run by.
@@ -65,6 +67,22 @@ class PassRunner {
   std::unique_ptr<OpenDevice> host_;
   Observers observers_;
   std::map<std::string, int64_t, std::less<>> runs_;  // how many of each kind
+};
+
+/// Other observers for the runs of a scope; those from before come back at its end.
+class ObserverScope {
+ public:
+  ObserverScope(PassRunner& runner, Observers observers)
+      : runner_(runner), before_(runner.observers()) {
+    runner_.set_observers(std::move(observers));
+  }
+  ~ObserverScope() { runner_.set_observers(std::move(before_)); }
+  ObserverScope(const ObserverScope&) = delete;
+  ObserverScope& operator=(const ObserverScope&) = delete;
+
+ private:
+  PassRunner& runner_;
+  Observers before_;
 };
 
 }  // namespace vlr

@@ -43,14 +43,6 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
                              OpenDevice& device, DType dtype, bool exact,
                              WeightSupply* stream = nullptr);
 
-/// The relevance probe: queries with a document that answers and one that does not, in this order.
-std::vector<Request> probe_requests();
-
-/// `log_odds` of all documents of probe_requests(), and what the model gave before it was
-/// quantised; without that, answers have to be clearly ahead. kDataLoss otherwise.
-Status check_probe(std::span<const float> log_odds, std::span<const float> before,
-                   const QuantModes& modes);
-
 }  // namespace vlr
 
 #endif  // VLR_ENGINE_PASSES_SELF_CHECK_H_

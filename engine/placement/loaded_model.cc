@@ -1,49 +1,14 @@
 #include "engine/placement/loaded_model.h"
-#include "engine/runtime/purposes.h"
 
-#include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "engine/placement/device_map.h"
 #include "engine/placement/device_options.h"
 #include "engine/placement/memory_watch.h"
+#include "engine/runtime/purposes.h"
+#include "kernels/core/clock.h"
 
 namespace vlr {
-namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
-Result<std::vector<QuantRule>> quant_rules(const Options& options) {
-  std::vector<QuantRule> rules;
-  if (!options.quant.empty()) {
-    VLR_ASSIGN_OR_RETURN(const QuantMode mode, parse_quant_mode(options.quant));
-    rules.push_back({"text", mode});
-  }
-  for (const std::string& text : options.quant_rules) {
-    VLR_ASSIGN_OR_RETURN(QuantRule rule, parse_quant_rule(text));
-    rules.push_back(std::move(rule));
-  }
-  return rules;
-}
-
-bool stored_quantized(const WeightPlan& plan) {
-  return std::any_of(plan.begin(), plan.end(), [](const WeightSpec& spec) {
-    return std::any_of(spec.parts.begin(), spec.parts.end(),
-                       [](const WeightPart& part) { return part.stored != WeightFormat::kDense; });
-  });
-}
-
-Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
-                                const StoredQuantization& stored) {
-  VLR_ASSIGN_OR_RETURN(const std::vector<QuantRule> rules, quant_rules(options));
-  return apply_quantization(plan, rules, stored);
-}
-
 /// The checks work where passes will, so that no plan has to count them.
 Status LoadedModel::check(const Options& options, const WeightLookup& lookup, OpenDevice& device,
                           DType dtype) {
@@ -63,16 +28,19 @@ Status LoadedModel::check(const Options& options, const WeightLookup& lookup, Op
 }
 
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
-                                                       const ModelConfig& config, DType dtype,
-                                                       WeightSource source, OpenDevice& device,
+                                                       PreparedModel prepared, OpenDevice& device,
                                                        Observers observers) {
   auto out = std::make_unique<LoadedModel>();
   LoadedModel& m = *out;
   const bool gpu = device.is_gpu();
+  ModelSource& source = prepared.source;
+  const GraphOptions& graph = prepared.graph;
+  const DType dtype = graph.dtype;
+  m.config = std::move(source.config);
+  const ModelConfig& config = m.config;
   m.stored = std::move(source.stored);
-  VLR_ASSIGN_OR_RETURN(m.modes, prepare_plan(source.plan, options, m.stored));
-  m.stored_quantized = vlr::stored_quantized(source.plan);
-  const GraphOptions graph = graph_options(options, device, dtype, m.modes);
+  m.modes = graph.quant;
+  m.stored_quantized = prepared.stored_quantized;
   {
     // Before anything is loaded.
     VLR_ASSIGN_OR_RETURN(
@@ -105,12 +73,17 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   WeightLookup lookup = [&m](std::string_view weight) {
     return m.weights.contains(weight) ? m.weights.get(weight) : m.device_weights.get(weight);
   };
+  DeviceWeights::Fill fill;
+  if (source.fill) {
+    fill = [&](const WeightSpec& weight, const Tensor& to) {
+      return source.fill(weight, to, device.context());
+    };
+  }
   if (gpu) {
     VLR_ASSIGN_OR_RETURN(
         m.device_weights,
-        source.checkpoint
-            ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
-            : DeviceWeights::make(plan, dtype, device, source.fill, options.offload_folder));
+        source.checkpoint ? DeviceWeights::load(*source.checkpoint, plan, dtype, device, &loading)
+                          : DeviceWeights::make(plan, dtype, device, fill, options.offload_folder));
     if (!m.device_weights.groups().empty()) {
       VLR_ASSIGN_OR_RETURN(m.stream, WeightStream::create(device, m.device_weights));
     }
@@ -141,20 +114,20 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const Options& options,
   if (!options.record_small_batches || m.stream) m.runner->score().recordings.max_tokens = 0;
   const BatchLimits& limits = m.placed.limits;
   VLR_RETURN_IF_ERROR(m.runner->reserve_prefixes(limits.prefix_rows));
-  double start = now();
+  double start = seconds_now();
   if (gpu && options.measure_kernels) {
     say("kernels");
     VLR_RETURN_IF_ERROR(m.runner->measure(limits.tokens, limits.patches));
   }
-  m.measure_seconds = now() - start;
-  start = now();
+  m.measure_seconds = seconds_now() - start;
+  start = seconds_now();
   if (!m.modes.empty()) {
     say("self-check");
     VLR_RETURN_IF_ERROR(device.compute([&] { return m.check(options, lookup, device, dtype); }));
   }
   VLR_RETURN_IF_ERROR(device.synchronize());
   if (gpu) m.runner->passes().arena.release();  // passes take what they need
-  m.check_seconds = now() - start;
+  m.check_seconds = seconds_now() - start;
   return out;
 }
 

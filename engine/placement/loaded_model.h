@@ -3,15 +3,14 @@
 #define VLR_ENGINE_PLACEMENT_LOADED_MODEL_H_
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/passes/model_runner.h"
 #include "engine/passes/self_check.h"
 #include "engine/placement/memory_planner.h"
+#include "engine/placement/prepared_model.h"
 #include "engine/runtime/device.h"
-#include "engine/runtime/safetensors.h"
 #include "engine/weights/device_weights.h"
 #include "engine/weights/weight_store.h"
 #include "engine/weights/weight_stream.h"
@@ -21,32 +20,12 @@
 
 namespace vlr {
 
-/// What the options say of quantisation, as rules.
-Result<std::vector<QuantRule>> quant_rules(const Options& options);
-
-/// Whether some weight of a plan was quantised before.
-bool stored_quantized(const WeightPlan& plan);
-
-/// Modes and formats of a plan's weights.
-Result<QuantModes> prepare_plan(WeightPlan& plan, const Options& options,
-                                const StoredQuantization& stored);
-
-/// Where weights come from.
-struct WeightSource {
-  WeightPlan plan;
-  StoredQuantization stored = {};
-  std::optional<Checkpoint> checkpoint = {};
-  ReadOptions read = {};          ///< how its bytes are read
-  DeviceWeights::Fill fill = {};  ///< without a checkpoint, on a GPU
-};
-
 struct LoadedModel {
-  /// config, device and the device's choices must outlive the model. `observers` are the runner's.
-  static Result<std::unique_ptr<LoadedModel>> load(const Options& options,
-                                                   const ModelConfig& config, DType dtype,
-                                                   WeightSource source, OpenDevice& device,
-                                                   Observers observers);
+  /// The device and its choices must outlive the model. `observers` are the runner's.
+  static Result<std::unique_ptr<LoadedModel>> load(const Options& options, PreparedModel prepared,
+                                                   OpenDevice& device, Observers observers);
 
+  ModelConfig config;
   QuantModes modes;
   StoredQuantization stored;
   bool stored_quantized = false;  ///< some weight was quantised before

@@ -7,6 +7,7 @@
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
 #include "engine/runtime/purposes.h"
+#include "engine/tasks/task.h"
 #include "engine/weights/weight_store.h"
 #include "multimodal/patchify.h"
 
@@ -21,7 +22,7 @@ struct Document {
       : image_tokens(w.patches_per_image / kPatchesPerToken),
         visual_tokens((w.images_per_document + w.images_per_query) * image_tokens),
         // Longer texts are cut.
-        tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailTokens)) {}
+        tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailBound)) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
 

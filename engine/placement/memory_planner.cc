@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/passes/self_check.h"
+#include "engine/tasks/task.h"
 #include "kernels/cuda/weight_ring.h"
 #include "model/weight_plan.h"
 
@@ -291,7 +292,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
 
 /// What the longest document and the largest pictures of the options need.
 MemoryPlanner::Wants MemoryPlanner::wants_of_options() const {
-  Wants w{.sequence = options_.max_length + kTailTokens};
+  Wants w{.sequence = options_.max_length + kTailBound};
   if (!runner_->vision()) return w;
   w.patches =
       std::max(kSmallestFrame, round_up(options_.max_pixels / kPatchPixels, kPatchesPerRow));

@@ -36,8 +36,6 @@ namespace vlr {
 constexpr int64_t kWaveTokens = 32768, kWaveVisualTokens = 8192;
 /// Media that are decoded at a time; a wave may be that many too large.
 constexpr int64_t kChunkMedia = 16;
-/// Tokens behind a document's, which Options::max_length does not count; at most.
-constexpr int64_t kTailTokens = 64;
 /// What buffers of a device are rounded up, all of them together, at most.
 constexpr int64_t kRounding = int64_t{1} << 20;
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <new>
 
+#include "kernels/core/clock.h"
 #include "multimodal/source.h"
 
 namespace vlr {
@@ -14,17 +14,14 @@ namespace {
 
 class Stopwatch {
  public:
-  explicit Stopwatch(double& seconds)
-      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(seconds_now()) {}
+  ~Stopwatch() { seconds_ += seconds_now() - start_; }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
   double& seconds_;
-  std::chrono::steady_clock::time_point start_;
+  double start_;
 };
 
 bool has_text(const Content& c) {
@@ -51,9 +48,17 @@ Hash128 content_hash(const Patches& p) {
 
 }  // namespace
 
-Preprocessor::Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config,
+std::vector<size_t> media_of_visual_tokens(const Pair& pair, const Wave& wave) {
+  std::vector<size_t> out;
+  for (const size_t m : pair.media)
+    out.insert(out.end(), static_cast<size_t>(wave.media[m].tokens()), m);
+  return out;
+}
+
+Preprocessor::Preprocessor(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config,
                            const Options& options, ThreadPool& threads, bool want_text)
-    : config_(config),
+    : task_(task),
+      config_(config),
       options_(options),
       threads_(threads),
       want_text_(want_text),
@@ -237,8 +242,8 @@ Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideM
 }
 
 void Preprocessor::build(const Request& request, const PairRef& ref, const SideMedia& query,
-                         const SideMedia& document, Wave& wave, Encoder& encoder,
-                         Pair& pair) const {
+                         const SideMedia& document, int64_t max_length, Wave& wave,
+                         Encoder& encoder, Pair& pair) const {
   const Content& content = request.documents[static_cast<size_t>(ref.index)];
   DocumentResult& result = pair.result;
   result.status = DocumentStatus::kOk;
@@ -286,7 +291,7 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   if (pair.prompt.specials_exceed_limit && !options_.compat_null) {
     return fail(pair, DocumentStatus::kTooLong,
                 fmt::format("special and media tokens alone exceed the limit: {} tokens of {}",
-                            pair.prompt.num_tokens_before_truncation, options_.max_length));
+                            pair.prompt.num_tokens_before_truncation, max_length));
   }
 
   pair.media = pair.images;
@@ -308,13 +313,13 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   // Pairs share a prefix when its ids are equal and so are the pictures that its pads stand for.
   const auto prefix = std::span(pair.prompt.ids).first(static_cast<size_t>(pair.prompt.prefix_len));
   pair.prefix_key.assign(reinterpret_cast<const char*>(prefix.data()), prefix.size_bytes());
-  auto last = pair.media.end();
+  const std::vector<size_t> media = media_of_visual_tokens(pair, wave);
+  size_t last = wave.media.size();
   for (size_t t = 0; t < prefix.size(); ++t) {
-    int64_t index = pair.where.visual_index[t];
+    const int32_t index = pair.where.visual_index[t];
     if (index < 0) continue;
-    auto m = pair.media.begin();
-    for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-    if (m != last) pair.prefix_key += '|' + wave.media[*m].content.hex();
+    const size_t m = media[static_cast<size_t>(index)];
+    if (m != last) pair.prefix_key += '|' + wave.media[m].content.hex();
     last = m;
   }
 }
@@ -351,7 +356,7 @@ std::vector<size_t> Preprocessor::load_media(const Content& content, const Reque
 }
 
 void Preprocessor::prepare(std::span<const Request> requests, std::span<const PairRef> refs,
-                           Wave& wave) {
+                           int64_t max_length, Wave& wave) {
   std::map<int64_t, SideMedia> queries;
   std::vector<SideMedia> documents;
   jobs_.clear();
@@ -367,16 +372,16 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
     run_jobs(wave);
   }
   const Stopwatch watch(wave.seconds.prompt);
-  const PromptOptions prompt_options{.max_length = options_.max_length,
-                                     .allow_special = options_.allow_special,
-                                     .want_text = want_text_};
+  const PromptOptions prompt_options{
+      .max_length = max_length, .allow_special = options_.allow_special, .want_text = want_text_};
   for (const auto& [index, media] : queries) {
     if (wave.builders.contains(index)) continue;
     const Request& request = requests[static_cast<size_t>(index)];
     Result<PromptSide> side = prompt_side(request.query, media, wave);
-    wave.builders.emplace(index, side ? PromptBuilder::create(request.instruction, *std::move(side),
-                                                              prompt_options, encoders_[0])
-                                      : Result<PromptBuilder>(side.error()));
+    wave.builders.emplace(
+        index, side ? PromptBuilder::create(task_.prompt, request.instruction, *std::move(side),
+                                            prompt_options, encoders_[0])
+                    : Result<PromptBuilder>(side.error()));
   }
   const size_t first = wave.pairs.size();
   wave.pairs.resize(first + refs.size());
@@ -386,7 +391,7 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
     pair.result.request = refs[n].request;
     pair.result.index = refs[n].index;
     build(requests[static_cast<size_t>(refs[n].request)], refs[n], queries.at(refs[n].request),
-          documents[n], wave, encoders_[static_cast<size_t>(thread)], pair);
+          documents[n], max_length, wave, encoders_[static_cast<size_t>(thread)], pair);
   });
   wave.visual_tokens = 0;
   for (const LoadedMedia& m : wave.media) wave.visual_tokens += m.tokens();

@@ -12,6 +12,7 @@
 
 #include "engine/runtime/hash.h"
 #include "engine/scheduling/vision_cache.h"
+#include "engine/tasks/task.h"
 #include "kernels/core/thread_pool.h"
 #include "model/config.h"
 #include "model/mrope_positions.h"
@@ -64,6 +65,9 @@ struct Wave {
   std::map<int64_t, Result<PromptBuilder>> builders;  ///< by request
 };
 
+/// Into Wave::media, for every number that pair.where.visual_index counts to.
+std::vector<size_t> media_of_visual_tokens(const Pair& pair, const Wave& wave);
+
 /// Which document of which request.
 struct PairRef {
   int64_t request = 0, index = 0;
@@ -73,8 +77,8 @@ struct PairRef {
 class Preprocessor {
  public:
   /// `want_text` fills Prompt::text.
-  Preprocessor(const Tokenizer& tokenizer, const ModelConfig& config, const Options& options,
-               ThreadPool& threads, bool want_text = false);
+  Preprocessor(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config,
+               const Options& options, ThreadPool& threads, bool want_text = false);
 
   /// From now on media are looked up in a cache, whose features have `row_bytes` bytes a token;
   /// null for none. Patches go to memory from `memory`.
@@ -85,8 +89,9 @@ class Preprocessor {
   void set_memory(PatchMemory memory) { media_options_.memory = std::move(memory); }
 
   /// Appends pairs to a wave: loads media that it does not have yet, then builds prompts, both on
-  /// all threads.
-  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, Wave& wave);
+  /// all threads. Texts are cut to `max_length` tokens of a pair.
+  void prepare(std::span<const Request> requests, std::span<const PairRef> refs, int64_t max_length,
+               Wave& wave);
 
   /// Loads the media of a content alone, as a part of the request: indices into Wave::media, videos
   /// first.
@@ -101,7 +106,8 @@ class Preprocessor {
   Result<PromptSide> prompt_side(const Content& content, const SideMedia& media,
                                  const Wave& wave) const;
   void build(const Request& request, const PairRef& ref, const SideMedia& query,
-             const SideMedia& document, Wave& wave, Encoder& encoder, Pair& pair) const;
+             const SideMedia& document, int64_t max_length, Wave& wave, Encoder& encoder,
+             Pair& pair) const;
 
   enum class Kind : uint8_t { kImage, kFrames, kVideo };
   struct LoadJob {
@@ -118,6 +124,7 @@ class Preprocessor {
   VideoOptions video_options(const Request& request) const;
   Result<Patches> load(const LoadJob& job, LoadedMedia& media, bool& decoded) const;
 
+  const Task& task_;
   const ModelConfig& config_;
   const Options& options_;
   ThreadPool& threads_;

@@ -12,16 +12,9 @@
 #include "engine/scheduling/packer.h"
 
 namespace vlr {
-namespace {
 
-float sigmoid(float log_odds) {
-  return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(log_odds))));
-}
-
-}  // namespace
-
-void WaveScorer::score(const std::shared_ptr<Wave>& wave, const OnDone& on_done) {
-  on_done_ = &on_done;
+void WaveScorer::score(const std::shared_ptr<Wave>& wave, const ScoringCall& call) {
+  call_ = &call;
   for (Pair& pair : wave->pairs) {
     if (!pair.result.scored()) report(pair);
   }
@@ -35,15 +28,15 @@ void WaveScorer::score(const std::shared_ptr<Wave>& wave, const OnDone& on_done)
   }
 }
 
-Status WaveScorer::finish(const OnDone& on_done) {
-  on_done_ = &on_done;
-  finish_all();
+Status WaveScorer::finish(const ScoringCall& call) {
+  call_ = &call;
+  finish_batches();
   VLR_RETURN_IF_ERROR(device_.synchronize());
   for (const Timing& t : timings_) {
     VLR_ASSIGN_OR_RETURN(const double vision, device_.seconds_between(t.start, t.seen));
     VLR_ASSIGN_OR_RETURN(const double text, device_.seconds_between(t.seen, t.end));
-    usage_.seconds.vision += vision;
-    usage_.seconds.text += text;
+    call_->usage.seconds.vision += vision;
+    call_->usage.seconds.text += text;
   }
   timings_.clear();
   return {};
@@ -53,13 +46,13 @@ void WaveScorer::abandon() {
   if (!in_flight_.empty()) (void)device_.synchronize();
   in_flight_.clear();
   timings_.clear();
-  unwritten_.clear();
+  features_.abandon();
   prefix_cache_.unpin_all();
 }
 
 void WaveScorer::report(Pair& pair) {
   pair.done = true;
-  (*on_done_)(pair);
+  call_->on_done(pair);
 }
 
 /// Pairs that run together: their pictures' features have to be in memory at once.
@@ -148,9 +141,9 @@ Status WaveScorer::run_group(std::shared_ptr<Wave> wave, std::span<Pair*> group)
     }
   }
   prefix_cache_.unpin_all();
-  VLR_RETURN_IF_ERROR(keep_on_disk());
+  VLR_RETURN_IF_ERROR(features_.write_to_folder());
   VLR_ASSIGN_OR_RETURN(OpenDevice::Mark end, device_.mark(true));
-  if (!device_.is_gpu() || options_.on_node) finish_all();
+  if (!device_.is_gpu() || options_.on_node) finish_batches();
   timings_.push_back({std::move(start), std::move(seen), std::move(end)});
   return {};
 }
@@ -179,8 +172,8 @@ Result<std::vector<std::vector<WaveScorer::NewPrefix>>> WaveScorer::plan_prefixe
     const int64_t length = user.first->prompt.prefix_len;
     if (const auto entry = prefix_cache_.find(key)) {
       shared_.emplace(key, *entry);
-      ++usage_.prefix_cache_hits;
-      usage_.shared_prefix_tokens += length * user.count;
+      ++call_->usage.prefix_cache_hits;
+      call_->usage.shared_prefix_tokens += length * user.count;
     } else if (user.count >= 2 && length <= limits_.max_sequence) {
       wanted.push_back(user.first);
       lengths.push_back(length);
@@ -188,7 +181,7 @@ Result<std::vector<std::vector<WaveScorer::NewPrefix>>> WaveScorer::plan_prefixe
     }
   }
   if (rows > prefix_cache_.capacity() && rows <= limits_.max_prefix_rows && shared_.empty()) {
-    finish_all();  // they read the memory that is about to move
+    finish_batches();  // they read the memory that is about to move
     prefix_cache_.reset(0);
     VLR_RETURN_IF_ERROR(runner_.reserve_prefixes(rows));
     prefix_cache_.reset(rows);
@@ -203,7 +196,7 @@ Result<std::vector<std::vector<WaveScorer::NewPrefix>>> WaveScorer::plan_prefixe
     for (size_t i : members) {
       batch.push_back({.pair = wanted[i], .row = *row});
       shared_.emplace(wanted[i]->prefix_key, PrefixCache::Entry{.row = *row, .tokens = lengths[i]});
-      usage_.shared_prefix_tokens += lengths[i] * (users[wanted[i]->prefix_key].count - 1);
+      call_->usage.shared_prefix_tokens += lengths[i] * (users[wanted[i]->prefix_key].count - 1);
       *row += lengths[i];
     }
   }
@@ -216,13 +209,10 @@ Status WaveScorer::run_vision(Wave& wave, std::span<Pair*> group,
   std::vector<bool> needed(wave.media.size(), false);
   // Marks the pictures of tokens [begin, end) of a pair.
   const auto need = [&](const Pair& pair, int64_t begin, int64_t end) {
-    if (pair.media.empty()) return;
+    const std::vector<size_t> media = media_of_visual_tokens(pair, wave);
     for (int64_t t = begin; t < end; ++t) {
-      int64_t index = pair.where.visual_index[static_cast<size_t>(t)];
-      if (index < 0) continue;
-      auto m = pair.media.begin();
-      for (; index >= wave.media[*m].tokens(); ++m) index -= wave.media[*m].tokens();
-      needed[*m] = true;
+      const int32_t index = pair.where.visual_index[static_cast<size_t>(t)];
+      if (index >= 0) needed[media[static_cast<size_t>(index)]] = true;
     }
   };
   for (const Pair* pair : group) {
@@ -232,7 +222,7 @@ Status WaveScorer::run_vision(Wave& wave, std::span<Pair*> group,
   for (const auto& batch : new_prefixes) {
     for (const NewPrefix& p : batch) need(*p.pair, 0, p.pair->prompt.prefix_len);
   }
-  VLR_RETURN_IF_ERROR(see(wave, needed));
+  VLR_RETURN_IF_ERROR(features_.compute(wave, needed, call_->usage));
   for (Pair* pair : group) {
     // From "token i of this sequence's pictures" to a row of the features. Tokens of a prefix that
     // stands in the cache have none and need none.
@@ -251,83 +241,6 @@ Status WaveScorer::run_vision(Wave& wave, std::span<Pair*> group,
   return {};
 }
 
-Status WaveScorer::see(Wave& wave, const std::vector<bool>& needed) {
-  std::vector<VisionInput> inputs;
-  std::vector<LoadedMedia*> unseen, seen;
-  for (size_t m = 0; m < wave.media.size(); ++m) {
-    LoadedMedia& media = wave.media[m];
-    media.first_row = -1;
-    if (!needed[m]) continue;
-    // An earlier group may have run it since it was decoded.
-    if (vision_cache_ && !media.features && vision_cache_->in_memory(media.content))
-      media.features =
-          vision_cache_->find(media.content, media.tokens() * runner_.feature_row_bytes());
-    (media.features ? seen : unseen).push_back(&media);
-  }
-  int64_t row = 0;
-  std::map<Hash128, int64_t> rows;  // of what is in `inputs`
-  for (LoadedMedia* media : unseen) {
-    const auto [same, is_new] = rows.try_emplace(media->content, row);
-    media->first_row = same->second;
-    if (!is_new) continue;
-    const Patches& p = *media->patches;
-    inputs.push_back({.grid_t = p.grid_t,
-                      .grid_h = p.grid_h,
-                      .grid_w = p.grid_w,
-                      .patches = p.data,
-                      .owner = device_.is_gpu() ? p.owner : nullptr});
-    row += media->tokens();
-  }
-  usage_.image_tokens += row;
-  const int64_t seen_from = row;
-  for (LoadedMedia* media : seen) {
-    media->first_row = row;
-    row += media->tokens();
-  }
-  VLR_ASSIGN_OR_RETURN(const int64_t batches,
-                       runner_.run_vision(inputs, limits_.patches, features_, row - seen_from));
-  usage_.vision_batches += batches;
-  usage_.vision_cache_hits += std::ssize(seen);
-  for (const LoadedMedia* media : seen) {
-    VLR_RETURN_IF_ERROR(runner_.load_features(media->features->pieces, media->first_row,
-                                              media->tokens(), features_));
-  }
-  if (!vision_cache_) return {};
-  // What came from the folder gets a place in memory too.
-  for (const std::vector<LoadedMedia*>* list : {&unseen, &seen}) {
-    for (const LoadedMedia* media : *list) {
-      if (vision_cache_->in_memory(media->content)) continue;
-      const int64_t bytes = media->tokens() * runner_.feature_row_bytes();
-      auto kept = vision_cache_->add(media->content, bytes);
-      if (!kept && !unwritten_.empty()) {  // what waits for the disk cannot make room
-        VLR_RETURN_IF_ERROR(keep_on_disk());
-        kept = vision_cache_->add(media->content, bytes);
-      }
-      if (!kept) continue;
-      if (const Status s =
-              runner_.save_features(features_, media->first_row, media->tokens(), kept->pieces);
-          !s.ok()) {
-        vision_cache_->forget(media->content);
-        return s;
-      }
-      if (list == &unseen && vision_cache_->folder()) unwritten_.push_back({media->content, kept});
-    }
-  }
-  return {};
-}
-
-Status WaveScorer::keep_on_disk() {
-  if (unwritten_.empty()) return {};
-  VLR_RETURN_IF_ERROR(device_.synchronize());
-  threads_.parallel_for(std::ssize(unwritten_), [&](int64_t i, int) {
-    const New& n = unwritten_[static_cast<size_t>(i)];
-    if (!vision_cache_->folder()->has_features(n.content))
-      vision_cache_->folder()->write_features(n.content, n.features->pieces);
-  });
-  unwritten_.clear();
-  return {};
-}
-
 Status WaveScorer::run_prefixes(std::span<const std::vector<NewPrefix>> batches) {
   for (const std::vector<NewPrefix>& batch : batches) {
     std::vector<TextInput> inputs;
@@ -340,10 +253,11 @@ Status WaveScorer::run_prefixes(std::span<const std::vector<NewPrefix>> batches)
                         .visual_rows = std::span(p.pair->visual_rows).first(length),
                         .prefix_row = 0,
                         .prefix_len = 0});
-      usage_.tokens += p.pair->prompt.prefix_len;
+      call_->usage.tokens += p.pair->prompt.prefix_len;
     }
-    VLR_RETURN_IF_ERROR(runner_.prefix().start(inputs, features_, batch.front().row).error());
-    ++usage_.batches;
+    VLR_RETURN_IF_ERROR(
+        runner_.prefix().start(inputs, features_.rows(), batch.front().row).error());
+    ++call_->usage.batches;
   }
   return {};
 }
@@ -373,10 +287,10 @@ Status WaveScorer::start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> ba
   std::vector<TextInput> inputs;
   for (const Pair* pair : batch) {
     inputs.push_back(text_input(*pair));
-    usage_.tokens += std::ssize(inputs.back().ids);
+    call_->usage.tokens += std::ssize(inputs.back().ids);
   }
-  ++usage_.batches;
-  VLR_ASSIGN_OR_RETURN(const Ticket ticket, runner_.score().start(inputs, features_));
+  ++call_->usage.batches;
+  VLR_ASSIGN_OR_RETURN(const Ticket ticket, runner_.score().start(inputs, features_.rows()));
   in_flight_.push_back({.ticket = ticket, .wave = std::move(wave), .pairs = std::move(batch)});
   if (!device_.is_gpu()) finish_oldest();  // it is done: its results stream now
   return {};
@@ -399,7 +313,7 @@ void WaveScorer::finish_oldest() {
                                     : "the weights or an activation are out of range"));
     } else {
       pair.result.log_odds = (*log_odds)[i];
-      pair.result.score = sigmoid((*log_odds)[i]);
+      pair.result.score = task_.score((*log_odds)[i]);
       report(pair);
     }
   }

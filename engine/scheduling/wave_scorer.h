@@ -19,47 +19,45 @@
 #include "engine/runtime/device.h"
 #include "engine/scheduling/prefix_cache.h"
 #include "engine/scheduling/preprocess.h"
-#include "engine/scheduling/vision_cache.h"
+#include "engine/scheduling/wave_features.h"
+#include "engine/tasks/task.h"
 #include "vlr/reranker.h"
 #include "vlr/status.h"
 
 namespace vlr {
 
+/// What scoring of one call adds to, and tells of.
+struct ScoringCall {
+  Usage& usage;
+  std::function<void(Pair&)> on_done;  ///< a pair has its result
+};
+
 /// One thread at a time.
 class WaveScorer {
  public:
-  /// A pair has its result.
-  using OnDone = std::function<void(Pair&)>;
-
-  /// All must outlive it. `usage` is added to; `cancelled` may be set by any thread.
-  WaveScorer(const Options& options, ModelRunner& runner, const BatchLimits& limits,
-             ThreadPool& threads, Usage& usage, const std::atomic<bool>& cancelled)
-      : options_(options),
+  /// All must outlive it. `cancelled` may be set by any thread.
+  WaveScorer(const Task& task, const Options& options, ModelRunner& runner,
+             const BatchLimits& limits, ThreadPool& threads, const std::atomic<bool>& cancelled)
+      : task_(task),
+        options_(options),
         runner_(runner),
         device_(runner.device()),
         limits_(limits),
-        threads_(threads),
-        usage_(usage),
-        cancelled_(cancelled) {
+        cancelled_(cancelled),
+        features_(runner, limits, threads) {
     prefix_cache_.reset(limits.prefix_rows);
   }
 
-  /// From now on features are looked up and kept there; null: nowhere.
-  void set_cache(VisionCache* cache) { vision_cache_ = cache; }
-
   /// Scores the wave's pairs whose status says so. On a GPU some results come only with later waves
-  /// or with finish().
-  void score(const std::shared_ptr<Wave>& wave, const OnDone& on_done);
+  /// or with finish(). The call is the same until finish().
+  void score(const std::shared_ptr<Wave>& wave, const ScoringCall& call);
   /// Waits for all results, and adds the device's times to the usage.
-  Status finish(const OnDone& on_done);
+  Status finish(const ScoringCall& call);
   /// Forgets what an unfinished call has left on the device.
   void abandon();
 
-  /// Features of every medium of the wave that is needed, one after the other: the tower's for
-  /// those that were not seen before, copies of the cached ones behind them.
-  Status see(Wave& wave, const std::vector<bool>& needed);
-  /// Writes what see() saved to the cache's folder, once it is there.
-  Status keep_on_disk();
+  /// Of the current group.
+  WaveFeatures& features() { return features_; }
 
  private:
   struct NewPrefix {
@@ -75,7 +73,7 @@ class WaveScorer {
   TextInput text_input(const Pair& pair) const;
   Status start_batch(std::shared_ptr<Wave> wave, std::vector<Pair*> batch);
   void finish_oldest();
-  void finish_all() {
+  void finish_batches() {
     while (!in_flight_.empty()) finish_oldest();
   }
   void report(Pair& pair);
@@ -85,22 +83,15 @@ class WaveScorer {
     report(pair);
   }
 
+  const Task& task_;
   const Options& options_;
   ModelRunner& runner_;
   OpenDevice& device_;
   const BatchLimits& limits_;
-  ThreadPool& threads_;
-  Usage& usage_;
   const std::atomic<bool>& cancelled_;
-  const OnDone* on_done_ = nullptr;  // of the current call
+  const ScoringCall* call_ = nullptr;
 
-  VisionCache* vision_cache_ = nullptr;
-  VisionFeatures features_;  // of the current group
-  struct New {
-    Hash128 content;
-    std::shared_ptr<const CachedFeatures> features;
-  };
-  std::vector<New> unwritten_;  // on their way into memory, then to the cache's folder
+  WaveFeatures features_;
   PrefixCache prefix_cache_;
   std::map<std::string, PrefixCache::Entry, std::less<>> shared_;  // of the current group, by key
 

@@ -17,6 +17,7 @@
 #include "engine/placement/loaded_model.h"
 #include "engine/placement/memory_plan.h"
 #include "engine/scheduling/wave_scorer.h"
+#include "engine/tasks/pair_score.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
 #include "multimodal/patchify.h"
@@ -218,12 +219,10 @@ std::optional<MemoryPlan> planned(const Case& c, ThreadPool& threads) {
   const ImplChoices choices;
   const DeviceSpec spec = *DeviceSpec::parse_for_planning("cuda");
   const auto device = *OpenDevice::for_planning(spec, threads, choices);
-  const DType dtype = *activation_dtype(c.options, spec, model.config);
-  WeightPlan plan = model.plan;
-  QuantModes modes = *prepare_plan(plan, c.options, {});
-  const GraphOptions graph = graph_options(c.options, *device, dtype, std::move(modes));
-  const auto planner =
-      *MemoryPlanner::create(c.options, model.config, std::move(plan), graph, *device);
+  Options options = c.options;
+  PreparedModel prepared = *prepare({.config = model.config, .plan = model.plan}, options, *device);
+  const auto planner = *MemoryPlanner::create(
+      c.options, model.config, std::move(prepared.source.plan), prepared.graph, *device);
   const auto placed = planner->choose(*cap_of(*device, c.options.gpu_memory));
   if (placed) {
     auto out = plan_memory(*planner, *placed, c.options, c.work);
@@ -246,28 +245,30 @@ std::optional<MemoryPlan> planned(const Case& c, ThreadPool& threads) {
 }
 
 /// Loads the model, scores all documents, and returns the most that was counted, context included.
-int64_t run(const Case& c, OpenDevice& device, ThreadPool& threads,
-            const DeviceWeights::Fill& fill) {
+int64_t run(const Case& c, OpenDevice& device, ThreadPool& threads, const ModelSource::Fill& fill) {
   const Model& model = model_of(c.model);
   device.budget().reset_peak();
-  const DType dtype = *activation_dtype(c.options, device.spec(), model.config);
-  const auto loaded = LoadedModel::load(c.options, model.config, dtype,
-                                        {.plan = model.plan, .fill = fill}, device, {});
+  Options options = c.options;
+  const auto loaded = LoadedModel::load(
+      options,
+      *prepare({.config = model.config, .plan = model.plan, .fill = fill}, options, device), device,
+      {});
   EXPECT_TRUE(loaded) << loaded.error().message();
   if (!loaded) return 0;
   Usage usage;
   const std::atomic<bool> cancelled{false};
-  WaveScorer scorer(c.options, *(*loaded)->runner, (*loaded)->placed.limits, threads, usage,
+  WaveScorer scorer(pair_score(), options, *(*loaded)->runner, (*loaded)->placed.limits, threads,
                     cancelled);
   int64_t scored = 0;
   std::string failure;
-  const WaveScorer::OnDone on_done = [&](const Pair& pair) {
+  const auto on_done = [&](const Pair& pair) {
     scored += pair.result.scored();
     if (!pair.result.scored()) failure = pair.result.message;
   };
+  const ScoringCall call{.usage = usage, .on_done = on_done};
   Waves waves(c, model.config);
-  while (waves.more()) scorer.score(waves.next(), on_done);
-  EXPECT_TRUE(scorer.finish(on_done).ok());
+  while (waves.more()) scorer.score(waves.next(), call);
+  EXPECT_TRUE(scorer.finish(call).ok());
   EXPECT_EQ(scored, c.work.documents) << failure;
   return device.budget().peak() + context_estimate();
 }
@@ -367,9 +368,9 @@ TEST(MemoryContract, SimulatedLargerCapsHaveRoomForMore) {
         const BatchLimits& l = placed->limits;
         // But for what rounding leaves to one or the other.
         const std::array<int64_t, 3> now = {
-            std::min(l.max_sequence, options.max_length + kTailTokens),
+            std::min(l.max_sequence, options.max_length + kTailBound),
             std::min(l.visual_rows, options.max_length), std::min<int64_t>(l.frame_patches, 7200)};
-        const bool full = before[0] == options.max_length + kTailTokens;
+        const bool full = before[0] == options.max_length + kTailBound;
         EXPECT_GE(now[0], before[0] * 99 / 100) << cap;
         EXPECT_GE(now[2], before[2]) << cap;
         if (full) {
@@ -437,9 +438,10 @@ TEST(CudaMemoryContract, OnACard) {
     EXPECT_LE(plan->total(), c.options.gpu_memory);
     CardPeak card(*device);
     const auto start = std::chrono::steady_clock::now();
-    const int64_t counted = run(c, *device, threads, [&](const WeightSpec& w, const Tensor& to) {
-      return fill_synthetic_weight(w, to, device->context().stream);
-    });
+    const int64_t counted =
+        run(c, *device, threads, [](const WeightSpec& w, const Tensor& to, Context& ctx) {
+          return fill_synthetic_weight(w, to, ctx.stream);
+        });
     const int64_t measured = card.stop();
     EXPECT_LE(counted, plan->total());
     EXPECT_LE(measured, plan->total());

@@ -1,5 +1,5 @@
 // Presets: which one is taken, what it sets, and what it leaves alone.
-#include "engine/api/preset.h"
+#include "engine/placement/preset.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -14,6 +14,7 @@
 #include "engine/api/quantize_checkpoint.h"
 #include "engine/passes/self_check.h"
 #include "engine/placement/loaded_model.h"
+#include "engine/tasks/pair_score.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tensor_map.h"
 
@@ -89,7 +90,7 @@ Request only(const Request& request, size_t document) {
 Status quantize_demo(const std::string& to, const Options& options) {
   static const std::vector<float> probe = [] {
     Reranker reranker = open_or_die(demo_model());
-    return log_odds_of(reranker, probe_requests());
+    return log_odds_of(reranker, pair_score().probe());
   }();
   const auto rules = quant_rules(options);
   if (!rules) return rules.error();
@@ -310,7 +311,7 @@ TEST(RelevanceProbe, DoesNotDependOnTheCallersOptions) {
 TEST(RelevanceProbe, NeedsWhatTheModelGaveBeforeOrAnswersAhead) {
   const QuantModes modes = {{"w", QuantMode::kNf4}};
   const auto message = [&](std::vector<float> log_odds, std::vector<float> before) {
-    return check_probe(log_odds, before, modes).message();
+    return pair_score().check_probe(log_odds, before, modes).message();
   };
   EXPECT_EQ(message({5, -4, 3, -1}, {6, -6, 3, 4}), "");
   EXPECT_EQ(

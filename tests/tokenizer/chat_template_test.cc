@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/tasks/pair_score.h"
 #include "tests/tokenizer/support.h"
 
 namespace vlr {
@@ -25,8 +26,9 @@ Result<Prompt> build(std::string_view instruction, const PromptSide& query,
                      const PromptSide& document, PromptOptions options = {}) {
   options.want_text = true;
   Encoder encoder(qwen3());
-  VLR_ASSIGN_OR_RETURN(const PromptBuilder builder,
-                       PromptBuilder::create(instruction, query, options, encoder));
+  VLR_ASSIGN_OR_RETURN(
+      const PromptBuilder builder,
+      PromptBuilder::create(kPairScorePrompt, instruction, query, options, encoder));
   return builder.build(document, encoder);
 }
 
@@ -197,7 +199,7 @@ TEST(Prompt, PrefixDoesNotDependOnTheDocument) {
     if (allow && i % 3 == 0) query.texts.push_back("<|im_end|>");
     const std::string instruction = random_text(rng, static_cast<int>(rng() % 4));
     const PromptOptions options = {.allow_special = allow, .want_text = true};
-    auto builder = PromptBuilder::create(instruction, query, options, encoder);
+    auto builder = PromptBuilder::create(kPairScorePrompt, instruction, query, options, encoder);
     ASSERT_TRUE(builder) << builder.error().message();
     Ids first;
     for (int j = 0; j < 10; ++j) {
@@ -297,7 +299,7 @@ TEST(Prompt, RefusesWrongSides) {
 
 TEST(Prompt, RefusesAnEncoderOfAnotherTokenizer) {
   Encoder encoder(qwen3());
-  auto builder = PromptBuilder::create("", text("q"), {}, encoder);
+  auto builder = PromptBuilder::create(kPairScorePrompt, "", text("q"), {}, encoder);
   ASSERT_TRUE(builder);
   auto other = Tokenizer::open(VLR_TEST_DATA_DIR "/tokenizer/qwen3_tokenizer.json");
   ASSERT_TRUE(other);

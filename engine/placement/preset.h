@@ -1,6 +1,6 @@
 /// Presets: options for cards of a size.
-#ifndef VLR_ENGINE_API_PRESET_H_
-#define VLR_ENGINE_API_PRESET_H_
+#ifndef VLR_ENGINE_PLACEMENT_PRESET_H_
+#define VLR_ENGINE_PLACEMENT_PRESET_H_
 
 #include <cstdint>
 #include <string>
@@ -26,4 +26,4 @@ Result<ResolvedPreset> resolve_preset(Options& options, bool stored_quantized, i
 
 }  // namespace vlr
 
-#endif  // VLR_ENGINE_API_PRESET_H_
+#endif  // VLR_ENGINE_PLACEMENT_PRESET_H_

@@ -1,10 +1,12 @@
-#include "engine/api/preset.h"
+#include "engine/placement/preset.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string_view>
 #include <vector>
+
+#include "engine/tasks/pair_score.h"
 
 namespace vlr {
 namespace {
@@ -23,9 +25,6 @@ constexpr Preset kPresets[] = {
     {"mid", "16 GB", "int8", 4, 16384, 15'000'000'000},
     {"low", "12 GB and less", "nf4", 2, 8192, 0},
 };
-
-// A prompt's end, which max_length does not count (tokenizer/chat_template.cc).
-constexpr int64_t kTailTokens = 5;
 
 std::string gigabytes(int64_t bytes) {
   return fmt::format("{:.1f} GB", static_cast<double>(bytes) * 1e-9);
@@ -90,7 +89,7 @@ Result<ResolvedPreset> resolve_preset(Options& options, bool stored_quantized, i
   if (options.batch_tokens > 0) {
     kept.push_back(fmt::format("batch_tokens {}", options.batch_tokens));
   } else {
-    options.batch_tokens = preset->documents * (options.max_length + kTailTokens);
+    options.batch_tokens = preset->documents * (options.max_length + kPairScorePrompt.tail_tokens);
     set.push_back(fmt::format("batch_tokens {} at most, {} documents of full length",
                               options.batch_tokens, preset->documents));
   }

@@ -1,0 +1,62 @@
+/// Reranker::plan(): a model that is prepared for a device that is not there, and asked what it
+/// takes.
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "engine/api/options.h"
+#include "engine/placement/device_options.h"
+#include "engine/placement/memory_plan.h"
+#include "engine/placement/memory_planner.h"
+#include "engine/placement/prepared_model.h"
+#include "engine/runtime/device.h"
+#include "model/config.h"
+#include "vlr/reranker.h"
+
+namespace vlr {
+namespace {
+
+constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
+
+Status check_workload(const Workload& w) {
+  if (w.documents >= 1 && w.tokens_per_document >= 1 && w.images_per_document >= 0 &&
+      w.images_per_query >= 0 && w.patches_per_image >= 4)
+    return {};
+  return {Code::kInvalidArgument,
+          "workload: at least one document of one token, and four patches an image"};
+}
+
+}  // namespace
+
+Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
+                                  const Workload& workload) {
+  VLR_RETURN_IF_ERROR(check_options(given));
+  Options options = given;
+  VLR_ASSIGN_OR_RETURN(ModelConfig config,
+                       read_config((std::filesystem::path(path) / "config.json").string()));
+  VLR_RETURN_IF_ERROR(check_workload(workload));
+  VLR_ASSIGN_OR_RETURN(ModelSource source, ModelSource::of_config(path, std::move(config)));
+  ThreadPool threads(options.num_threads);
+  const ImplChoices choices(options.impls.begin(), options.impls.end());
+  VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse_for_planning(options.device));
+  VLR_ASSIGN_OR_RETURN(const std::unique_ptr<OpenDevice> device,
+                       OpenDevice::for_planning(spec, threads, choices));
+  VLR_ASSIGN_OR_RETURN(PreparedModel prepared, prepare(std::move(source), options, *device));
+  VLR_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MemoryPlanner> planner,
+      MemoryPlanner::create(options, prepared.source.config, std::move(prepared.source.plan),
+                            prepared.graph, *device));
+  VLR_RETURN_IF_ERROR(check_impls(choices, planner->runner()));
+  VLR_ASSIGN_OR_RETURN(const int64_t cap,
+                       cap_of(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
+  VLR_ASSIGN_OR_RETURN(const PlacedModel placed, planner->choose(cap));
+  VLR_ASSIGN_OR_RETURN(MemoryPlan out, plan_memory(*planner, placed, options, workload));
+  out.preset = std::move(prepared.preset);
+  if (device->is_gpu()) {
+    out.smallest_cap = planner->smallest_cap(
+        [&](const BatchLimits& limits) { return enough_for(workload, options, limits); });
+  }
+  return out;
+}
+
+}  // namespace vlr
