@@ -19,7 +19,9 @@ target_compile_options(vlr_options INTERFACE
   $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -lineinfo>)
 if(VLR_SANITIZE)
   target_compile_options(vlr_options INTERFACE
-    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+    # GCC's documentation says that sanitizers make -Wmaybe-uninitialized see what is not there.
+    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+      -Wno-maybe-uninitialized>)
   target_link_options(vlr_options INTERFACE -fsanitize=address,undefined)
 endif()
 
