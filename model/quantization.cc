@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "model/json.h"
@@ -72,21 +73,32 @@ Status check_rules(const WeightPlan& plan, std::span<const QuantRule> rules) {
 
 std::span<const ModeInfo> quant_modes() { return kModes; }
 
-const ModeInfo& mode_info(QuantMode m) { return *std::ranges::find(kModes, m, &ModeInfo::mode); }
+const ModeInfo& mode_info(QuantMode m) {
+  for (const ModeInfo& info : kModes) {
+    if (info.mode == m) return info;
+  }
+  std::abort();
+}
 
 QuantMode usual_mode(WeightFormat format) {
-  const auto is_it = [&](const ModeInfo& m) { return m.format == format && m.usual; };
-  return std::ranges::find_if(kModes, is_it)->mode;
+  for (const ModeInfo& info : kModes) {
+    if (info.format == format && info.usual) return info.mode;
+  }
+  std::abort();
+}
+
+std::string quant_mode_names() {
+  std::string names;
+  for (const ModeInfo& m : kModes) names += fmt::format("{}{}", names.empty() ? "" : ", ", m.name);
+  return names;
 }
 
 Result<QuantMode> parse_quant_mode(std::string_view text) {
-  std::string names;
   for (const ModeInfo& m : kModes) {
     if (m.name == text) return m.mode;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", m.name);
   }
   return {Code::kInvalidArgument,
-          fmt::format("quantisation must be one of {}, got '{}'", names, text)};
+          fmt::format("quantisation must be one of {}, got '{}'", quant_mode_names(), text)};
 }
 
 Result<QuantRule> parse_quant_rule(std::string_view text) {

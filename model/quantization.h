@@ -44,11 +44,12 @@ struct ModeInfo {
   bool usual;
 };
 std::span<const ModeInfo> quant_modes();
+/// Every mode has a row, and every format one that is usual.
 const ModeInfo& mode_info(QuantMode m);
-/// The usual mode of a quantised format.
 QuantMode usual_mode(WeightFormat format);
 
 inline std::string_view quant_mode_name(QuantMode m) { return mode_info(m).name; }
+std::string quant_mode_names();  ///< "none, nf4, ..."
 Result<QuantMode> parse_quant_mode(std::string_view name);
 inline WeightFormat stored_format(QuantMode m) { return mode_info(m).format; }
 /// Whether activations are quantised too.

@@ -1,14 +1,5 @@
-/// What a checkpoint's files store a weight [N, K] as: which tensors there are beside it.
-///
-/// For a module `m`:
-///   nf4   m.weight u8 [N * K / 2, 1]; m.weight.absmax u8 [blocks]; m.weight.quant_map f32 [16];
-///         m.weight.nested_absmax f32 [ceil(blocks / 256)]; m.weight.nested_quant_map f32 [256];
-///         m.weight.quant_state.bitsandbytes__nf4 u8, a JSON text with shape, sizes and offset
-///   int8  m.weight i8 [N, K]; m.SCB f32 [N]: absmax, 127 times the scale; m.weight_format u8, 0
-///   fp8   m.weight f8e4m3 [N, K]; m.weight_scale f32 [N, 1]
-/// nf4 and int8 are bitsandbytes' own layout, fp8 is compressed-tensors'. vlr adds:
-///   m.weight_fingerprint f32 [N]: the weight as it was before it was quantised, times probe_sign()
-///   m.weight_checksum u8 [8]: of the tensors above
+/// What a checkpoint's files store a weight [N, K] as: which tensors there are beside it. The layout
+/// of every format is a row of the table in docs/formats.md; what the files call them is here.
 /// Source: bitsandbytes 0.50 (functional.py, QuantState.as_dict; nn/modules.py, Linear8bitLt).
 #ifndef VLR_MODEL_STORED_WEIGHT_H_
 #define VLR_MODEL_STORED_WEIGHT_H_

@@ -28,6 +28,13 @@ Status check_frame_factor(const Options& o) {
           "frame_factor must be 32 or 64, got " + std::to_string(o.frame_factor)};
 }
 
+const std::string& quant_doc() {
+  static const std::string doc =
+      "How the decoder's linear layers are stored and computed: " + quant_mode_names() +
+      ". Empty: as the checkpoint has them";
+  return doc;
+}
+
 constexpr auto kModel = OptionGroup::kModel, kMemory = OptionGroup::kMemory,
                kMedia = OptionGroup::kMedia, kExperiments = OptionGroup::kExperiments;
 
@@ -64,8 +71,7 @@ const OptionInfo kTable[] = {
      .uses = kRunsModel,
      .flag = "--quant",
      .value = "MODE",
-     .doc = "How the decoder's linear layers are stored and computed: none, nf4, int8, "
-            "int8-weight, llm-int8, llm-int8-batch or fp8. Empty: as the checkpoint has them",
+     .doc = quant_doc(),
      .check = check_quant},
     {.name = "quant_rules",
      .member = &Options::quant_rules,

@@ -109,18 +109,18 @@ void write_fp8(std::string_view name, const QuantizedTensor& t, DType,
 
 }  // namespace
 
-const StoredCodec kInt8Codec = {.format = WeightFormat::kInt8,
-                                .read = read_int8,
-                                .verify = verify<int8_t, 127>,
-                                .quantize = quantize_int8,
-                                .join = join_int8,
-                                .write = write_int8};
+extern const StoredCodec kInt8Codec = {.format = WeightFormat::kInt8,
+                                       .read = read_int8,
+                                       .verify = verify<int8_t, 127>,
+                                       .quantize = quantize_int8,
+                                       .join = join_int8,
+                                       .write = write_int8};
 
-const StoredCodec kFp8Codec = {.format = WeightFormat::kFp8,
-                               .read = read_fp8,
-                               .verify = verify<uint8_t, 0x7e>,  // 448
-                               .quantize = quantize_fp8,
-                               .join = join_fp8,
-                               .write = write_fp8};
+extern const StoredCodec kFp8Codec = {.format = WeightFormat::kFp8,
+                                      .read = read_fp8,
+                                      .verify = verify<uint8_t, 0x7e>,  // 448
+                                      .quantize = quantize_fp8,
+                                      .join = join_fp8,
+                                      .write = write_fp8};
 
 }  // namespace vlr

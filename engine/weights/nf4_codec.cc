@@ -28,7 +28,7 @@ Status read(const StoredTensors& tensors, std::string_view name, QuantizedTensor
   VLR_ASSIGN_OR_RETURN(const auto absmax,
                        read_sidecar(tensors, joined(name, kAbsmax), DType::kU8, blocks));
   const auto* first = reinterpret_cast<const uint8_t*>(absmax.data());
-  t.absmax.assign(first, first + absmax.size());
+  t.byte_scales.assign(first, first + absmax.size());
   VLR_ASSIGN_OR_RETURN(t.scales, read_floats(tensors, joined(name, kNestedAbsmax),
                                              ceil_div(blocks, kNf4NestedBlock)));
   VLR_ASSIGN_OR_RETURN(t.map, read_floats(tensors, joined(name, kNestedMap), 256));
@@ -116,7 +116,7 @@ void quantize(const ConstTensor& dense, std::span<const float>, QuantizedTensor&
   Nf4Tensor nf4 = encode_nf4(dense, threads);
   const auto bytes = std::as_bytes(std::span(nf4.codes));
   t.codes.assign(bytes.begin(), bytes.end());
-  t.absmax = std::move(nf4.absmax);
+  t.byte_scales = std::move(nf4.absmax);
   t.scales = std::move(nf4.nested_absmax);
   t.map.assign(dynamic_map().begin(), dynamic_map().end());
   t.offset = nf4.offset;
@@ -136,9 +136,9 @@ Status join(JoinedWeight& out, QuantizedTensor& p, size_t index, std::span<const
   out.beside[2] = std::move(map);
   const auto group = static_cast<size_t>(nf4_group_blocks(parts));
   std::vector<float> nested;
-  for (size_t b = 0; b < p.absmax.size(); b += group)
+  for (size_t b = 0; b < p.byte_scales.size(); b += group)
     nested.insert(nested.end(), {p.scales[b / kNf4NestedBlock], p.offset});
-  append_bytes(out.beside[0], p.absmax);
+  append_bytes(out.beside[0], p.byte_scales);
   append_bytes(out.beside[1], nested);
   return {};
 }
@@ -150,7 +150,7 @@ void write(std::string_view name, const QuantizedTensor& t, DType original,
     append_tensor(out, joined(name, suffix), dtype, std::move(shape), bytes);
   };
   add("", DType::kU8, {std::ssize(t.codes), 1}, t.codes);
-  add(kAbsmax, DType::kU8, {std::ssize(t.absmax)}, std::as_bytes(std::span(t.absmax)));
+  add(kAbsmax, DType::kU8, {std::ssize(t.byte_scales)}, std::as_bytes(std::span(t.byte_scales)));
   add(kQuantMap, DType::kF32, {16}, std::as_bytes(std::span(kNf4Codebook)));
   add(kNestedAbsmax, DType::kF32, {std::ssize(t.scales)}, std::as_bytes(std::span(t.scales)));
   add(kNestedMap, DType::kF32, {256}, std::as_bytes(std::span(t.map)));
@@ -169,11 +169,11 @@ void write(std::string_view name, const QuantizedTensor& t, DType original,
 
 }  // namespace
 
-const StoredCodec kNf4Codec = {.format = WeightFormat::kNf4,
-                               .read = read,
-                               .verify = verify,
-                               .quantize = quantize,
-                               .join = join,
-                               .write = write};
+extern const StoredCodec kNf4Codec = {.format = WeightFormat::kNf4,
+                                      .read = read,
+                                      .verify = verify,
+                                      .quantize = quantize,
+                                      .join = join,
+                                      .write = write};
 
 }  // namespace vlr

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "engine/weights/stored_codecs.h"
@@ -12,6 +13,9 @@
 #include "kernels/core/load.h"
 
 namespace vlr {
+
+// One of each format, in a file of its own.
+extern const StoredCodec kNf4Codec, kInt8Codec, kFp8Codec;
 
 using namespace stored;
 
@@ -48,7 +52,7 @@ class Checksum {
 uint64_t checksum_of(const QuantizedTensor& t) {
   Checksum sum;
   sum.add(t.codes);
-  sum.add(t.absmax);
+  sum.add(t.byte_scales);
   sum.add(t.scales);
   sum.add(t.map);
   sum.add(std::as_bytes(std::span(&t.offset, 1)));
@@ -58,8 +62,10 @@ uint64_t checksum_of(const QuantizedTensor& t) {
 }  // namespace
 
 const StoredCodec& stored_codec(WeightFormat format) {
-  static const StoredCodec* const kCodecs[] = {&kNf4Codec, &kInt8Codec, &kFp8Codec};
-  return **std::ranges::find(kCodecs, format, &StoredCodec::format);
+  for (const StoredCodec* codec : {&kNf4Codec, &kInt8Codec, &kFp8Codec}) {
+    if (codec->format == format) return *codec;
+  }
+  std::abort();
 }
 
 Status broken(std::string_view name, std::string message) {
@@ -105,12 +111,14 @@ void append_tensor(std::vector<WrittenTensor>& out, std::string name, DType dtyp
 Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
                                        ThreadPool& threads) {
   VLR_ASSIGN_OR_RETURN(const StoredWeight stored, stored_weight(tensors, name));
+  if (stored.format == WeightFormat::kDense)
+    return {Code::kInvalidArgument, fmt::format("{} is not quantised", name)};
   const StoredTensor& codes = tensors.find(name)->second;
   QuantizedTensor t{.format = stored.format,
                     .rows = stored.shape[0],
                     .cols = stored.shape[1],
                     .codes = {codes.data, codes.data + codes.bytes()},
-                    .absmax = {},
+                    .byte_scales = {},
                     .scales = {},
                     .map = {},
                     .fingerprint = {}};
@@ -141,7 +149,7 @@ Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat f
                     .rows = dense.dim(0),
                     .cols = dense.dim(1),
                     .codes = {},
-                    .absmax = {},
+                    .byte_scales = {},
                     .scales = {},
                     .map = {},
                     .fingerprint = {}};

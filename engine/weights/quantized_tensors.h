@@ -18,16 +18,17 @@
 
 namespace vlr {
 
-/// A quantised weight on the host. Blocks of nf4 count from its first value.
+/// A quantised weight on the host, as files have it (docs/formats.md). Blocks of nf4 count from its
+/// first value.
 struct QuantizedTensor {
   WeightFormat format = WeightFormat::kDense;
   int64_t rows = 0, cols = 0;
   std::vector<std::byte> codes;
-  std::vector<uint8_t> absmax;     ///< nf4
-  std::vector<float> scales;       ///< int8: absmax, fp8: scale of rows; nf4: of every 256 blocks
-  std::vector<float> map;          ///< nf4: [256]
-  float offset = 0;                ///< nf4
-  std::vector<float> fingerprint;  ///< [rows]; empty: unknown
+  std::vector<uint8_t> byte_scales;  ///< of blocks, where the format has them in 8 bits
+  std::vector<float> scales;         ///< int8: absmax, fp8: scale of rows; nf4: of every 256 blocks
+  std::vector<float> map;            ///< nf4: [256]
+  float offset = 0;                  ///< nf4
+  std::vector<float> fingerprint;    ///< [rows]; empty: unknown
 };
 
 /// `dense` is [N, K] f32 | bf16 | f16, contiguous. kInvalidArgument names a row with a NaN or an
@@ -37,7 +38,7 @@ Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat f
 
 /// Rows of a stored quantised weight. kDataLoss, with the tensor's name, when its bytes do not have
 /// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or its codes are
-/// not what a quantiser leaves: see docs/quantisation.md.
+/// not what a quantiser leaves: see docs/quantisation.md. kInvalidArgument for a dense one.
 Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
                                        ThreadPool& threads);
 

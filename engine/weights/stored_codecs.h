@@ -32,10 +32,8 @@ struct StoredCodec {
   void (*write)(std::string_view name, const QuantizedTensor& t, DType original,
                 std::vector<WrittenTensor>& out);
 };
+/// Of a quantised format, which has to have one.
 const StoredCodec& stored_codec(WeightFormat format);
-
-// One of each format, for the table.
-extern const StoredCodec kNf4Codec, kInt8Codec, kFp8Codec;
 
 // What codecs share.
 Status broken(std::string_view name, std::string message);  ///< kDataLoss

@@ -192,9 +192,9 @@ struct Options {
   /// 16,384), low (12 GB and less: nf4, 2, 8,192), auto (by gpu_memory and the card), or empty:
   /// none. Memory may allow smaller batches only; short documents share one as it has room.
   std::string preset = {};
-  /// The text decoder's linear layers: none | nf4 | int8 | int8-weight | llm-int8 | llm-int8-batch
-  /// | fp8, quantised when the model is opened (docs/quantisation.md). Empty: as the checkpoint has
-  /// them. What is stored quantised can only choose how int8 computes.
+  /// The text decoder's linear layers, quantised when the model is opened: none, nf4, int8, fp8 or
+  /// another mode of docs/quantisation.md. Empty: as the checkpoint has them. What is stored
+  /// quantised can only choose how int8 computes.
   std::string quant = {};
   /// More of that for single layers, "PATTERN=MODE", the last match counting: "vision=nf4",
   /// "layers.0.=none", "mlp.down_proj=int8-weight". A rule that matches nothing is an error.

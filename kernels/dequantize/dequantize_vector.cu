@@ -116,9 +116,16 @@ Status dequantize_vector(const Dequantize::Args& a, Context& ctx) {
   if (a.y.numel() == 0) return {};
   cuda::with_element(a.y.dtype, [&](auto element) {
     using T = decltype(element);
-    if (a.w.format == WeightFormat::kNf4) return launch_nf4<T>(a, ctx);
-    cuda::with_code(a.w.codes.dtype,
-                    [&](auto code) { launch_eight_bit<decltype(code), T>(a, ctx); });
+    switch (a.w.format) {
+      case WeightFormat::kDense:
+        break;  // refused by check()
+      case WeightFormat::kNf4:
+        return launch_nf4<T>(a, ctx);
+      case WeightFormat::kInt8:
+        return launch_eight_bit<int8_t, T>(a, ctx);
+      case WeightFormat::kFp8:
+        return launch_eight_bit<cuda::E4M3, T>(a, ctx);
+    }
   });
   return cuda::to_status(cudaGetLastError(), "dequantize/vector launch");
 }

@@ -61,30 +61,30 @@ void decode_fp8(const QuantizedWeight& w, int64_t begin, int64_t count, float* o
 
 }  // namespace
 
-const FormatInfo kInt8Format = {.format = WeightFormat::kInt8,
-                                .name = "int8",
-                                .code_dtype = DType::kI8,
-                                .values_per_code = 1,
-                                .largest_distance = 0.15,
-                                .sidecars = sidecars,
-                                .refusal = refusal,
-                                .view = view,
-                                .check = check<DType::kI8>,
-                                .value = int8_value,
-                                .run = run,
-                                .decode = decode_int8};
+extern const FormatInfo kInt8Format = {.format = WeightFormat::kInt8,
+                                       .name = "int8",
+                                       .code_dtype = DType::kI8,
+                                       .values_per_code = 1,
+                                       .largest_distance = 0.15,
+                                       .sidecars = sidecars,
+                                       .refusal = refusal,
+                                       .view = view,
+                                       .check = check<DType::kI8>,
+                                       .value = int8_value,
+                                       .run = run,
+                                       .decode = decode_int8};
 
-const FormatInfo kFp8Format = {.format = WeightFormat::kFp8,
-                               .name = "fp8",
-                               .code_dtype = DType::kF8E4M3,
-                               .values_per_code = 1,
-                               .largest_distance = 0.15,
-                               .sidecars = sidecars,
-                               .refusal = refusal,
-                               .view = view,
-                               .check = check<DType::kF8E4M3>,
-                               .value = fp8_value,
-                               .run = run,
-                               .decode = decode_fp8};
+extern const FormatInfo kFp8Format = {.format = WeightFormat::kFp8,
+                                      .name = "fp8",
+                                      .code_dtype = DType::kF8E4M3,
+                                      .values_per_code = 1,
+                                      .largest_distance = 0.15,
+                                      .sidecars = sidecars,
+                                      .refusal = refusal,
+                                      .view = view,
+                                      .check = check<DType::kF8E4M3>,
+                                      .value = fp8_value,
+                                      .run = run,
+                                      .decode = decode_fp8};
 
 }  // namespace vlr

@@ -1,10 +1,13 @@
 #include "kernels/quant/formats.h"
 
-#include <algorithm>
+#include <cstdlib>
 
 #include "kernels/core/op.h"
 
 namespace vlr {
+
+// One of each format, in a file of its own.
+extern const FormatInfo kNf4Format, kInt8Format, kFp8Format;
 
 std::span<const FormatInfo> quantized_formats() {
   static const FormatInfo kFormats[] = {kNf4Format, kInt8Format, kFp8Format};
@@ -12,8 +15,10 @@ std::span<const FormatInfo> quantized_formats() {
 }
 
 const FormatInfo& format_info(WeightFormat format) {
-  const auto formats = quantized_formats();
-  return *std::ranges::find(formats, format, &FormatInfo::format);
+  for (const FormatInfo& info : quantized_formats()) {
+    if (info.format == format) return info;
+  }
+  std::abort();
 }
 
 std::string_view weight_format_name(WeightFormat f) {

@@ -62,16 +62,13 @@ constexpr int64_t kMaxRun = 256;
 
 /// All quantised formats.
 std::span<const FormatInfo> quantized_formats();
-/// Of a quantised format.
+/// Of a quantised format, which has to have a row.
 const FormatInfo& format_info(WeightFormat format);
 
 /// A weight from its codes [N, K / values_per_code] and what is beside them, in the order of
 /// FormatInfo::sidecars; the rest undefined.
 QuantizedWeight quantized_weight(WeightFormat format, const ConstTensor& codes,
                                  std::span<const ConstTensor> sidecars);
-
-// One of each format, for the table.
-extern const FormatInfo kNf4Format, kInt8Format, kFp8Format;
 
 // What formats share.
 Status expect_codes(std::string_view op, std::string_view operand, const ConstTensor& t,

@@ -97,17 +97,17 @@ int64_t nf4_group_blocks(std::span<const int64_t> part_values) {
   return group;
 }
 
-const FormatInfo kNf4Format = {.format = WeightFormat::kNf4,
-                               .name = "nf4",
-                               .code_dtype = DType::kU8,
-                               .values_per_code = 2,
-                               .largest_distance = 0.25,
-                               .sidecars = sidecars,
-                               .refusal = refusal,
-                               .view = view,
-                               .check = check,
-                               .value = value,
-                               .run = run,
-                               .decode = decode};
+extern const FormatInfo kNf4Format = {.format = WeightFormat::kNf4,
+                                      .name = "nf4",
+                                      .code_dtype = DType::kU8,
+                                      .values_per_code = 2,
+                                      .largest_distance = 0.25,
+                                      .sidecars = sidecars,
+                                      .refusal = refusal,
+                                      .view = view,
+                                      .check = check,
+                                      .value = value,
+                                      .run = run,
+                                      .decode = decode};
 
 }  // namespace vlr

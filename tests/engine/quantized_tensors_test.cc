@@ -108,8 +108,6 @@ TensorMap written(const std::string& name, const QuantizedTensor& t) {
   return out;
 }
 
-constexpr WeightFormat kFormats[] = {WeightFormat::kNf4, WeightFormat::kInt8, WeightFormat::kFp8};
-
 TEST(Bitsandbytes, Nf4IsReadBitForBit) {
   TensorMap file = fixture("nf4"), values = fixture("values");
   for (const Layer& layer : kLayers) {
@@ -201,8 +199,9 @@ TEST(Bitsandbytes, Int8IsWrittenByteForByteButForTies) {
 }
 
 TEST(QuantizedTensors, WhatIsWrittenIsRead) {
-  for (const WeightFormat format : kFormats) {
-    SCOPED_TRACE(weight_format_name(format));
+  for (const FormatInfo& info : quantized_formats()) {
+    SCOPED_TRACE(info.name);
+    const WeightFormat format = info.format;
     const QuantizedTensor t = quantized(70, 66, format);
     const TensorMap file = written("m.weight", t);
     const QuantizedTensor got = read(file, "m.weight");
@@ -210,7 +209,7 @@ TEST(QuantizedTensors, WhatIsWrittenIsRead) {
     EXPECT_EQ(got.rows, 70);
     EXPECT_EQ(got.cols, 66);
     EXPECT_EQ(got.codes, t.codes);
-    EXPECT_EQ(got.absmax, t.absmax);
+    EXPECT_EQ(got.byte_scales, t.byte_scales);
     EXPECT_EQ(got.scales, t.scales);
     EXPECT_EQ(got.map, t.map);
     EXPECT_EQ(got.offset, t.offset);
@@ -240,12 +239,12 @@ TEST(QuantizedTensors, FingerprintsAreProductsWithTheProbeVector) {
 }
 
 TEST(QuantizedTensors, CodesHideNothing) {
-  for (const WeightFormat format : kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
     for (const float wrong : {NAN, -INFINITY}) {
       std::vector<float> v = random_weight(3, 100);
       v[150] = wrong;
       const auto t =
-          quantize_weight(ConstTensor(v.data(), DType::kF32, {3, 100}), format, threads());
+          quantize_weight(ConstTensor(v.data(), DType::kF32, {3, 100}), info.format, threads());
       EXPECT_EQ(t.error().code(), Code::kInvalidArgument);
       EXPECT_EQ(t.error().message(), "row 1 has a value that is not finite");
     }
@@ -254,8 +253,9 @@ TEST(QuantizedTensors, CodesHideNothing) {
 
 TEST(JoinedParts, HaveTheValuesOfTheParts) {
   // 128, 32 and 32 blocks of 64: a scale for every 32 blocks. 90 values are no block.
-  for (const WeightFormat format : kFormats) {
-    SCOPED_TRACE(weight_format_name(format));
+  for (const FormatInfo& info : quantized_formats()) {
+    SCOPED_TRACE(info.name);
+    const WeightFormat format = info.format;
     const std::vector<QuantizedTensor> parts = {quantized(64, 128, format, 1),
                                                 quantized(16, 128, format, 2),
                                                 quantized(16, 128, format, 3)};
@@ -460,8 +460,9 @@ TEST(Corrupted, ForeignInt8) {
 }
 
 TEST(Corrupted, OwnFilesHaveChecksums) {
-  for (const WeightFormat format : kFormats) {
-    SCOPED_TRACE(weight_format_name(format));
+  for (const FormatInfo& info : quantized_formats()) {
+    SCOPED_TRACE(info.name);
+    const WeightFormat format = info.format;
     const TensorMap good = written(kWide, quantized(96, 256, format));
     const std::string scales = format == WeightFormat::kNf4    ? kWide + ".nested_absmax"
                                : format == WeightFormat::kInt8 ? "wide.SCB"

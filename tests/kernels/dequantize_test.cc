@@ -54,7 +54,8 @@ class DequantizeImpl : public testing::TestWithParam<Param> {};
 
 TEST_P(DequantizeImpl, GivesTheBitsOfReference) {
   const auto& [impl, c] = GetParam();
-  for (WeightFormat format : test::kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
+    const WeightFormat format = info.format;
     for (int64_t group_blocks : {1, 4, 256}) {
       if (format != WeightFormat::kNf4 && group_blocks != 1) continue;
       OpTester<Dequantize> t(*impl);

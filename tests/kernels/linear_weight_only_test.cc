@@ -171,7 +171,8 @@ class LinearWeightOnlyImpl : public testing::TestWithParam<Param> {};
 TEST_P(LinearWeightOnlyImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   bool strided = false;
-  for (WeightFormat format : test::kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
+    const WeightFormat format = info.format;
     for (DType dtype : test::kActivations) {
       for (const Epilogue& e : kEpilogues) {
         strided = !strided;
@@ -192,7 +193,8 @@ INSTANTIATE_TEST_SUITE_P(All, LinearWeightOnlyImpl,
                          test::CaseName());
 
 TEST(LinearWeightOnly, SomethingTakesEverything) {
-  for (WeightFormat format : test::kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
+    const WeightFormat format = info.format;
     for (DType dtype : {DType::kBF16, DType::kF16}) {
       for (const Epilogue& e : kEpilogues) {
         OpTester<LinearWeightOnly> t(test::implementation<LinearWeightOnly>("reference"));
@@ -207,7 +209,8 @@ TEST(LinearWeightOnly, SomethingTakesEverything) {
 TEST(LinearWeightOnlyBlocked, GivesTheBitsOfLinearBlocked) {
   constexpr Case kShapes[] = {{1, 40, 72, 3}, {17, 300, 270, 1}, {5, 700, 4096, 2}};
   for (const Case& c : kShapes) {
-    for (WeightFormat format : test::kFormats) {
+    for (const FormatInfo& info : quantized_formats()) {
+      const WeightFormat format = info.format;
       for (const Epilogue& e : {kEpilogues[0], kEpilogues[1]}) {
         OpTester<LinearWeightOnly> t(test::implementation<LinearWeightOnly>("blocked"));
         const LinearWeightOnly::Args a = operands(t, c, format, DType::kF32, e);
@@ -224,7 +227,8 @@ TEST(LinearWeightOnlyBlocked, GivesTheBitsOfLinearBlocked) {
 }
 
 TEST(LinearWeightOnlyBlocked, RowsDoNotDependOnBatch) {
-  for (WeightFormat format : test::kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
+    const WeightFormat format = info.format;
     OpTester<LinearWeightOnly> t(test::implementation<LinearWeightOnly>("blocked"));
     const LinearWeightOnly::Args a =
         operands(t, {90, 70, 300, 1}, format, DType::kF32, kEpilogues[1]);
@@ -270,7 +274,8 @@ class LinearWeightOnlyDevice : public testing::TestWithParam<Param> {};
 
 TEST_P(LinearWeightOnlyDevice, GivesTheBitsOfLinear) {
   const auto& [impl, c] = GetParam();
-  for (WeightFormat format : test::kFormats) {
+  for (const FormatInfo& info : quantized_formats()) {
+    const WeightFormat format = info.format;
     for (DType dtype : {DType::kBF16, DType::kF16}) {
       for (const Epilogue& e : kEpilogues) {
         OpTester<LinearWeightOnly> t(*impl);

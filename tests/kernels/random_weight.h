@@ -6,12 +6,11 @@
 #include <random>
 
 #include "kernels/quant/eight_bit.h"
+#include "kernels/quant/formats.h"
 #include "kernels/quant/nf4.h"
 #include "tests/support/op_tester.h"
 
 namespace vlr::test {
-
-constexpr WeightFormat kFormats[] = {WeightFormat::kNf4, WeightFormat::kInt8, WeightFormat::kFp8};
 
 /// Any code that an encoder makes, and scales that give values of size about 1.
 template <class Op>

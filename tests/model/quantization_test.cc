@@ -14,10 +14,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr QuantMode kAll[] = {QuantMode::kNone,       QuantMode::kNf4,     QuantMode::kInt8,
-                              QuantMode::kInt8Weight, QuantMode::kLlmInt8, QuantMode::kLlmInt8Batch,
-                              QuantMode::kFp8};
-
 std::vector<QuantRule> rules(std::initializer_list<const char*> texts) {
   std::vector<QuantRule> out;
   for (const char* text : texts) out.push_back(*parse_quant_rule(text));
@@ -25,7 +21,11 @@ std::vector<QuantRule> rules(std::initializer_list<const char*> texts) {
 }
 
 TEST(QuantMode, Names) {
-  for (const QuantMode m : kAll) EXPECT_EQ(*parse_quant_mode(quant_mode_name(m)), m);
+  for (const ModeInfo& m : quant_modes()) {
+    EXPECT_EQ(*parse_quant_mode(m.name), m.mode);
+    EXPECT_EQ(&mode_info(m.mode), &m);
+    EXPECT_EQ(usual_mode(m.format) == m.mode, m.usual) << m.name;
+  }
   const auto wrong = parse_quant_mode("fp4");
   EXPECT_EQ(wrong.error().code(), Code::kInvalidArgument);
   EXPECT_EQ(wrong.error().message(),
@@ -36,7 +36,8 @@ TEST(QuantMode, Names) {
 }
 
 TEST(QuantMode, FormatsAndActivations) {
-  for (const QuantMode m : kAll) {
+  for (const ModeInfo& info : quant_modes()) {
+    const QuantMode m = info.mode;
     const WeightFormat format = m == QuantMode::kNone  ? WeightFormat::kDense
                                 : m == QuantMode::kNf4 ? WeightFormat::kNf4
                                 : m == QuantMode::kFp8 ? WeightFormat::kFp8
@@ -44,8 +45,8 @@ TEST(QuantMode, FormatsAndActivations) {
     EXPECT_EQ(stored_format(m), format) << quant_mode_name(m);
     EXPECT_TRUE(!sets_outliers_apart(m) || is_w8a8(m)) << quant_mode_name(m);
   }
-  EXPECT_EQ(std::ranges::count_if(kAll, is_w8a8), 4);
-  EXPECT_EQ(std::ranges::count_if(kAll, sets_outliers_apart), 2);
+  EXPECT_EQ(std::ranges::count_if(quant_modes(), is_w8a8, &ModeInfo::mode), 4);
+  EXPECT_EQ(std::ranges::count_if(quant_modes(), sets_outliers_apart, &ModeInfo::mode), 2);
 }
 
 TEST(QuantRule, Parse) {
