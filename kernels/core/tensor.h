@@ -69,8 +69,8 @@ double dtype_epsilon(DType t);
 
 constexpr int kMaxRank = 4;
 
-/// Throws std::length_error: a view was to have axes that it has no room for. A bug of ours, which
-/// must not become a write past the end of an array.
+/// Throws std::length_error: a view was to have axes that it has no room for, or to show what is not
+/// there. A bug of ours, which must not become a write past the end of an array.
 [[noreturn]] void broken_view(const char* expected);
 
 /// A view of a dense array of up to four axes. Strides count elements; the last axis has stride 1
@@ -140,6 +140,8 @@ struct TensorView {
 
   /// Elements [begin, begin + count) of one axis.
   TensorView slice(int axis, int64_t begin, int64_t count) const {
+    if (axis < 0 || axis >= rank) broken_view("an axis that there is, to take a part of it");
+    if (begin < 0 || count < 0 || begin > dim(axis) - count) broken_view("a part within the axis");
     TensorView v = *this;
     v.dims[static_cast<size_t>(axis)] = count;
     using Byte = std::conditional_t<std::is_const_v<Void>, const std::byte, std::byte>;

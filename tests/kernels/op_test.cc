@@ -24,6 +24,18 @@ TEST(TensorView, HasNoRoomForMoreThanFourAxes) {
   EXPECT_EQ(two.split_last(3).dim(1), 2);
 }
 
+TEST(TensorView, ShowsOnlyWhatIsThere) {
+  Matrix m;
+  const Tensor t(m.data(), DType::kF32, {2, 6});
+  EXPECT_EQ(t.slice(1, 2, 4).data, m.data() + 2);
+  EXPECT_EQ(t.slice(1, 6, 0).numel(), 0);
+  for (const int axis : {-1, 2, kMaxRank}) EXPECT_THROW(t.slice(axis, 0, 1), std::length_error);
+  EXPECT_THROW(t.slice(1, 3, 4), std::length_error);
+  EXPECT_THROW(t.slice(1, -1, 2), std::length_error);
+  EXPECT_THROW(t.slice(1, 2, -1), std::length_error);
+  EXPECT_THROW(Tensor().slice(0, 0, 0), std::length_error);
+}
+
 std::string overlap(const ConstTensor& y, const ConstTensor& x) {
   return ops::expect_no_overlap("op", "y", y, "x", x).message();
 }
