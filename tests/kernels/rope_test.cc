@@ -91,6 +91,20 @@ TEST_P(RopeImpl, MatchesReference) {
   }
 }
 
+/// Heads of another size make what cancelling leaves as many times as large.
+TEST_P(RopeImpl, IsAsExactForHeadsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  for (double size : {1e-3, 1e3}) {
+    if (size < 1 && c.dtype == DType::kF16) continue;  // whose least step stays what it is
+    OpTester<Rope> t(*impl);
+    const Rope::Args args{.x = t.random({c.tokens, c.heads, c.dim}, c.dtype, size),
+                          .table = random_table(t, c),
+                          .y = t.output({c.tokens, c.heads, c.dim}, c.dtype)};
+    if (!test::takes(*impl, args)) continue;
+    EXPECT_TRUE(t.matches_reference(args, {}, size)) << size;
+  }
+}
+
 /// Heads that are columns of a wider product, in whole vectors, and turned where they stand.
 TEST_P(RopeImpl, TurnsColumnsOfAProduct) {
   const auto& [impl, c] = GetParam();

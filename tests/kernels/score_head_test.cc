@@ -103,6 +103,19 @@ TEST_P(ScoreHeadImpl, MatchesReference) {
         }));
   }
 }
+/// The norm takes the size of x out again; that of w is the size of the terms.
+TEST_P(ScoreHeadImpl, IsAsExactForOperandsOfAnotherSize) {
+  const auto& [impl, c] = GetParam();
+  for (double size : {1e-3, 1e3}) {
+    OpTester<ScoreHead> t(*impl);
+    const ScoreHead::Args args{.x = t.random({c.rows, c.dim}, c.dtype, 1e3),
+                               .norm_weight = t.random_dense({c.dim}, c.weight),
+                               .w = t.random_dense({c.w_rows, c.dim}, c.weight, size),
+                               .log_odds = t.output({c.rows})};
+    if (!test::takes(*impl, args)) continue;
+    EXPECT_TRUE(t.matches_reference(args, {}, size)) << size;
+  }
+}
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ScoreHeadImpl);  // the CPU has its reference alone
 INSTANTIATE_TEST_SUITE_P(All, ScoreHeadImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<ScoreHead>()),
