@@ -10,7 +10,7 @@ namespace {
 constexpr std::string_view kHead = R"(# Options
 
 What a model can be told when it is opened. An option has one name: it is a member of `vlr::Options`, an argument of
-`vlr::set_option` and of `vlr_options_set`, and stands in messages. The flag is that of the command `vlr`.
+`vlr::set_option` and of `vlr_options_set`, and the name in messages. The flag is that of the command `vlr`.
 
 Values are text for the C API: `true`, `10240`, `0.5`, `1.5GiB`. KiB, MiB, GiB and TiB are powers of 1024; KB, MB, GB
 and TB are powers of 1000. The entries of a list or a map are separated by commas: `vision=nf4,layers.0.=none`,

@@ -1,4 +1,4 @@
-/// Status and Result<T>: how vlr reports what can fail. The library throws nothing.
+/// Status and Result<T>: how vlr reports what fails. Only std::bad_alloc and its like are thrown.
 #ifndef VLR_STATUS_H_
 #define VLR_STATUS_H_
 
