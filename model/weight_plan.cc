@@ -246,7 +246,8 @@ Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTenso
   const auto part = [&](std::string_view canonical, int64_t first_row, int64_t num_rows) {
     const std::string& source = map.find(canonical)->second;
     const auto weight = stored_weight(stored, source);  // compare() has seen that it is one
-    return WeightPart{source, weight->shape, first_row, num_rows, weight->format};
+    return WeightPart{source,   weight->shape,  first_row,
+                      num_rows, weight->format, stored.find(source)->second.aligned()};
   };
   const auto whole = [&](std::string_view canonical) {
     return part(canonical, 0, stored_weight(stored, map.find(canonical)->second)->shape[0]);

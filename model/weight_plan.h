@@ -24,6 +24,7 @@ struct WeightPart {
   int64_t first_row = 0;
   int64_t num_rows = 0;
   WeightFormat stored = WeightFormat::kDense;  ///< otherwise all rows are taken
+  bool aligned = true;  ///< to its dtype, where it is in its file, as writers do
 };
 
 /// Where a GPU finds a weight: in its memory; in pinned memory of the host, over the bus; or in its

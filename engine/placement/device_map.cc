@@ -33,7 +33,7 @@ std::string prefix_of(std::string_view name) {
 }
 
 /// The number of the decoder layer that a weight is of, or -1.
-int64_t layer_of(std::string_view weight) {
+int64_t decoder_layer(std::string_view weight) {
   if (!weight.starts_with(weights::kTextLayers)) return -1;
   int64_t layer = -1;
   std::from_chars(weight.data() + weights::kTextLayers.size(), weight.data() + weight.size(),
@@ -193,7 +193,7 @@ Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
   }
   const std::set<int64_t> on_cpu = cpu_exec_layers(plan);
   for (const WeightSpec& spec : plan) {
-    if (spec.place != WeightPlace::kCpuExec && on_cpu.contains(layer_of(spec.name))) {
+    if (spec.place != WeightPlace::kCpuExec && on_cpu.contains(decoder_layer(spec.name))) {
       return wrong(
           fmt::format("cpu-exec computes whole layers: {} is not in its layer's place", spec.name));
     }
@@ -204,7 +204,7 @@ Status DeviceMap::apply(WeightPlan& plan, bool by_matrix) const {
 std::set<int64_t> cpu_exec_layers(const WeightPlan& plan) {
   std::set<int64_t> out;
   for (const WeightSpec& spec : plan) {
-    if (spec.place == WeightPlace::kCpuExec) out.insert(layer_of(spec.name));
+    if (spec.place == WeightPlace::kCpuExec) out.insert(decoder_layer(spec.name));
   }
   return out;
 }

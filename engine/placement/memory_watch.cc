@@ -10,7 +10,7 @@
 
 namespace vlr {
 
-std::string layer_of(std::string_view weight) {
+std::string section_name(std::string_view weight) {
   for (const std::string_view prefix : {"model.", "language_model."}) {
     if (weight.starts_with(prefix)) weight.remove_prefix(prefix.size());
   }
@@ -35,7 +35,7 @@ Result<std::vector<MemoryPlan::Layer>> layer_bytes(const WeightPlan& plan,
       VLR_ASSIGN_OR_RETURN(const ConstTensor tensor, weights(t.name));
       bytes += device == Device::kCuda ? arena_aligned(tensor.bytes()) : tensor.bytes();
     }
-    const std::string name = layer_of(spec.name);
+    const std::string name = section_name(spec.name);
     const auto [it, is_new] = by_name.try_emplace(name, out.size());
     if (is_new) out.push_back({.name = name});
     const bool on_device = device == Device::kCuda && spec.place == WeightPlace::kDevice;

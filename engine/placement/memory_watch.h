@@ -19,7 +19,7 @@ namespace vlr {
 
 /// "layers.3", "visual.blocks.5", "visual.merger", "embed_tokens": the layer of a weight, named as
 /// a device map names it.
-std::string layer_of(std::string_view weight);
+std::string section_name(std::string_view weight);
 
 /// Bytes of every layer's weights where they stand, in the order of the plan, and of the slots that
 /// streamed ones take turns in. `weights` gives the tensors that the plan's weights became; `dtype`

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "engine/placement/device_options.h"
@@ -15,6 +16,20 @@ namespace {
 
 std::string config_path(const std::string& folder) {
   return (std::filesystem::path(folder) / "config.json").string();
+}
+
+/// What the headers of a folder's files say of where tensors begin: a plan that was made without
+/// them takes every tensor for aligned. Files that are not there, or cannot be read, change nothing.
+void set_alignment(WeightPlan& plan, const std::string& folder) {
+  const auto checkpoint = Checkpoint::open(folder);
+  if (!checkpoint) return;
+  std::set<std::string, std::less<>> unaligned;
+  for (const auto& [name, tensor] : checkpoint->tensors())
+    if (!tensor.aligned()) unaligned.insert(canonical_name(name));
+  for (WeightSpec& weight : plan) {
+    for (WeightPart& part : weight.parts)
+      part.aligned = !unaligned.contains(canonical_name(part.source));
+  }
 }
 
 }  // namespace
@@ -50,6 +65,7 @@ Result<ModelSource> ModelSource::of_config(const std::string& folder, ModelConfi
       part.stored = stored_format(mode.value_or(QuantMode::kNone));
     }
   }
+  set_alignment(out.plan, folder);
   return out;
 }
 

@@ -30,7 +30,8 @@ struct ModelSource {
   /// A checkpoint's files. Tensors that the model does not use are logged.
   static Result<ModelSource> of_folder(const std::string& folder, ModelConfig config,
                                        HeadTokens head, const Log& log = {});
-  /// Shapes and formats alone, as config.json says: to plan with.
+  /// Shapes and formats alone, as config.json says: to plan with. Of files, if they are there, their
+  /// headers say which tensors can be used where they are.
   static Result<ModelSource> of_config(const std::string& folder, ModelConfig config);
   /// Weights made from their names.
   static Result<ModelSource> synthetic(ModelConfig config, HeadTokens head, Fill fill);

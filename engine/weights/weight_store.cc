@@ -6,6 +6,8 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/core/format_bytes.h"
+
 namespace vlr {
 namespace {
 
@@ -13,8 +15,8 @@ constexpr std::align_val_t kAlignment{64};
 
 }  // namespace
 
-bool is_mapped(const WeightSpec& spec, bool aligned) {
-  return spec.format == WeightFormat::kDense && spec.parts.size() == 1 && aligned;
+bool is_mapped(const WeightSpec& spec) {
+  return spec.format == WeightFormat::kDense && spec.parts.size() == 1 && spec.parts[0].aligned;
 }
 
 void WeightStore::FreeAligned::operator()(std::byte* p) const { ::operator delete(p, kAlignment); }
@@ -27,7 +29,8 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
     const auto size = static_cast<size_t>(bytes);
     Buffer buffer(static_cast<std::byte*>(::operator new(size, kAlignment, std::nothrow)));
     if (!buffer)
-      return {Code::kOutOfMemory, fmt::format("{}: {} bytes of host memory", spec.name, bytes)};
+      return {Code::kOutOfMemory,
+              fmt::format("{}: {} of host memory", spec.name, format_bytes(bytes))};
     store.buffers_.push_back(std::move(buffer));
     store.bytes_owned_ += bytes;
     return store.buffers_.back().get();
@@ -43,7 +46,12 @@ Result<WeightStore> WeightStore::load(Checkpoint checkpoint, const WeightPlan& p
     const int64_t bytes = StoredShape{dtype, spec.shape}.bytes();
     const StoredTensor& first = *checkpoint.find(spec.parts[0].source);
     const std::byte* data = part_bytes(spec.parts[0], first).data();
-    if (is_mapped(spec, first.aligned())) {
+    if (is_mapped(spec)) {
+      if (!first.aligned()) {
+        return {Code::kInternal, fmt::format("{}: {} is not aligned in its file, the weight plan "
+                                             "says that it is",
+                                             spec.name, spec.parts[0].source)};
+      }
       store.bytes_mapped_ += bytes;
     } else {
       VLR_ASSIGN_OR_RETURN(std::byte * to, allocate(spec, bytes));

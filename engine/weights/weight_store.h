@@ -18,9 +18,9 @@
 
 namespace vlr {
 
-/// Whether the CPU uses a weight where the file is mapped: one range of a file, if it is aligned
-/// there, as writers do.
-bool is_mapped(const WeightSpec& spec, bool aligned = true);
+/// Whether the CPU uses a weight where the file is mapped: one range of a file that is aligned there.
+/// Plans and load() ask this.
+bool is_mapped(const WeightSpec& spec);
 
 /// Owns a checkpoint's mapping and the copies. Immutable after load(), so any thread may read and
 /// several engines can share one; views live as long as the store, moved or not.
@@ -29,6 +29,7 @@ class WeightStore {
   /// A weight that is one aligned range of a file becomes a view, whose pages are read when they
   /// are first touched. Any other one (of several parts, unaligned, or quantised) is copied here.
   /// `threads` quantise; null is fine where nothing is quantised. kDataLoss: a file changed.
+  /// kInternal: the plan is of another checkpoint.
   static Result<WeightStore> load(Checkpoint checkpoint, const WeightPlan& plan,
                                   ThreadPool* threads = nullptr, WeightLoading* loading = nullptr);
 

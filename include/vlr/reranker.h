@@ -335,8 +335,9 @@ class VLR_API Reranker {
   /// kUnimplemented, kNotFound, kDataLoss (damaged); or it is kOutOfMemory or kDevice.
   static Result<Reranker> open(const std::string& path, const Options& options);
 
-  /// What open() and score() take at most for such work, from config.json alone. kOutOfMemory: more
-  /// than Options::gpu_memory; names the smallest cap that works.
+  /// What open() and score() take at most for such work, from config.json and, if there are
+  /// weights, the headers of their files. kOutOfMemory: more than Options::gpu_memory; names the
+  /// smallest cap that works.
   static Result<MemoryPlan> plan(const std::string& path, const Options& options,
                                  const Workload& workload);
 

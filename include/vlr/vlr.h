@@ -291,7 +291,7 @@ VLR_API vlr_code vlr_prefetch(vlr_reranker* reranker, const vlr_request* request
  * VLR_DOCUMENT_CANCELLED. Returns at once; any thread. */
 VLR_API void vlr_cancel(vlr_reranker* reranker);
 
-/* ---- Memory that a model would take, from its config.json alone ---- */
+/* ---- Memory that a model would take, before it is loaded ---- */
 
 /* What is assumed about the work, at most. */
 typedef struct vlr_workload {

@@ -54,9 +54,15 @@ class WeightStoreTest : public ::testing::Test {
                           fill_u16)
             .ok());
   }
-  Result<WeightStore> load(const WeightPlan& plan) {
+  Result<WeightStore> load(WeightPlan plan) {
     auto checkpoint = Checkpoint::open(folder_.path());
     if (!checkpoint) return checkpoint.error();
+    for (WeightSpec& spec : plan) {
+      for (WeightPart& part : spec.parts) {
+        const StoredTensor* const stored = checkpoint->find(part.source);
+        part.aligned = !stored || stored->aligned();
+      }
+    }
     return WeightStore::load(std::move(*checkpoint), plan);
   }
   std::string error(WeightSpec spec) {
