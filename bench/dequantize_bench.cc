@@ -2,6 +2,7 @@
 // straddle rows.
 #include "bench/support/op_bench.h"
 #include "bench/support/shapes.h"
+#include "kernels/core/integer.h"
 #include "kernels/dequantize/dequantize.h"
 #include "kernels/quant/nf4.h"
 
@@ -17,10 +18,10 @@ struct Weight {
 QuantizedWeight random_weight(Operands& o, WeightFormat format, int64_t n, int64_t k) {
   QuantizedWeight w{.format = format, .rows = n, .cols = k};
   if (format == WeightFormat::kNf4) {
-    const int64_t blocks = (n * k + kNf4Block - 1) / kNf4Block;
+    const int64_t blocks = ceil_div(n * k, kNf4Block);
     w.codes = o.random({n * k / 2}, DType::kU8);
     w.scales = o.random({blocks}, DType::kU8);
-    w.nested = o.random({(blocks + kNf4NestedBlock - 1) / kNf4NestedBlock, 2});
+    w.nested = o.random({ceil_div(blocks, kNf4NestedBlock), 2});
     w.map = o.random({256});
     w.group_blocks = kNf4NestedBlock;
   } else {

@@ -3,6 +3,7 @@
 // a quantised weight saves or costs. On the host the demo checkpoint's layers.
 #include "bench/support/op_bench.h"
 #include "bench/support/shapes.h"
+#include "kernels/core/integer.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear_weight_only/linear_weight_only.h"
 #include "kernels/quant/nf4.h"
@@ -39,7 +40,7 @@ Tensor corner(const Tensor& y) {
 /// Random codes, absmax from 0.5 to 1.
 QuantizedWeight random_nf4(Operands& o, const Layer& l) {
   const int64_t blocks = l.n * l.k / kNf4Block;
-  const int64_t groups = (blocks + kNf4NestedBlock - 1) / kNf4NestedBlock;
+  const int64_t groups = ceil_div(blocks, kNf4NestedBlock);
   std::vector<float> nested;
   for (int64_t g = 0; g < groups; ++g) nested.insert(nested.end(), {0.25f, 0.75f});
   const auto map = dynamic_map();

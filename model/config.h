@@ -51,8 +51,10 @@ struct VisionConfig {
   int64_t head_dim() const { return hidden_size / num_heads; }
   /// Values of one patch: 1536.
   int64_t patch_dim() const { return in_channels * temporal_patch_size * patch_size * patch_size; }
-  /// Width of spatial_merge_size^2 patches side by side, the mergers' input.
-  int64_t merged_size() const { return hidden_size * spatial_merge_size * spatial_merge_size; }
+  /// A block of patches becomes one token, which is one row of the features.
+  int64_t patches_per_token() const { return spatial_merge_size * spatial_merge_size; }
+  /// Width of a token's patches side by side, the mergers' input.
+  int64_t merged_size() const { return hidden_size * patches_per_token(); }
 
   bool operator==(const VisionConfig&) const = default;
 };

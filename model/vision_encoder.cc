@@ -62,7 +62,7 @@ void merger(GraphBuilder& g, const VisionConfig& c, std::string_view name, Value
             bool norm_after_merge, Value to) {
   g.scope = std::string(name) + ".";
   g.weight_scope = "model.visual." + g.scope;
-  const int64_t factor = c.spatial_merge_size * c.spatial_merge_size;
+  const int64_t factor = c.patches_per_token();
   g.graph.begin_rows(Sym::kPatches);
   const auto norm = [&](Value v) {
     return g.layernorm("norm", v, g.weight("norm.weight"), g.weight("norm.bias"), kLayerNormEps);
@@ -84,7 +84,7 @@ std::string feature_name(size_t level) {
 }
 
 Graph build_vision_graph(const VisionConfig& c, const GraphOptions& options) {
-  const int64_t pairs = c.head_dim() / 2, factor = c.spatial_merge_size * c.spatial_merge_size;
+  const int64_t pairs = c.head_dim() / 2, factor = c.patches_per_token();
   GraphBuilder g(options);
   Graph& graph = g.graph;
   const Value patches =

@@ -18,6 +18,7 @@ namespace vlr {
 constexpr int64_t kPatchSize = 16;
 constexpr int64_t kTemporalPatchSize = 2;
 constexpr int64_t kMergeSize = 2;  ///< a block of 2 x 2 patches becomes one token
+constexpr int64_t kPatchesPerToken = kMergeSize * kMergeSize;
 constexpr int64_t kPatchValues = 3 * kTemporalPatchSize * kPatchSize * kPatchSize;  // 1536
 
 /// The patches of one picture or video, 8 bits a value; the model sees (v - 127.5) / 127.5.

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "engine/scheduling/vision_cache_folder.h"
+#include "kernels/core/format_bytes.h"
 #include "tools/common.h"
 
 namespace vlr::tools {
@@ -20,21 +21,21 @@ struct CacheCommand {
 int CacheCommand::show() const {
   const auto contents = VisionCacheFolder::list(folder);
   if (!contents) return fail(contents.error());
-  fmt::print("{:<32}  {:>8}  {:>8}  {:>10}\n", "model", "media", "features", "MB");
+  fmt::print("{:<32}  {:>8}  {:>8}  {:>11}\n", "model", "media", "features", "size");
   int64_t bytes = 0;
   for (const auto& m : contents->models) {
-    fmt::print("{:<32}  {:>8}  {:>8}  {:>10.1f}\n", m.name, m.media, m.features,
-               static_cast<double>(m.bytes) / 1e6);
+    fmt::print("{:<32}  {:>8}  {:>8}  {:>11}\n", m.name, m.media, m.features,
+               format_bytes(m.bytes));
     bytes += m.bytes;
   }
-  fmt::print("{:.1f} MB in {}\n", static_cast<double>(bytes) / 1e6, folder);
+  fmt::print("{} in {}\n", format_bytes(bytes), folder);
   return kServed;
 }
 
 int CacheCommand::clear() const {
   const auto bytes = VisionCacheFolder::clear(folder);
   if (!bytes) return fail(bytes.error());
-  fmt::print("{:.1f} MB removed from {}\n", static_cast<double>(*bytes) / 1e6, folder);
+  fmt::print("{} removed from {}\n", format_bytes(*bytes), folder);
   return kServed;
 }
 

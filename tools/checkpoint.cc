@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "engine/weights/make_checkpoint.h"
+#include "kernels/core/format_bytes.h"
 #include "model/synthetic.h"
 #include "tools/common.h"
 
@@ -30,7 +31,7 @@ void add_checkpoint(CLI::App& app, Run& run) {
         const int64_t percent = total > 0 ? 100 * done / total : 100;
         if (!terminal || percent == shown) return;
         shown = percent;
-        fmt::print(stderr, "\r{} / {} MB", done / 1'000'000, total / 1'000'000);
+        fmt::print(stderr, "\r{:>11} / {}", format_bytes(done), format_bytes(total));
       };
       const Status status = make_checkpoint(command->preset, command->out, options);
       if (shown >= 0) fmt::print(stderr, "\n");

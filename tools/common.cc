@@ -11,6 +11,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "kernels/core/format_bytes.h"
 #include "model/json.h"
 #include "multimodal/image.h"
 #include "multimodal/uri.h"
@@ -126,16 +127,15 @@ std::function<void(const LoadProgress&)> load_progress_bar() {
   return [](const LoadProgress& p) {
     constexpr int64_t kWidth = 30;
     const int64_t filled = kWidth * p.bytes_done / std::max<int64_t>(p.bytes_total, 1);
-    fmt::print(stderr, "\r[{:<{}}] {:.2f} / {:.2f} GB {:<12}",
-               std::string(static_cast<size_t>(filled), '='), kWidth,
-               static_cast<double>(p.bytes_done) * 1e-9, static_cast<double>(p.bytes_total) * 1e-9,
-               p.what);
+    fmt::print(stderr, "\r[{:<{}}] {:>11} / {} {:<12}",
+               std::string(static_cast<size_t>(filled), '='), kWidth, format_bytes(p.bytes_done),
+               format_bytes(p.bytes_total), p.what);
     std::fflush(stderr);
   };
 }
 
 void clear_progress_line() {
-  fmt::print(stderr, "\r{:70}\r", "");
+  fmt::print(stderr, "\r{:76}\r", "");
   std::fflush(stderr);
 }
 

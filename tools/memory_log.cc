@@ -5,10 +5,10 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/core/format_bytes.h"
+
 namespace vlr::tools {
 namespace {
-
-double megabytes(int64_t bytes) { return static_cast<double>(bytes) * 1e-6; }
 
 /// "layers.3" -> {"layers.", "3"}; no number: {name, ""}.
 std::pair<std::string_view, std::string_view> numbered(std::string_view name) {
@@ -49,14 +49,14 @@ MemoryState MemoryLog::now() const {
 
 void MemoryLog::print() const {
   const std::lock_guard lock(mutex_);
-  constexpr const char* kRow = "  {:<40} {:>12.1f} {:>12.1f}  {:>12.1f} {:>12.1f}\n";
-  fmt::print("\nmemory, MB\n  {:<40} {:>25}  {:>25}\n  {:<40} {:>12} {:>12}  {:>12} {:>12}\n", "",
+  constexpr const char* kRow = "  {:<40} {:>12} {:>12}  {:>12} {:>12}\n";
+  fmt::print("\nmemory\n  {:<40} {:>25}  {:>25}\n  {:<40} {:>12} {:>12}  {:>12} {:>12}\n", "",
              "after loading", "at the peak of scoring", "", "device", "host", "device", "host");
   const auto row = [&](std::string_view name, const MemoryState::Bytes& a,
                        const MemoryState::Bytes& b) {
     if (a.device + a.host + b.device + b.host == 0) return;
-    fmt::print(fmt::runtime(kRow), name, megabytes(a.device), megabytes(a.host),
-               megabytes(b.device), megabytes(b.host));
+    fmt::print(fmt::runtime(kRow), name, format_bytes(a.device), format_bytes(a.host),
+               format_bytes(b.device), format_bytes(b.host));
   };
   for (const auto& [purpose, unused] : now_.purposes) {
     const auto of = [&, &name = purpose](const MemoryState& s) {
@@ -67,7 +67,7 @@ void MemoryLog::print() const {
   }
   row("all together", loaded_.total, peak_.total);
 
-  fmt::print("\nweights by layer, MB\n  {:<40} {:>12} {:>12}\n", "", "device", "host");
+  fmt::print("\nweights by layer\n  {:<40} {:>12} {:>12}\n", "", "device", "host");
   // Layers that are alike are one line.
   for (size_t begin = 0, end = 0; begin < layers_.size(); begin = end) {
     const MemoryPlan::Layer& first = layers_[begin];
@@ -81,8 +81,8 @@ void MemoryLog::print() const {
     const std::string name = end == begin + 1 ? first.name
                                               : fmt::format("{}{}-{}, each", stem, number,
                                                             numbered(layers_[end - 1].name).second);
-    fmt::print("  {:<40} {:>12.1f} {:>12.1f}\n", name, megabytes(first.device_bytes),
-               megabytes(first.host_bytes));
+    fmt::print("  {:<40} {:>12} {:>12}\n", name, format_bytes(first.device_bytes),
+               format_bytes(first.host_bytes));
   }
 }
 

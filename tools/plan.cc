@@ -1,8 +1,9 @@
-/// vlr plan: bytes by purpose, from config.json alone.
+/// vlr plan: bytes by purpose, before a model is loaded.
 #include <fmt/format.h>
 
 #include <filesystem>
 
+#include "kernels/core/format_bytes.h"
 #include "model/json.h"
 #include "tools/common.h"
 #include "vlr/json.h"
@@ -10,9 +11,10 @@
 namespace vlr::tools {
 namespace {
 
-void print_bytes(std::string_view name, int64_t value) {
-  fmt::print("{:<40} {:>12.1f} MB\n", name, static_cast<double>(value) / 1e6);
+void print_row(std::string_view name, std::string_view value) {
+  fmt::print("{:<40} {:>12}\n", name, value);
 }
+void print_bytes(std::string_view name, int64_t bytes) { print_row(name, format_bytes(bytes)); }
 
 /// A plan as lines for people; its layers are too many to read.
 void print_plan(const MemoryPlan& plan) {
@@ -22,7 +24,7 @@ void print_plan(const MemoryPlan& plan) {
   for (const MemoryPlan::Part& p : plan.host_parts) print_bytes("host: " + p.name, p.bytes);
   if (plan.disk_bytes() > 0) print_bytes("disk_bytes", plan.disk_bytes());
   if (plan.cap > 0) print_bytes("cap", plan.cap);
-  if (plan.smallest_cap > 0) print_bytes("smallest_cap", plan.smallest_cap);
+  if (plan.smallest_cap > 0) print_row("smallest_cap", format_bytes_up(plan.smallest_cap));
   for (const MemoryPlan::Choice& c : plan.choices) fmt::print("{:<40} {}\n", c.name, c.value);
 }
 

@@ -7,6 +7,7 @@
 #include "engine/api/quantize_checkpoint.h"
 #include "engine/placement/loaded_model.h"
 #include "engine/tasks/pair_score.h"
+#include "kernels/core/format_bytes.h"
 #include "tools/common.h"
 
 namespace vlr::tools {
@@ -56,7 +57,7 @@ int QuantizeCommand::run() {
     const int64_t percent = total > 0 ? 100 * done / total : 100;
     if (!terminal || percent == shown) return;
     shown = percent;
-    fmt::print(stderr, "\r{} / {} MB", done / 1'000'000, total / 1'000'000);
+    fmt::print(stderr, "\r{:>11} / {}", format_bytes(done), format_bytes(total));
   };
   ThreadPool threads(model.options.num_threads);
   const auto start = std::chrono::steady_clock::now();

@@ -1,4 +1,5 @@
 #include "tools/workload.h"
+#include "multimodal/patchify.h"
 
 #include <fmt/format.h>
 
@@ -21,8 +22,8 @@ constexpr int64_t kText100Shared = 60;
 
 // An image of 1280 x 960 pixels between two halves of its document's text.
 constexpr int64_t kGridRows = 60, kGridColumns = 80, kImagePatches = kGridRows * kGridColumns,
-                  kImageTokens = kImagePatches / 4, kTextBefore = 40, kTextAfter = 40,
-                  kImageDocument = kTextBefore + kImageTokens + kTextAfter;
+                  kImageTokens = kImagePatches / kPatchesPerToken, kTextBefore = 40,
+                  kTextAfter = 40, kImageDocument = kTextBefore + kImageTokens + kTextAfter;
 
 /// Tokens that stand for no picture.
 class RandomTokens {
@@ -119,7 +120,7 @@ Result<Work> Work::create(WorkloadSpec spec, const ModelConfig& config, ModelRun
       s.ids.insert(s.ids.end(), kImageTokens, config.image_token_id);
       s.ids.push_back(config.vision_end_token_id);
       random.append(s.ids, kTextAfter - 1);
-      runs.push_back({.rows = kGridRows / 2, .columns = kGridColumns / 2});
+      runs.push_back({.rows = kGridRows / kMergeSize, .columns = kGridColumns / kMergeSize});
     } else {
       s.ids = shared;
       s.ids.resize(static_cast<size_t>(std::min(length, std::ssize(shared))));
@@ -157,7 +158,7 @@ Status Work::fits() const {
     return {Code::kOutOfMemory, fmt::format("{} tokens in a row, the memory cap allows {}", longest,
                                             limits_.max_sequence)};
   }
-  if (const int64_t rows = spec_.patches() / 4; rows > limits_.visual_rows) {
+  if (const int64_t rows = spec_.patches() / kPatchesPerToken; rows > limits_.visual_rows) {
     return {Code::kOutOfMemory, fmt::format("{} visual tokens at once, the memory cap allows {}",
                                             rows, limits_.visual_rows)};
   }

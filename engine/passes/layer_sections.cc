@@ -6,6 +6,7 @@
 
 #include "engine/runtime/arena.h"
 #include "kernels/convert/convert.h"
+#include "kernels/core/integer.h"
 #include "model/vision_encoder.h"
 
 namespace vlr {
@@ -35,7 +36,7 @@ std::vector<Stretch> stretches_of(int64_t num_layers, const std::set<int64_t>& h
 /// ops::Convert by all threads.
 Status convert_rows(const Tensor& from, const Tensor& to, Context& ctx) {
   constexpr int64_t kRows = 64;
-  const int64_t rows = from.dim(0), parts = (rows + kRows - 1) / kRows;
+  const int64_t rows = from.dim(0), parts = ceil_div(rows, kRows);
   std::vector<Status> status(static_cast<size_t>(parts));
   ctx.threads->parallel_for(parts, [&](int64_t part, int) {
     const int64_t first = part * kRows, count = std::min(kRows, rows - first);

@@ -14,6 +14,7 @@
 #if VLR_WITH_CUDA
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/synthetic_fill.h"
+#include "multimodal/patchify.h"
 #endif
 
 namespace vlr {
@@ -132,7 +133,8 @@ Result<Measuring> plan_measuring(const MeasuredProducts& products, PassRunner& r
   if (products.vision) {
     for (const int64_t patches : bucket_tops(max_patches, coarse)) {
       Sizes sizes{};
-      size_of(sizes, Sym::kPatches) = std::max<int64_t>(4, patches / 4 * 4);
+      size_of(sizes, Sym::kPatches) =
+          std::max(kPatchesPerToken, patches / kPatchesPerToken * kPatchesPerToken);
       VLR_RETURN_IF_ERROR(add_run(*products.vision, sizes, ctx, out, outputs));
     }
   }

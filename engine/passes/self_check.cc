@@ -6,7 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <set>
+#include <tuple>
 
+#include "engine/runtime/purposes.h"
+#include "kernels/core/integer.h"
 #include "kernels/core/load.h"
 #include "kernels/linear_w8a8/linear_w8a8.h"
 #include "kernels/linear_weight_only/linear_weight_only.h"
@@ -19,8 +22,9 @@
 namespace vlr {
 namespace {
 
+/// Every piece of a check's memory begins at a multiple of this.
 constexpr int64_t kAlign = 256;
-int64_t round_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / to * to; }
+int64_t aligned(int64_t bytes) { return round_up(bytes, kAlign); }
 
 /// Of a single row, in root mean squares of all rows.
 constexpr double kRowFactor = 12;
@@ -48,12 +52,12 @@ Status with_weight(WeightSupply* stream, const std::string& name, const Body& bo
 }
 
 /// Memory of a check, and ops in it. Dropped, it gives everything back.
-struct Bench {
-  explicit Bench(OpenDevice& open)
+struct CheckMemory {
+  explicit CheckMemory(OpenDevice& open)
       : device(open),
-        host(open.staging("self-check")),
-        memory(open.memory("self-check")),
-        workspace(open.memory("self-check")) {}
+        host(open.staging(purposes::kMeasuring)),
+        memory(open.memory(purposes::kMeasuring)),
+        workspace(open.memory(purposes::kMeasuring)) {}
 
   /// On ctx.device's stream, by the named implementation or the first one that takes the arguments.
   template <class Op>
@@ -119,6 +123,16 @@ Status compare(const Fingerprint& f, const ConstTensor& got, QuantMode mode,
 
 }  // namespace
 
+int64_t check_bytes(const WeightPlan& plan, DType dtype, int64_t workspace_bytes) {
+  int64_t most = 0;
+  for (const WeightSpec& spec : plan) {
+    if (spec.format == WeightFormat::kDense) continue;
+    most = std::max(most, kCheckedRows * (spec.shape[1] + 3 * spec.shape[0]) * dtype_bytes(dtype) +
+                              workspace_bytes);
+  }
+  return most;
+}
+
 Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
                                                        const WeightLookup& weights,
                                                        const Fingerprints& fingerprints,
@@ -140,43 +154,46 @@ Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
     VLR_ASSIGN_OR_RETURN(const QuantizedWeight w, find_weight(weights, name, mode));
     all.push_back({.name = name, .fingerprint = &it->second, .mode = mode, .w = w, .at = results});
     cols = std::max(cols, w.cols);
-    results += round_up(w.rows * size);
+    results += aligned(w.rows * size);
   }
   std::vector<WeightDistance> distances;
   if (all.empty()) return distances;
-  Bench bench(device);
+  CheckMemory check(device);
   // The probe vector, its codes, their scale, all results.
-  const int64_t codes_at = round_up(cols * size), scale_at = codes_at + round_up(cols),
+  const int64_t codes_at = aligned(cols * size), scale_at = codes_at + aligned(cols),
                 results_at = scale_at + kAlign;
-  VLR_RETURN_IF_ERROR(bench.memory.reserve(results_at + results));
-  VLR_RETURN_IF_ERROR(bench.host.reserve(std::max(cols * size, results)));
-  const Tensor signs(bench.host.data(), dtype, {cols});
+  VLR_RETURN_IF_ERROR(check.memory.reserve(results_at + results));
+  VLR_RETURN_IF_ERROR(check.host.reserve(std::max(cols * size, results)));
+  const Tensor signs(check.host.data(), dtype, {cols});
   for (int64_t k = 0; k < cols; ++k) store_f32(signs, k, probe_sign(k));
-  std::byte* const base = bench.memory.data();
-  VLR_RETURN_IF_ERROR(device.copy(base, bench.host.data(), cols * size));
+  std::byte* const base = check.memory.data();
+  VLR_RETURN_IF_ERROR(device.copy(base, check.host.data(), cols * size));
   const auto product = [&](const Checked& c) -> Status {
     const Tensor x(base, dtype, {1, c.w.cols}, device.kind());
     const Tensor y(base + results_at + c.at, dtype, {1, c.w.rows}, device.kind());
-    if (!is_w8a8(c.mode)) return bench.run<ops::LinearWeightOnly>({.x = x, .w = c.w, .y = y});
+    if (!is_w8a8(c.mode)) return check.run<ops::LinearWeightOnly>({.x = x, .w = c.w, .y = y});
     const Tensor q(base + codes_at, c.w.codes.dtype, {1, c.w.cols}, device.kind());
     const Tensor scale(base + scale_at, DType::kF32, {1}, device.kind());
-    VLR_RETURN_IF_ERROR(bench.run<ops::QuantizeRows>({.x = x, .q = q, .scale = scale}));
-    return bench.run<ops::LinearW8A8>(
+    VLR_RETURN_IF_ERROR(check.run<ops::QuantizeRows>({.x = x, .q = q, .scale = scale}));
+    return check.run<ops::LinearW8A8>(
         {.x = q, .x_scale = scale, .w = c.w.codes, .w_scale = c.w.scales, .y = y});
   };
   for (const Checked& c : all)
     VLR_RETURN_IF_ERROR(with_weight(stream, c.name, [&] { return product(c); }));
   VLR_RETURN_IF_ERROR(device.synchronize());
-  VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + results_at, results));
+  VLR_RETURN_IF_ERROR(device.copy(check.host.data(), base + results_at, results));
   VLR_RETURN_IF_ERROR(device.synchronize());
   for (const Checked& c : all) {
-    const ConstTensor got(bench.host.data() + c.at, dtype, {c.w.rows});
+    const ConstTensor got(check.host.data() + c.at, dtype, {c.w.rows});
     VLR_RETURN_IF_ERROR(compare(*c.fingerprint, got, c.mode, distances));
   }
   return distances;
 }
 
 #if VLR_WITH_CUDA
+
+/// The implementation whose bits the others have to give.
+constexpr std::string_view kDecodesFirst = "dequantize";
 
 Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
                              OpenDevice& device, DType dtype, bool exact, WeightSupply* stream) {
@@ -185,41 +202,43 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
   ring->fused_agrees = !exact;
   if (!exact) return {};
   constexpr int64_t kRows = kCheckedRows;
-  std::set<std::pair<int64_t, int64_t>> seen;
-  Bench bench(device);
+  std::set<std::tuple<WeightFormat, int64_t, int64_t>> seen;
+  CheckMemory check(device);
   bool agrees = true;
   for (const auto& [name, mode] : modes) {
-    if (mode != QuantMode::kNf4) continue;
+    if (mode_info(mode).computes != Computes::kWeightOnly) continue;
     VLR_ASSIGN_OR_RETURN(const QuantizedWeight w, find_weight(weights, name, mode));
-    if (!seen.emplace(w.rows, w.cols).second) continue;
+    if (!seen.emplace(w.format, w.rows, w.cols).second) continue;
     const int64_t size = dtype_bytes(dtype), x_bytes = kRows * w.cols * size,
                   y_bytes = kRows * w.rows * size;
     // x, the residual, both results
-    const int64_t residual_at = round_up(x_bytes), first_at = residual_at + round_up(y_bytes),
-                  second_at = first_at + round_up(y_bytes), end = second_at + round_up(y_bytes);
-    std::byte* const nowhere = nullptr;  // sizes say how much scratch there has to be
-    const auto scratch = ops::workspace_bytes<ops::LinearWeightOnly>(
-        {.x = Tensor(nowhere, dtype, {kRows, w.cols}, device.kind()),
-         .w = w,
-         .y = Tensor(nowhere, dtype, {kRows, w.rows}, device.kind())},
-        device.context());
-    if (!scratch) return scratch.error();
+    const int64_t residual_at = aligned(x_bytes), first_at = residual_at + aligned(y_bytes),
+                  second_at = first_at + aligned(y_bytes), end = second_at + aligned(y_bytes);
+    std::byte* const nowhere = nullptr;  // shapes say who would run, and in how much scratch
+    const ops::LinearWeightOnly::Args shapes{
+        .x = Tensor(nowhere, dtype, {kRows, w.cols}, device.kind()),
+        .w = w,
+        .y = Tensor(nowhere, dtype, {kRows, w.rows}, device.kind())};
+    VLR_ASSIGN_OR_RETURN(const Impl<ops::LinearWeightOnly>* const first,
+                         ops::choose<ops::LinearWeightOnly>(shapes, device.context()));
+    if (first->name == kDecodesFirst) continue;  // there is no other one for this format
+    const int64_t scratch = first->workspace ? first->workspace(shapes, device.context()) : 0;
     const MemoryBudget& budget = device.budget();
-    const int64_t more = std::max<int64_t>(0, end - bench.memory.size()) +
-                         std::max<int64_t>(0, *scratch - bench.workspace.size());
+    const int64_t more = std::max<int64_t>(0, end - check.memory.size()) +
+                         std::max<int64_t>(0, scratch - check.workspace.size());
     if (more > budget.cap() - budget.used()) {
       agrees = false;  // no room to look: then it does not run
       break;
     }
-    VLR_RETURN_IF_ERROR(bench.memory.reserve(end));
-    VLR_RETURN_IF_ERROR(bench.host.reserve(std::max(first_at, 2 * round_up(y_bytes))));
-    const Tensor values(bench.host.data(), dtype, {first_at / size});
+    VLR_RETURN_IF_ERROR(check.memory.reserve(end));
+    VLR_RETURN_IF_ERROR(check.host.reserve(std::max(first_at, 2 * aligned(y_bytes))));
+    const Tensor values(check.host.data(), dtype, {first_at / size});
     for (int64_t i = 0; i < values.numel(); ++i) {
       // Any numbers of about one size whose sums round.
       store_f32(values, i, static_cast<float>((i * 2654435761) % 65521 - 32760) / 16384.0f);
     }
-    std::byte* const base = bench.memory.data();
-    VLR_RETURN_IF_ERROR(device.copy(base, bench.host.data(), first_at));
+    std::byte* const base = check.memory.data();
+    VLR_RETURN_IF_ERROR(device.copy(base, check.host.data(), first_at));
     for (const bool residual : {false, true}) {
       const auto run_into = [&](int64_t y_at, std::string_view implementation) -> Status {
         ops::LinearWeightOnly::Args args{
@@ -229,18 +248,18 @@ Status choose_fused_products(const QuantModes& modes, const WeightLookup& weight
           args.residual = args.y;
           VLR_RETURN_IF_ERROR(device.copy(base + y_at, base + residual_at, y_bytes));
         }
-        return bench.run<ops::LinearWeightOnly>(args, implementation);
+        return check.run<ops::LinearWeightOnly>(args, implementation);
       };
       ring->fused_agrees = true;
       const auto run_both = [&]() -> Status {
         VLR_RETURN_IF_ERROR(run_into(first_at, {}));
-        return run_into(second_at, "dequantize");
+        return run_into(second_at, kDecodesFirst);
       };
       VLR_RETURN_IF_ERROR(with_weight(stream, name, run_both));
       VLR_RETURN_IF_ERROR(device.synchronize());
-      VLR_RETURN_IF_ERROR(device.copy(bench.host.data(), base + first_at, end - first_at));
+      VLR_RETURN_IF_ERROR(device.copy(check.host.data(), base + first_at, end - first_at));
       VLR_RETURN_IF_ERROR(device.synchronize());
-      agrees = agrees && std::memcmp(bench.host.data(), bench.host.data() + second_at - first_at,
+      agrees = agrees && std::memcmp(check.host.data(), check.host.data() + second_at - first_at,
                                      static_cast<size_t>(y_bytes)) == 0;
     }
   }

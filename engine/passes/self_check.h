@@ -12,6 +12,7 @@
 #include "engine/runtime/weight_supply.h"
 #include "engine/weights/weight_store.h"
 #include "model/quantization.h"
+#include "model/weight_plan.h"
 #include "vlr/reranker.h"
 #include "vlr/status.h"
 
@@ -19,6 +20,10 @@ namespace vlr {
 
 /// Rows of the products that choose_fused_products() compares; no multiple of the larger tiles.
 constexpr int64_t kCheckedRows = 96;
+
+/// What the checks work in on a GPU, at most: a few rows of the operands of the largest quantised
+/// product (x, a residual, both results), and `workspace_bytes` of scratch that a product takes.
+int64_t check_bytes(const WeightPlan& plan, DType dtype, int64_t workspace_bytes);
 
 // Weights that are streamed are brought to the device by `stream`.
 
@@ -37,8 +42,8 @@ Result<std::vector<WeightDistance>> check_fingerprints(const QuantModes& modes,
                                                        OpenDevice& device, DType dtype,
                                                        WeightSupply* stream = nullptr);
 
-/// On a GPU: whether the fused nf4 product gives the bits of the other one, for this model's
-/// shapes; only then it runs in exact mode.
+/// On a GPU: whether a product that decodes codes on their way gives the bits of the one that decodes
+/// the weight first, for this model's shapes; only then it runs in exact mode.
 Status choose_fused_products(const QuantModes& modes, const WeightLookup& weights,
                              OpenDevice& device, DType dtype, bool exact,
                              WeightSupply* stream = nullptr);

@@ -7,6 +7,7 @@
 
 #include "engine/runtime/arena.h"
 #include "kernels/attention/attention.h"
+#include "kernels/core/integer.h"
 #include "model/vision_encoder.h"
 
 namespace vlr {
@@ -33,12 +34,8 @@ std::vector<ops::AttentionSegment> equal_segments(const TextSizes& s, bool final
   return out;
 }
 
-int64_t round_up_to(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
 /// The next multiple of a step that grows with it.
-int64_t rounded(int64_t count) {
-  return round_up_to(count, count <= 16 ? 4 : count <= 128 ? 16 : 32);
-}
+int64_t rounded(int64_t count) { return round_up(count, count <= 16 ? 4 : count <= 128 ? 16 : 32); }
 
 }  // namespace
 

@@ -90,7 +90,8 @@ Result<int64_t> VisionPass::run(std::span<const VisionInput> inputs, int64_t bat
                                 VisionFeatures& features, int64_t more_rows) {
   const int64_t level_bytes = feature_row_bytes() / num_levels();
   features.rows = more_rows;
-  for (const VisionInput& input : inputs) features.rows += input.num_patches() / patches_per_row();
+  for (const VisionInput& input : inputs)
+    features.rows += input.num_patches() / config_.patches_per_token();
   if (features.rows == 0) return int64_t{0};
   while (std::ssize(features.levels) < num_levels())
     features.levels.push_back(runner_.device().memory(purposes::kFeatures));
@@ -102,7 +103,7 @@ Result<int64_t> VisionPass::run(std::span<const VisionInput> inputs, int64_t bat
   const auto flush = [&]() -> Status {
     if (batch.empty()) return {};
     VLR_RETURN_IF_ERROR(run_batch(batch, features, row));
-    row += patches / patches_per_row();
+    row += patches / config_.patches_per_token();
     ++num_batches;
     batch.clear();
     patches = 0;
@@ -163,7 +164,7 @@ Status VisionPass::run_batch(std::span<const Piece> batch, VisionFeatures& featu
   for (size_t level = 0; level < features.levels.size(); ++level) {
     args.bound[feature_name(level)] =
         Tensor(features.levels[level].data() + first_row * level_bytes, options_.dtype,
-               {patches / patches_per_row(), config_.out_hidden_size}, device.kind());
+               {patches / config_.patches_per_token(), config_.out_hidden_size}, device.kind());
   }
   args.segments.emplace_back(where.segments, ops::AttentionTable{args.bound[std::string(kSegments)],
                                                                  args.bound[std::string(kTiles)]});
@@ -175,7 +176,7 @@ Status VisionPass::run_batch(std::span<const Piece> batch, VisionFeatures& featu
 /// As many frames as there can be, each of one merged token.
 Sizes VisionPass::largest_sizes(int64_t patches) const {
   Sizes sizes{};
-  const int64_t frames = patches / patches_per_row();
+  const int64_t frames = patches / config_.patches_per_token();
   size_of(sizes, Sym::kPatches) = patches;
   size_of(sizes, Sym::kFrames) = frames;
   size_of(sizes, Sym::kTiles) = frames + patches / ops::kAttentionTile;

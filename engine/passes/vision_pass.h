@@ -73,9 +73,6 @@ class VisionPass {
   VisionPass(const VisionConfig& config, PassRunner& runner, const GraphOptions& options);
   Sizes largest_sizes(int64_t patches) const;
   int64_t num_levels() const { return 1 + std::ssize(config_.deepstack_visual_indexes); }
-  int64_t patches_per_row() const {
-    return config_.spatial_merge_size * config_.spatial_merge_size;
-  }
   Status run_batch(std::span<const Piece> batch, VisionFeatures& features, int64_t first_row);
 
   const VisionConfig& config_;

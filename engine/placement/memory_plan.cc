@@ -9,12 +9,11 @@
 #include "engine/runtime/purposes.h"
 #include "engine/tasks/task.h"
 #include "engine/weights/weight_store.h"
+#include "kernels/core/format_bytes.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
 namespace {
-
-constexpr int64_t kPatchesPerToken = 4;
 
 /// Sizes of one document.
 struct Document {
@@ -55,12 +54,13 @@ Status too_little(MemoryPlanner& planner, const BatchLimits& limits, const Optio
   const int64_t smallest =
       planner.smallest_cap([&](const BatchLimits& l) { return enough_for(w, options, l); });
   return {Code::kOutOfMemory,
-          fmt::format("gpu_memory: {} bytes are too few for documents of {} tokens, {} of them "
+          fmt::format("gpu_memory: {} is too little for documents of {} tokens, {} of them "
                       "visual: there is room for {} tokens, {} visual ones and {} patches of a "
                       "frame; {}",
-                      options.gpu_memory, d.tokens, d.visual_tokens, limits.max_sequence,
-                      limits.visual_rows, limits.frame_patches,
-                      smallest > 0 ? fmt::format("{} is the smallest cap that works", smallest)
+                      format_bytes(options.gpu_memory), d.tokens, d.visual_tokens,
+                      limits.max_sequence, limits.visual_rows, limits.frame_patches,
+                      smallest > 0 ? fmt::format("{} is the smallest cap that works",
+                                                 format_bytes_up(smallest))
                                    : std::string("no cap makes room for them"))};
 }
 
@@ -145,12 +145,9 @@ void add_choices(const PlacedModel& placed, const Options& options, ModelRunner&
     choice("visual tokens at once", std::to_string(limits.visual_rows));
   }
   choice("batch", fmt::format("at most {} tokens, {} documents", limits.tokens, limits.sequences));
-  const auto megabytes = [](int64_t bytes) {
-    return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
-  };
   choice("arena", fmt::format("{} of activations, {} of workspace",
-                              megabytes(passes.larger().activation_bytes),
-                              megabytes(passes.larger().workspace_bytes)));
+                              format_bytes(passes.larger().activation_bytes),
+                              format_bytes(passes.larger().workspace_bytes)));
 }
 
 void add_pictures(ModelRunner& runner, const Passes& passes, MemoryPlan& out) {

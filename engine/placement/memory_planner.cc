@@ -10,8 +10,11 @@
 
 #include "engine/passes/self_check.h"
 #include "engine/tasks/task.h"
+#include "kernels/core/format_bytes.h"
+#include "kernels/core/integer.h"
 #include "kernels/cuda/weight_ring.h"
 #include "model/weight_plan.h"
+#include "multimodal/patchify.h"
 
 namespace vlr {
 namespace {
@@ -23,7 +26,6 @@ constexpr int64_t kCpuBatchPatches = 2048, kGpuBatchPatches = 40960;
 constexpr int64_t kSmallestBatch = 64;      // tokens; a cap below that is refused
 constexpr int64_t kSmallestFrame = 1024;    // patches, likewise
 constexpr int64_t kTokensPerSequence = 16;  // a batch of T tokens has at most T / 16 sequences
-constexpr int64_t kPatchPixels = 256, kPatchesPerRow = 4;
 constexpr int64_t kCpuPrefixBytes = int64_t{16} << 20;  // at first
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max() / 4;
 // Measured on an H200 with CUDA 13.0: context and cuBLASLt's kernels take 0.5 to 0.6 GB.
@@ -50,19 +52,6 @@ int64_t largest(int64_t low, int64_t high, const Fits& fits) {
       high = middle - 1;
   }
   return low;
-}
-
-int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-/// What the checks of quantised weights work in: a few rows of the largest product's operands.
-int64_t bytes_of_checks(const WeightPlan& plan, DType dtype, int64_t workspace_bytes) {
-  int64_t most = 0;
-  for (const WeightSpec& spec : plan) {
-    if (spec.format == WeightFormat::kDense) continue;
-    most = std::max(most, kCheckedRows * (spec.shape[1] + 3 * spec.shape[0]) * dtype_bytes(dtype) +
-                              workspace_bytes);
-  }
-  return most;
 }
 
 /// Bytes of a place in which weights are decoded for the model's largest product; 0: none is.
@@ -119,9 +108,10 @@ Result<std::unique_ptr<MemoryPlanner>> MemoryPlanner::create(const Options& opti
   // A run that cannot be planned (an implementation that does not exist, say) is an error now.
   VLR_ASSIGN_OR_RETURN(const auto text, p->runner_->score().plan({.tokens = kCheckedRows}));
   if (device.is_gpu())
-    p->check_bytes_ = bytes_of_checks(p->plan_, graph.dtype, text.run.workspace_bytes);
+    p->check_bytes_ = vlr::check_bytes(p->plan_, graph.dtype, text.run.workspace_bytes);
   if (p->runner_->vision()) {
-    if (const auto vision = p->runner_->vision()->plan(4); !vision) return vision.error();
+    if (const auto vision = p->runner_->vision()->plan(kPatchesPerToken); !vision)
+      return vision.error();
   }
   // What a row of the largest region takes, and a token in a pass.
   const TextConfig& t = config.text_config;
@@ -219,7 +209,7 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   Wants w = wants;
   const auto fits = [&] { return needed(row_chunk, w) <= room; };
   if (!fits()) {
-    const int64_t least = w.patches / kPatchesPerRow;
+    const int64_t least = w.patches / kPatchesPerToken;
     w.visual_rows = std::max(least, largest(least, wants.visual_rows, [&](int64_t rows) {
                                return needed(row_chunk, {w.sequence, w.patches, rows}) <= room;
                              }));
@@ -239,14 +229,14 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
   }
   if (!fits() && vision) {
     const auto with_frames = [&](int64_t quads) {
-      const int64_t patches = kPatchesPerRow * quads;
+      const int64_t patches = kPatchesPerToken * quads;
       return Wants{.sequence = longest_within(vision_bytes(row_chunk, patches)),
                    .patches = patches,
                    .visual_rows = quads};
     };
     w = with_frames(std::max(
-        kSmallestFrame / kPatchesPerRow,
-        largest(kSmallestFrame / kPatchesPerRow, w.patches / kPatchesPerRow,
+        kSmallestFrame / kPatchesPerToken,
+        largest(kSmallestFrame / kPatchesPerToken, w.patches / kPatchesPerToken,
                 [&](int64_t quads) { return needed(row_chunk, with_frames(quads)) <= room; })));
   }
   if (!fits()) return std::nullopt;
@@ -264,15 +254,15 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
         std::clamp(std::min(rest / 5 / feature_bytes, 4 * kWaveVisualTokens), w.visual_rows, most);
     rest -= out.visual_rows * feature_bytes;
     const auto patches_fit = [&](int64_t quads) {
-      const int64_t patches = kPatchesPerRow * quads,
+      const int64_t patches = kPatchesPerToken * quads,
                     inputs = runner_->vision()->input_bytes(patches);
       return vision_bytes(row_chunk, patches) + inputs <= rest * 3 / 4 &&
              text_bytes(row_chunk, w.sequence, 1) + inputs <= rest;
     };
-    const int64_t quads = w.patches / kPatchesPerRow;
+    const int64_t quads = w.patches / kPatchesPerToken;
     out.patches =
-        kPatchesPerRow *
-        std::max(quads, largest(quads + 1, std::max(quads, kGpuBatchPatches / kPatchesPerRow),
+        kPatchesPerToken *
+        std::max(quads, largest(quads + 1, std::max(quads, kGpuBatchPatches / kPatchesPerToken),
                                 patches_fit));
     out.frame_patches = out.patches;
     rest -= runner_->vision()->input_bytes(out.patches);
@@ -294,10 +284,10 @@ std::optional<BatchLimits> MemoryPlanner::limits_in(int64_t room, int64_t row_ch
 MemoryPlanner::Wants MemoryPlanner::wants_of_options() const {
   Wants w{.sequence = options_.max_length + kTailBound};
   if (!runner_->vision()) return w;
-  w.patches =
-      std::max(kSmallestFrame, round_up(options_.max_pixels / kPatchPixels, kPatchesPerRow));
+  w.patches = std::max(kSmallestFrame,
+                       round_up(options_.max_pixels / (kPatchSize * kPatchSize), kPatchesPerToken));
   w.visual_rows =
-      std::max(w.patches / kPatchesPerRow, std::min(options_.max_length, 4 * kWaveVisualTokens));
+      std::max(w.patches / kPatchesPerToken, std::min(options_.max_length, 4 * kWaveVisualTokens));
   return w;
 }
 
@@ -405,14 +395,15 @@ Result<PlacedModel> MemoryPlanner::choose(int64_t cap) {
   const int64_t weights = device_weight_bytes(plan, graph_.dtype).device + ring_bytes_ + kRounding;
   const Wants least{.sequence = kSmallestBatch,
                     .patches = kSmallestFrame,
-                    .visual_rows = kSmallestFrame / kPatchesPerRow};
+                    .visual_rows = kSmallestFrame / kPatchesPerToken};
   const int64_t batch = needed(last.row_chunk, least);
   return {Code::kOutOfMemory,
-          fmt::format("{}: {} bytes are too few, {} is the smallest cap that works: "
+          fmt::format("{}: {} is too little, {} is the smallest cap that works: "
                       "context {}, weights {}, smallest batch {}",
                       options_.gpu_memory > 0 ? "gpu_memory" : "free memory of the GPU",
-                      cap + kContextBytes, kContextBytes + weights + batch, kContextBytes, weights,
-                      batch)};
+                      format_bytes(cap + kContextBytes),
+                      format_bytes_up(kContextBytes + weights + batch), format_bytes(kContextBytes),
+                      format_bytes(weights), format_bytes(batch))};
 }
 
 int64_t MemoryPlanner::smallest_cap(const std::function<bool(const BatchLimits&)>& enough) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/tasks/pair_score.h"
+#include "kernels/core/format_bytes.h"
 
 namespace vlr {
 namespace {
@@ -25,10 +26,6 @@ constexpr Preset kPresets[] = {
     {"mid", "16 GB", "int8", 4, 16384, 15'000'000'000},
     {"low", "12 GB and less", "nf4", 2, 8192, 0},
 };
-
-std::string gigabytes(int64_t bytes) {
-  return fmt::format("{:.1f} GB", static_cast<double>(bytes) * 1e-9);
-}
 
 std::string joined(const std::vector<std::string>& parts) {
   std::string out;
@@ -60,8 +57,8 @@ Result<ResolvedPreset> resolve_preset(Options& options, bool stored_quantized, i
                         : std::find_if(std::begin(kPresets), std::end(kPresets),
                                        [&](const Preset& p) { return bytes >= p.least_bytes; });
     why = bytes == 0 ? "as neither a card nor gpu_memory says how much there is"
-          : capped   ? fmt::format("as gpu_memory is {}", gigabytes(bytes))
-                     : fmt::format("as the card has {}", gigabytes(bytes));
+          : capped   ? fmt::format("as gpu_memory is {}", format_bytes(bytes))
+                     : fmt::format("as the card has {}", format_bytes(bytes));
   } else {
     for (const Preset& p : kPresets) {
       if (p.name == options.preset) preset = &p;

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/core/integer.h"
+
 namespace vlr {
 
 /// A block of `bytes` that is in use from step `first` to step `last`, both included.
@@ -21,9 +23,7 @@ struct ArenaPlan {
 };
 
 constexpr int64_t kArenaAlignment = 256;  // a cache line, and what CUDA's own allocator gives
-constexpr int64_t arena_aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
+constexpr int64_t arena_aligned(int64_t bytes) { return round_up(bytes, kArenaAlignment); }
 
 /// Offsets at which blocks that are in use at the same time do not overlap. Large blocks are placed
 /// first, each at the lowest offset that is free during its whole life (greedy by size, after

@@ -9,11 +9,14 @@
 #include <map>
 #include <vector>
 
+#include "kernels/core/format_bytes.h"
+
 namespace vlr {
 namespace {
 
 // In pixels. A node is as wide as fits the picture into a window, within reason.
 constexpr double kLeft = 84, kTop = 78, kRight = 24, kBottom = 56, kHeight = 520, kWidth = 1400;
+constexpr double kMiB = 1024 * 1024;
 constexpr double kMinStep = 3, kMaxStep = 48;
 constexpr double kLegendCell = 200, kLegendLine = 18;
 constexpr double kLetter = 6, kLine = 12;  // about the size of the labels' font
@@ -44,10 +47,6 @@ std::string escaped(std::string_view text) {
     }
   }
   return out;
-}
-
-std::string megabytes(int64_t bytes) {
-  return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
 }
 
 /// "layers.3.mlp.down_proj" -> {"layers.3", "mlp.down_proj"}; without a number {"", name}.
@@ -112,7 +111,7 @@ class Picture {
     workspaces();
     legend(columns);
     horizontal("peak", plan_.total());
-    text(kLeft + width_ - 4, y(plan_.total()) - 4, "right", "peak " + megabytes(plan_.total()));
+    text(kLeft + width_ - 4, y(plan_.total()) - 4, "right", "peak " + format_bytes(plan_.total()));
     return out_ + "</svg>\n";
   }
 
@@ -152,18 +151,18 @@ class Picture {
     }
     std::string out =
         fmt::format("{} nodes, {} activations in {}, workspace {}", nodes_, count,
-                    megabytes(plan_.activation_bytes), megabytes(plan_.workspace_bytes));
+                    format_bytes(plan_.activation_bytes), format_bytes(plan_.workspace_bytes));
     if (count > 0)
-      out += fmt::format("; alive at once at most {}, at {}", megabytes(most),
+      out += fmt::format("; alive at once at most {}, at {}", format_bytes(most),
                          graph_.nodes()[static_cast<size_t>(at)].name);
     return out;
   }
 
   void axes() {
-    const double most = kHeight / scale_ * 1e-6, step = tick_step(most, 8);
+    const double most = kHeight / scale_ / kMiB, step = tick_step(most, 8);
     const int decimals = std::max(0, -static_cast<int>(std::floor(std::log10(step) + 1e-9)));
     for (int i = 0; i * step <= most; ++i) {
-      const auto offset = static_cast<int64_t>(std::llround(i * step * 1e6));
+      const auto offset = static_cast<int64_t>(std::llround(i * step * kMiB));
       horizontal("grid", offset);
       text(kLeft - 6, y(offset) + 4, "right", fmt::format("{:.{}f}", i * step, decimals));
     }
@@ -171,7 +170,7 @@ class Picture {
         std::max(1.0, tick_step(static_cast<double>(nodes_), std::max(1.0, width_ / 70))));
     for (int64_t n = 0; n < nodes_; n += nodes_step)
       text(x(n) + step_ / 2, kTop + kHeight + 16, "middle", std::to_string(n));
-    text(kLeft - 6, kTop - 8, "right", "MB");
+    text(kLeft - 6, kTop - 8, "right", "MiB");
     text(kLeft + width_ / 2, kTop + kHeight + 36, "middle", "node");
     out_ += fmt::format("<path class=\"axis\" fill=\"none\" d=\"M{:.2f} {:.2f}V{:.2f}H{:.2f}\"/>\n",
                         kLeft, kTop, kTop + kHeight, kLeft + width_);
@@ -213,8 +212,8 @@ class Picture {
           color(place_of(name).role), left, top, width, height, life.first, life.last, offset,
           life.bytes,
           escaped(fmt::format("{}: {}, {}, from {} (node {}) to {} (node {})", name,
-                              describe(plan_.tensors[v]), megabytes(life.bytes), node(life.first),
-                              life.first, node(life.last), life.last)));
+                              describe(plan_.tensors[v]), format_bytes(life.bytes),
+                              node(life.first), life.first, node(life.last), life.last)));
       // The role will do where the whole name is too long.
       for (const std::string_view label : {std::string_view(name), place_of(name).role}) {
         if (height < kLine || static_cast<double>(label.size() + 1) * kLetter > width) continue;
@@ -235,7 +234,7 @@ class Picture {
           "height=\"{:.2f}\"><title>{}</title></rect>\n",
           x(static_cast<int64_t>(n)), top, step_, y(plan_.activation_bytes) - top,
           escaped(fmt::format("workspace of {} ({}, node {}): {}", node.name, node.op, n,
-                              megabytes(bytes))));
+                              format_bytes(bytes))));
     }
   }
 

@@ -10,6 +10,7 @@
 
 #include "engine/runtime/arena.h"
 #include "engine/runtime/purposes.h"
+#include "kernels/core/format_bytes.h"
 
 #if VLR_WITH_CUDA
 #include <cuda_runtime_api.h>
@@ -22,10 +23,6 @@
 
 namespace vlr {
 namespace {
-
-std::string megabytes(int64_t bytes) {
-  return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
-}
 
 #if VLR_WITH_CUDA
 int count_gpus() {
@@ -78,11 +75,12 @@ Status MemoryBudget::refusal(std::string_view purpose, int64_t bytes, std::strin
   std::sort(largest.rbegin(), largest.rend());
   std::string list;
   for (size_t i = 0; i < std::min<size_t>(largest.size(), 4); ++i) {
-    list += fmt::format("{}{} {}", i ? ", " : "", largest[i].second, megabytes(largest[i].first));
+    list +=
+        fmt::format("{}{} {}", i ? ", " : "", largest[i].second, format_bytes(largest[i].first));
   }
-  return {Code::kOutOfMemory,
-          fmt::format("{}: {} wants {}, {}; in use are {}{}{}", memory_, purpose, megabytes(bytes),
-                      why, megabytes(used_), list.empty() ? "" : ": ", list)};
+  return {Code::kOutOfMemory, fmt::format("{}: {} wants {}, {}; in use are {}{}{}", memory_,
+                                          purpose, format_bytes(bytes), why, format_bytes(used_),
+                                          list.empty() ? "" : ": ", list)};
 }
 
 Status MemoryBudget::exhausted(std::string_view purpose, int64_t bytes,
@@ -95,7 +93,7 @@ Status MemoryBudget::take(std::string_view purpose, int64_t bytes) {
   {
     const std::lock_guard lock(mutex_);
     if (cap_ > 0 && used_ + bytes > cap_)
-      return refusal(purpose, bytes, fmt::format("the cap is {}", megabytes(cap_)));
+      return refusal(purpose, bytes, fmt::format("the cap is {}", format_bytes(cap_)));
     used_ += bytes;
     peak_ = std::max(peak_, used_);
     auto it = parts_.find(purpose);
@@ -227,8 +225,9 @@ Status Buffer::reserve(int64_t bytes) {
       static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, static_cast<size_t>(rounded)));
   if (!data_) {
     if (budget_) budget_->give(purpose_, rounded);
-    return {Code::kOutOfMemory, fmt::format("host memory: {} bytes could not be had{}{}", rounded,
-                                            purpose_.empty() ? "" : " for ", purpose_)};
+    return {Code::kOutOfMemory,
+            fmt::format("host memory: {} could not be had{}{}", format_bytes(rounded),
+                        purpose_.empty() ? "" : " for ", purpose_)};
   }
   size_ = rounded;
   return {};

@@ -13,6 +13,9 @@
 #include <system_error>
 #include <utility>
 
+#include "kernels/core/format_bytes.h"
+#include "kernels/core/integer.h"
+
 namespace vlr {
 namespace {
 
@@ -20,7 +23,6 @@ namespace {
 constexpr int64_t kBounceBytes = int64_t{4} << 20;
 
 constexpr int64_t round_down(int64_t v) { return v / kReadAlignment * kReadAlignment; }
-constexpr int64_t round_up(int64_t v) { return round_down(v + kReadAlignment - 1); }
 
 std::string error_text(int error) { return std::generic_category().message(error); }
 
@@ -89,12 +91,13 @@ int ReadOptions::threads() const {
 
 Status PageBuffer::reserve(int64_t bytes) {
   if (bytes <= size_) return {};
-  const int64_t size = round_up(bytes);
+  const int64_t size = round_up(bytes, kReadAlignment);
   data_.reset(static_cast<std::byte*>(
       std::aligned_alloc(size_t{kReadAlignment}, static_cast<size_t>(size))));
   size_ = data_ ? size : 0;
   if (data_) return {};
-  return {Code::kOutOfMemory, fmt::format("host memory: {} bytes to read files into", size)};
+  return {Code::kOutOfMemory,
+          fmt::format("host memory: {} to read files into", format_bytes(size))};
 }
 
 std::vector<Extent> cut_into_pieces(std::span<const Extent> extents) {
@@ -182,8 +185,9 @@ Status FileReader::State::read_direct(const OpenFile& f, int64_t offset, std::sp
     if (!straight) {
       VLR_RETURN_IF_ERROR(bounce.reserve(kBounceBytes));
       memory = bounce.data();
-      bytes = congruent && begin != page ? kReadAlignment
-                                         : std::min(round_up(begin + left) - page, kBounceBytes);
+      bytes = congruent && begin != page
+                  ? kReadAlignment
+                  : std::min(round_up(begin + left, kReadAlignment) - page, kBounceBytes);
     }
     int64_t n = read_some(f.direct.get(), memory, bytes, page, 0);
     if (n < 0 && errno == EINVAL) {  // this file system wants more alignment than a page

@@ -4,6 +4,8 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/core/integer.h"
+
 namespace vlr {
 
 struct HostPool::State {
@@ -31,7 +33,7 @@ HostPool::HostPool(OpenDevice& device, std::string_view purpose, int64_t keep_by
 
 std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
   constexpr int64_t kStep = int64_t{1} << 20;  // so that blocks fit pictures of about their size
-  const int64_t wanted = (static_cast<int64_t>(bytes) + kStep - 1) / kStep * kStep;
+  const int64_t wanted = round_up(static_cast<int64_t>(bytes), kStep);
   Buffer block;
   {
     const std::lock_guard lock(state_->mutex);

@@ -298,13 +298,13 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   pair.media.insert(pair.media.end(), pair.videos.begin(), pair.videos.end());
   std::vector<VisualRun> images, videos;
   for (size_t m : pair.images) {
-    images.push_back(
-        {.rows = wave.media[m].patches->grid_h / 2, .columns = wave.media[m].patches->grid_w / 2});
+    images.push_back({.rows = wave.media[m].patches->grid_h / kMergeSize,
+                      .columns = wave.media[m].patches->grid_w / kMergeSize});
   }
   for (size_t m : pair.videos) {
     const Patches& p = *wave.media[m].patches;
     videos.insert(videos.end(), static_cast<size_t>(p.grid_t),
-                  {.rows = p.grid_h / 2, .columns = p.grid_w / 2});
+                  {.rows = p.grid_h / kMergeSize, .columns = p.grid_w / kMergeSize});
   }
   Result<SequencePositions> where = mrope_positions(pair.prompt.ids, config_, images, videos);
   if (!where) return fail(pair, DocumentStatus::kInvalid, where.error().message());

@@ -34,7 +34,7 @@ struct LoadedMedia {
   std::shared_ptr<const CachedFeatures> features = {};  ///< from the cache
   int64_t first_row = -1;  ///< of its features, once they are on the device
   int64_t tokens() const {
-    return patches ? patches->grid_t * patches->grid_h * patches->grid_w / 4 : 0;
+    return patches ? patches->grid_t * patches->grid_h * patches->grid_w / kPatchesPerToken : 0;
   }
 };
 

@@ -11,6 +11,7 @@
 #include "engine/runtime/hash.h"
 #include "engine/runtime/purposes.h"
 #include "engine/weights/weight_transfer.h"
+#include "kernels/core/integer.h"
 #include "vlr/version.h"
 
 namespace vlr {
@@ -31,7 +32,7 @@ class Uploader {
       if (!piece.buffer.data()) piece.buffer = device_.staging(purposes::kUploads);
       VLR_RETURN_IF_ERROR(piece.buffer.reserve(kPieceBytes));
       VLR_RETURN_IF_ERROR(device_.wait(piece.free));
-      const int64_t parts = (n + kPartBytes - 1) / kPartBytes;
+      const int64_t parts = ceil_div(n, kPartBytes);
       device_.context().threads->parallel_for(parts, [&](int64_t part, int) {
         const int64_t first = part * kPartBytes, some = std::min(n - first, kPartBytes);
         std::memcpy(piece.buffer.data() + first, from.data() + begin + first,

@@ -15,6 +15,9 @@
 #include <system_error>
 #include <utility>
 
+#include "kernels/core/format_bytes.h"
+#include "kernels/core/integer.h"
+
 namespace vlr {
 namespace {
 
@@ -41,9 +44,7 @@ struct Head {
 };
 static_assert(std::has_unique_object_representations_v<Head>);
 
-int64_t pieces_of(int64_t bytes) {
-  return (OffloadBlob::padded(bytes) + kReadPiece - 1) / kReadPiece;
-}
+int64_t pieces_of(int64_t bytes) { return ceil_div(OffloadBlob::padded(bytes), kReadPiece); }
 
 Hash128 sum_of(std::string head) {
   Head h;
@@ -253,9 +254,10 @@ Status OffloadFolder::not_written(const fs::path& path, int64_t bytes, int error
       break;
   }
   const int64_t free = system_.free_bytes(folder_);
-  return {code, fmt::format("{}: cannot be written: {}; {} bytes are wanted{}", path.string(),
-                            error_text(error), bytes,
-                            free < 0 ? std::string() : fmt::format(", {} are free", free))};
+  return {code,
+          fmt::format("{}: cannot be written: {}; {} are wanted{}", path.string(),
+                      error_text(error), format_bytes(bytes),
+                      free < 0 ? std::string() : fmt::format(", {} are free", format_bytes(free)))};
 }
 
 Status OffloadFolder::check_room(std::span<const BlobName> names) const {
@@ -270,9 +272,10 @@ Status OffloadFolder::check_room(std::span<const BlobName> names) const {
   const int64_t free = system_.free_bytes(folder_);
   if (free < 0 || wanted <= free + replaced) return {};
   return {Code::kOutOfMemory,
-          fmt::format("offload_folder: {}: {} bytes are wanted for {} groups of weights, {} are "
+          fmt::format("offload_folder: {}: {} are wanted for {} groups of weights, {} are "
                       "free",
-                      folder_.string(), wanted - replaced, names.size(), free)};
+                      folder_.string(), format_bytes(wanted - replaced), names.size(),
+                      format_bytes(free))};
 }
 
 Status OffloadFolder::write_file(int fd, const fs::path& path, const std::string& head,

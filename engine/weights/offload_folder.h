@@ -25,6 +25,7 @@
 
 #include "engine/runtime/file_reader.h"
 #include "engine/runtime/hash.h"
+#include "kernels/core/integer.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -45,9 +46,7 @@ class OffloadBlob {
   /// thread that has the piece in its caches, and a file may change at any time.
   Status read(int64_t piece, std::byte* payload, PageBuffer& bounce) const;
 
-  static constexpr int64_t padded(int64_t bytes) {
-    return (bytes + kReadAlignment - 1) / kReadAlignment * kReadAlignment;
-  }
+  static constexpr int64_t padded(int64_t bytes) { return round_up(bytes, kReadAlignment); }
 
  private:
   friend class OffloadFolder;

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "kernels/attention/impls.h"
+#include "kernels/core/integer.h"
 #include "kernels/core/scratch.h"
 #include "kernels/core/simd.h"
 #include "kernels/core/simd_math.h"
@@ -38,8 +39,6 @@ constexpr int64_t kMaxLanes = 16;  // lanes of a vector, on any target
 constexpr int64_t kScoreBytes =
     2 << 20;                        // of scores: a task takes fewer vectors where they need more
 constexpr int64_t kKeyBlock = 128;  // keys between two visits to o: 24 KB of weights
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// One thread's part of the workspace.
 struct Buffers {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/core/integer.h"
 #include "kernels/core/thread_pool.h"
 
 namespace vlr {
@@ -16,7 +17,7 @@ void parallel_rows(ThreadPool& threads, int64_t rows, int64_t elements_per_row, 
   constexpr int64_t kPieceElements = 16 * 1024;
   const int64_t step =
       std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, elements_per_row));
-  threads.parallel_for((rows + step - 1) / step, [&](int64_t piece, int) {
+  threads.parallel_for(ceil_div(rows, step), [&](int64_t piece, int) {
     const int64_t end = std::min(rows, (piece + 1) * step);
     for (int64_t r = piece * step; r < end; ++r) body(r);
   });

@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/core/integer.h"
 #include "vlr/status.h"
 
 namespace vlr {
@@ -24,7 +25,7 @@ class Scratch {
   template <class T>
   T* take(int64_t count) {
     const int64_t begin = used_;
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + kAlign - 1) / kAlign * kAlign;
+    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), kAlign);
     return fits() ? reinterpret_cast<T*>(memory_.data() + begin) : nullptr;
   }
 

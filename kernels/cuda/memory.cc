@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/core/integer.h"
 #include "kernels/cuda/check.h"
 
 namespace vlr::cuda {
@@ -58,7 +59,7 @@ bool has_room_for(int64_t bytes) {
 /// Makes the kernel give memory to every page, on all cores.
 void touch(std::byte* p, int64_t bytes) {
   const int64_t num_threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, 32);
-  const int64_t share = (bytes / num_threads + kHugePage - 1) / kHugePage * kHugePage;
+  const int64_t share = round_up(bytes / num_threads, kHugePage);
   std::vector<std::thread> threads;
   const auto touch_from = [p, bytes, share](int64_t begin) {
     constexpr int64_t kPage = 4096;
@@ -77,7 +78,7 @@ void touch(std::byte* p, int64_t bytes) {
 
 /// Null where this does not work; the runtime's own way may.
 PinnedBlock map_and_register(int64_t bytes) {
-  const int64_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  const int64_t size = round_up(bytes, kHugePage);
   if (!has_room_for(size)) return {};
   // Begins at a huge page: what is before it, and left behind it, is given back.
   void* const map = ::mmap(nullptr, static_cast<size_t>(size + kHugePage), PROT_READ | PROT_WRITE,

@@ -24,6 +24,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/core/integer.h"
 #include "kernels/core/scratch.h"
 #include "kernels/core/simd.h"
 #include "kernels/core/simd_tile.h"
@@ -45,8 +46,6 @@ constexpr int64_t kSerialPackElems =
     1 << 15;                      // packing less x than this is quicker than waking threads
 constexpr int64_t kTilePad = 16;  // floats after a tile that transpose_rows may clobber
 constexpr int64_t kTasksPerThread = 4;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Rows of x that are packed at a time, at most.
 int64_t max_block_rows(int64_t k) { return std::max(kMinBlockRows, kBlockBytes / (4 * k)); }

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/core/integer.h"
 #include "kernels/core/load.h"
 #include "kernels/core/parallel_rows.h"
 #include "kernels/core/scratch.h"
@@ -124,8 +125,8 @@ void run_task(const LinearW8A8::Args& a, int64_t m_begin, int64_t m_end, int64_t
 
 void run_linear_w8a8_i8(const LinearW8A8::Args& a, const Context& ctx) {
   const int64_t m_rows = a.x.dim(0), n_cols = a.w.dim(0);
-  const int64_t row_tasks = (m_rows + kTaskRows - 1) / kTaskRows;
-  const int64_t col_tasks = (n_cols + kTaskCols - 1) / kTaskCols;
+  const int64_t row_tasks = ceil_div(m_rows, kTaskRows);
+  const int64_t col_tasks = ceil_div(n_cols, kTaskCols);
   ctx.threads->parallel_for(row_tasks * col_tasks, [&](int64_t task, int) {
     const int64_t m = task % row_tasks * kTaskRows, n = task / row_tasks * kTaskCols;
     run_task(a, m, std::min(m + kTaskRows, m_rows), n, std::min(n + kTaskCols, n_cols));

@@ -6,6 +6,7 @@
 // no sum. Without a ring the scratch is the workspace, and everything happens in order.
 #include <algorithm>
 
+#include "kernels/core/integer.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/weight_ring.h"
 #include "kernels/dequantize/dequantize.h"
@@ -40,8 +41,7 @@ Linear::Args part_of(const LinearWeightOnly::Args& a, int64_t begin, int64_t cou
 
 int64_t scratch_bytes(const LinearWeightOnly::Args& a) {
   const int64_t whole = a.y.dim(1) * a.w.cols * dtype_bytes(a.x.dtype);
-  return (std::min(whole, cuda::kWeightRingPlace) + kScratchAlign - 1) / kScratchAlign *
-         kScratchAlign;
+  return round_up(std::min(whole, cuda::kWeightRingPlace), kScratchAlign);
 }
 
 }  // namespace

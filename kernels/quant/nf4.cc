@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/core/integer.h"
 #include "kernels/core/widen.h"
 #include "kernels/quant/absmax.h"
 
 namespace vlr {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Of an ascending codebook the thresholds between neighbours: the code of a value is the number of
 /// thresholds below it, so that a tie goes to the lower one.

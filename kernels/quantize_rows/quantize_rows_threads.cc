@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/core/integer.h"
 #include "kernels/core/load.h"
 #include "kernels/core/parallel_rows.h"
 #include "kernels/core/rows.h"
@@ -24,7 +25,7 @@ uint8_t* lay_out(Scratch& scratch, const QuantizeRows::Args& a) {
 
 void mark_columns(const QuantizeRows::Args& a, ThreadPool& threads, uint8_t* marks) {
   const int64_t dim = a.x.dim(1);
-  threads.parallel_for((dim + kPieceColumns - 1) / kPieceColumns, [&](int64_t piece, int) {
+  threads.parallel_for(ceil_div(dim, kPieceColumns), [&](int64_t piece, int) {
     const int64_t begin = piece * kPieceColumns, end = std::min(dim, begin + kPieceColumns);
     std::fill(marks + begin, marks + end, uint8_t{0});
     for (int64_t m = 0; m < a.x.dim(0); ++m) {

@@ -174,7 +174,7 @@ TEST(ArenaPicture, EveryActivationIsThereAsItWasPlanned) {
     EXPECT_EQ(number(r, "data-first"), p.plan.lifetimes[v].first);
     EXPECT_EQ(number(r, "data-last"), p.plan.lifetimes[v].last);
     EXPECT_THAT(r.text, AllOf(HasSubstr(p.model.g.values()[v].name + ": f32[1000, 64]"),
-                              HasSubstr("0.3 MB")));
+                              HasSubstr("250.00 KiB")));
   }
   EXPECT_THAT(rects[2].text, HasSubstr("layers.0.<a> & \"b\": "));
   EXPECT_THAT(rects[2].text, HasSubstr("to layers.1.mlp.up (node 3)"));
@@ -213,11 +213,12 @@ TEST(ArenaPicture, SaysWhatThereIs) {
   const std::string svg = arena_svg(p.model.g, p.plan, "<model> & co");
   const std::vector<Element> all = parse(svg);
   EXPECT_EQ(all[0].name, "svg");
-  EXPECT_THAT(all[0].text, AllOf(HasSubstr("<model> & co"),
-                                 HasSubstr("7 nodes, 7 activations in 38.4 MB, workspace 0.0 MB"),
-                                 HasSubstr("alive at once at most 38.4 MB, at layers.0."),
-                                 HasSubstr("peak 38.4 MB"), HasSubstr("layers.1"),
-                                 HasSubstr("workspace of layers.0.mlp.up (roomy, node 0)")));
+  EXPECT_THAT(
+      all[0].text,
+      AllOf(HasSubstr("<model> & co"),
+            HasSubstr("7 nodes, 7 activations in 36.62 MiB, workspace 4.00 KiB"),
+            HasSubstr("alive at once at most 36.62 MiB, at layers.0."), HasSubstr("peak 36.62 MiB"),
+            HasSubstr("layers.1"), HasSubstr("workspace of layers.0.mlp.up (roomy, node 0)")));
   EXPECT_EQ(of_class(all, "layer").size(), 2u);  // where one layer ends and the next one begins
   EXPECT_EQ(of_class(all, "peak").size(), 1u);
   EXPECT_THAT(svg, AllOf(Not(HasSubstr("<script")), Not(HasSubstr("href"))));

@@ -1,4 +1,5 @@
 #include "engine/runtime/arena.h"
+#include "kernels/core/integer.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +10,7 @@
 namespace vlr {
 namespace {
 
-int64_t aligned(int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
+int64_t aligned(int64_t bytes) { return round_up(bytes, kArenaAlignment); }
 
 bool together(const Lifetime& a, const Lifetime& b) {
   return a.first <= b.last && b.first <= a.last;

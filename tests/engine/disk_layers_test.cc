@@ -294,7 +294,7 @@ TEST_F(DiskLayers, NeedAFolderWithRoom) {
       {.map = "layers.0-3=disk", .free_bytes = [](const fs::path&) -> int64_t { return 1 << 20; }});
   EXPECT_EQ(m.error().code(), Code::kOutOfMemory);
   EXPECT_THAT(m.error().message(), AllOf(HasSubstr(folder_.path()), HasSubstr("4 groups"),
-                                         HasSubstr("1048576 are free")));
+                                         HasSubstr("1.00 MiB are free")));
   EXPECT_TRUE(blobs().empty());
   EXPECT_TRUE(load({.map = "layers.0=cpu", .with_folder = false}));
 }

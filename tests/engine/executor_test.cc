@@ -13,6 +13,7 @@
 
 #include "kernels/add/add.h"
 #include "kernels/attention/attention.h"
+#include "kernels/core/integer.h"
 #include "kernels/linear/linear.h"
 #include "tests/support/poisoned_arena.h"
 #include "tests/support/temp_folder.h"
@@ -207,7 +208,7 @@ TEST_F(ExecutorTest, PlanGrowsWithTheSizes) {
     const RunPlan p = plan(args_for(tokens));
     // h, as long as copy and twice, and both of these: never more than three live matrices.
     const int64_t matrix = tokens * kWidth * 4;
-    const int64_t stride = (matrix + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    const int64_t stride = round_up(matrix, kArenaAlignment);
     EXPECT_EQ(p.activation_bytes, 3 * stride) << tokens << " tokens";
     EXPECT_GE(p.workspace_bytes, 64 * tokens) << tokens << " tokens";  // copy's; proj may want more
     EXPECT_EQ(p.total(), p.activation_bytes + p.workspace_bytes);

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <thread>
 
+#include "kernels/core/integer.h"
 #include "tests/support/temp_folder.h"
 
 namespace vlr {
@@ -81,7 +82,7 @@ TEST_F(OffloadFolderTest, WhatWasWrittenIsFound) {
     const Bytes payload = noise(bytes, 3);
     EXPECT_FALSE(found(open(), payload));
     const OffloadBlob blob = write(open(), payload, "what else");
-    EXPECT_EQ(blob.num_pieces(), (bytes + kReadPiece - 1) / kReadPiece);
+    EXPECT_EQ(blob.num_pieces(), ceil_div(bytes, kReadPiece));
     EXPECT_EQ(blob.notes(), "what else");
     EXPECT_EQ(*read(blob), payload);
     EXPECT_TRUE(found(open(), payload));
@@ -222,7 +223,7 @@ TEST_F(OffloadFolderTest, AFullDiskSaysWhatIsWantedAndLeavesNothing) {
     EXPECT_EQ(refused.error().code(), Code::kOutOfMemory);
     EXPECT_THAT(refused.error().message(),
                 AllOf(HasSubstr(temp_.path()), HasSubstr("layers.3."), HasSubstr("No space left"),
-                      HasSubstr("24576 bytes are wanted, 25000 are free")));
+                      HasSubstr("24.00 KiB are wanted, 24.41 KiB are free")));
     EXPECT_TRUE(files().empty());
   }
   room = 24'576;
@@ -237,8 +238,8 @@ TEST_F(OffloadFolderTest, AFullDiskSaysWhatIsWantedAndLeavesNothing) {
   EXPECT_TRUE(folder.check_room({names, 1}).ok());
   const Status both = folder.check_room(names);
   EXPECT_EQ(both.code(), Code::kOutOfMemory);
-  EXPECT_THAT(both.message(),
-              AllOf(HasSubstr(temp_.path()), HasSubstr("2 groups"), HasSubstr("25000 are free")));
+  EXPECT_THAT(both.message(), AllOf(HasSubstr(temp_.path()), HasSubstr("2 groups"),
+                                    HasSubstr("24.41 KiB are free")));
 }
 
 TEST_F(OffloadFolderTest, AFileThatMayNotGrow) {

@@ -73,8 +73,8 @@ TEST(Preset, AutoSaysWhy) {
     return resolved(o, false, card).explanation;
   };
   EXPECT_THAT(why(0, 16'900'000'000), StartsWith("preset mid, for cards of 16 GB, as the card has "
-                                                 "16.9 GB."));
-  EXPECT_THAT(why(10'000'000'000, 16'900'000'000), HasSubstr("as gpu_memory is 10.0 GB"));
+                                                 "15.74 GiB."));
+  EXPECT_THAT(why(10'000'000'000, 16'900'000'000), HasSubstr("as gpu_memory is 9.31 GiB"));
   EXPECT_THAT(why(0, 0), HasSubstr("neither a card nor gpu_memory says"));
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "kernels/core/integer.h"
 #include "kernels/quant/eight_bit.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/nf4.h"
@@ -30,11 +31,11 @@ QuantizedWeight random_weight(OpTester<Op>& t, WeightFormat format, int64_t rows
   };
   QuantizedWeight w{.format = format, .rows = rows, .cols = cols};
   if (format == WeightFormat::kNf4) {
-    const int64_t blocks = (rows * cols + kNf4Block - 1) / kNf4Block;
+    const int64_t blocks = ceil_div(rows * cols, kNf4Block);
     w.codes = bytes(rows * cols / 2, DType::kU8, {rows * cols / 2});
     w.scales = bytes(blocks, DType::kU8, {blocks});
     w.group_blocks = group_blocks;
-    const Tensor nested = floats({(blocks + group_blocks - 1) / group_blocks, 2}, 0.5f, 1);
+    const Tensor nested = floats({ceil_div(blocks, group_blocks), 2}, 0.5f, 1);
     for (int64_t g = 0; g < nested.dim(0); ++g) nested.row<float>(g)[1] += 1;  // absmax > 0
     w.nested = nested;
     const Tensor map = t.random_dense({256});
