@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/core/integer.h"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/cuda/views.cuh"
 
@@ -24,7 +25,6 @@ struct MapShape {
 /// As few segments as a row needs, of equal length; blocks of short rows take several.
 inline MapShape map_shape(int64_t rows, int64_t dim, int vec) {
   constexpr int64_t kMaxSegments = 65535;  // of a grid; longer rows take another turn
-  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const int64_t vectors = std::max<int64_t>(1, ceil_div(dim, vec));
   const int64_t segments = std::min(ceil_div(vectors, kMapThreads * kMapUnroll), kMaxSegments);
   const int64_t along = std::min<int64_t>(ceil_div(vectors, segments * kMapUnroll), kMapThreads);

@@ -2,6 +2,7 @@
 // their product by `linear`, then the scales. For any device, and whatever cuBLASLt does not take.
 //   grid ceil(count / 4096)   block 256   shared memory: none
 //   A thread widens 16 codes: one 16-byte load, two 16-byte stores.
+#include "kernels/core/integer.h"
 #include "kernels/core/scratch.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/vector.cuh"
@@ -69,9 +70,7 @@ Result<Parts> lay_out(Scratch& scratch, const LinearW8A8::Args& a, const Context
   piece.w = a.w.slice(0, 0, columns);
   const Tensor sums(nullptr, a.y.dtype, {rows, columns}, Device::kCuda);
   const Linear::Args linear = linear_args(piece, sums, nullptr, nullptr);
-  const auto take = [&](int64_t bytes) {
-    return scratch.take<std::byte>((bytes + kAlign - 1) / kAlign * kAlign);
-  };
+  const auto take = [&](int64_t bytes) { return scratch.take<std::byte>(round_up(bytes, kAlign)); };
   Parts p;
   VLR_ASSIGN_OR_RETURN(p.linear_bytes, workspace_bytes<Linear>(linear, ctx));
   p.sums = take(sums.bytes());
