@@ -38,9 +38,6 @@ struct LoadedModel {
   std::vector<WeightDistance> distances;  ///< of weights with fingerprints, if they were checked
   ReadStats read;                         ///< of the weights; their seconds, all in all
   double measure_seconds = 0, check_seconds = 0;
-
- private:
-  Status check(const Options& options, const WeightLookup& lookup, OpenDevice& device, DType dtype);
 };
 
 }  // namespace vlr
