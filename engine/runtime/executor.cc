@@ -66,6 +66,137 @@ Status check_segments(const Graph& graph, const RunArgs& args) {
                                        args.segments.size(), needed)};
 }
 
+/// The plan's tensors where they are in a run: in the arena, or where the caller has them.
+Result<std::vector<Tensor>> place_values(const Graph& graph, const RunArgs& args,
+                                         const RunPlan& plan, std::span<std::byte> arena) {
+  const auto& values = graph.values();
+  std::vector<Tensor> tensors = plan.tensors;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const ValueInfo& info = values[i];
+    if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0)
+      tensors[i].data = arena.data() + plan.offsets[i];
+    if (info.kind == ValueKind::kView) tensors[i] = info.view(tensors[index(info.base)]);
+    if (info.kind == ValueKind::kBound) {
+      const auto it = args.bound.find(info.name);
+      if (it == args.bound.end()) {
+        return {Code::kInternal, fmt::format("executor: nothing is bound to {}", info.name)};
+      }
+      VLR_RETURN_IF_ERROR(check_bound(info, it->second, tensors[i]));
+      tensors[i] = it->second;
+    }
+  }
+  return tensors;
+}
+
+/// Tells on_value of what a node wrote.
+Status show_outputs(const RunArgs& args, const Graph& graph, const Node& node, const Bindings& b) {
+  VLR_RETURN_IF_ERROR(args.on_value(graph.info(node.output).name, b[node.output]));
+  for (Value v : node.more_outputs) {
+    if (v.defined()) VLR_RETURN_IF_ERROR(args.on_value(graph.info(v).name, b[v]));
+  }
+  return {};
+}
+
+/// Streamed groups in the order of the nodes that read them, and where in it a run is.
+class GroupsOfRun {
+ public:
+  /// `supply`: null if nothing is streamed.
+  GroupsOfRun(WeightSupply* supply, const std::vector<int>& group_of_node)
+      : supply_(supply), group_of_node_(group_of_node) {}
+
+  /// The run's nodes, one after the other, before begin().
+  void list(size_t node) {
+    const int g = group_of_node_[node];
+    if (g >= 0 && (groups_.empty() || groups_.back() != g)) groups_.push_back(g);
+  }
+  Status begin() {
+    VLR_RETURN_IF_ERROR(supply_->begin(groups_));
+    return groups_.empty() ? Status() : supply_->need(groups_[0]);
+  }
+  /// Before a node is launched: it may read its group from then on, and the last group may leave.
+  Status bring(size_t node) {
+    const int g = supply_ ? group_of_node_[node] : -1;
+    if (g < 0 || g == groups_[at_]) return {};
+    VLR_RETURN_IF_ERROR(supply_->done(groups_[at_], std::span(groups_).subspan(at_ + 1)));
+    return supply_->need(groups_[++at_]);
+  }
+  Status end() { return groups_.empty() ? Status() : supply_->done(groups_[at_], {}); }
+
+ private:
+  WeightSupply* supply_;
+  const std::vector<int>& group_of_node_;
+  std::vector<int> groups_;
+  size_t at_ = 0;
+};
+
+/// What a run's nodes take, if the caller wants to know: by the host's clock, or on a GPU between
+/// marks in its stream.
+class NodeClock {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  NodeClock(const RunArgs& args, size_t num_nodes)
+      : on_(args.times != nullptr),
+        gpu_(args.device && args.device->is_gpu() ? args.device : nullptr),
+        times_(on_ ? num_nodes : 0) {}
+
+  bool on() const { return on_; }
+  /// Before every node.
+  Status mark() {
+    if (!on_ || !gpu_) return {};
+    VLR_ASSIGN_OR_RETURN(OpenDevice::Mark m, gpu_->mark(true));
+    marks_.push_back(std::move(m));
+    return {};
+  }
+  /// After it. Chunks of a region run a node several times.
+  void add(size_t n, const Node& node, const Bindings& b, Clock::time_point start) {
+    const std::chrono::duration<double> seconds = Clock::now() - start;
+    NodeTime& time = times_[n];
+    time.name = node.name;
+    time.op = node.op;
+    if (!gpu_) time.seconds += seconds.count();
+    const Cost cost = node.cost(b);
+    time.cost.bytes += cost.bytes;
+    time.cost.flops += cost.flops;
+    timed_.push_back(n);
+  }
+  /// After the last node: waits for it on a GPU.
+  Status read_marks() {
+    if (!gpu_) return {};
+    VLR_RETURN_IF_ERROR(mark());
+    VLR_RETURN_IF_ERROR(gpu_->wait(marks_.back()));
+    for (size_t i = 0; i < timed_.size(); ++i) {
+      VLR_ASSIGN_OR_RETURN(const double seconds, gpu_->seconds_between(marks_[i], marks_[i + 1]));
+      times_[timed_[i]].seconds += seconds;
+    }
+    return {};
+  }
+  /// Copies beside the nodes, once marks were read.
+  Status add_copies(WeightSupply& supply, std::vector<CopyTime>& copies) const {
+    if (marks_.empty()) return {};
+    for (const WeightSupply::TimedCopy& copy : supply.time_copies(false)) {
+      CopyTime& time = copies.emplace_back();
+      time.name = copy.name;
+      time.bytes = copy.bytes;
+      VLR_ASSIGN_OR_RETURN(time.start, gpu_->seconds_between(marks_.front(), copy.begun));
+      VLR_ASSIGN_OR_RETURN(time.seconds, gpu_->seconds_between(copy.begun, *copy.arrived));
+    }
+    return {};
+  }
+  /// Of the nodes that ran, in the graph's order.
+  void append_to(std::vector<NodeTime>& out) const {
+    std::copy_if(times_.begin(), times_.end(), std::back_inserter(out),
+                 [](const NodeTime& t) { return !t.name.empty(); });
+  }
+
+ private:
+  const bool on_;
+  OpenDevice* const gpu_;
+  std::vector<NodeTime> times_;          // of every node
+  std::vector<size_t> timed_;            // nodes in the order in which they ran
+  std::vector<OpenDevice::Mark> marks_;  // on a GPU: before each of them, and at the end
+};
+
 }  // namespace
 
 Result<Executor> Executor::create(const Graph& graph, const WeightLookup& weights,
@@ -267,22 +398,7 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
     return {Code::kInternal, fmt::format("executor: an arena of {} bytes, {} are needed",
                                          arena.size(), plan.total())};
   }
-  const auto& values = graph_->values();
-  std::vector<Tensor> tensors = plan.tensors;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const ValueInfo& info = values[i];
-    if (info.kind == ValueKind::kActivation && plan.offsets[i] >= 0)
-      tensors[i].data = arena.data() + plan.offsets[i];
-    if (info.kind == ValueKind::kView) tensors[i] = info.view(tensors[index(info.base)]);
-    if (info.kind == ValueKind::kBound) {
-      const auto it = args.bound.find(info.name);
-      if (it == args.bound.end()) {
-        return {Code::kInternal, fmt::format("executor: nothing is bound to {}", info.name)};
-      }
-      VLR_RETURN_IF_ERROR(check_bound(info, it->second, tensors[i]));
-      tensors[i] = it->second;
-    }
-  }
+  VLR_ASSIGN_OR_RETURN(const std::vector<Tensor> tensors, place_values(*graph_, args, plan, arena));
   Bindings bindings(tensors, args.segments);
   const auto for_each = [&](const auto& body) {
     return for_each_node(
@@ -292,85 +408,34 @@ Status Executor::run(const RunArgs& args, const RunPlan& plan, std::span<std::by
   };
   ctx.workspace = arena.subspan(static_cast<size_t>(plan.activation_bytes),
                                 static_cast<size_t>(plan.workspace_bytes));
-  OpenDevice* gpu = args.device && args.device->is_gpu() ? args.device : nullptr;
-  // Of every node in the order in which they run, and on a GPU a mark before each, and at the end.
-  std::vector<size_t> timed;
-  std::vector<OpenDevice::Mark> marks;
-  std::vector<NodeTime> times(args.times ? graph_->nodes().size() : 0);
-  const auto mark = [&]() -> Status {
-    if (!args.times || !gpu) return {};
-    VLR_ASSIGN_OR_RETURN(OpenDevice::Mark m, gpu->mark(true));
-    marks.push_back(std::move(m));
-    return {};
-  };
-  // Streamed groups in the order of the nodes that read them, and where in it the run is.
-  std::vector<int> groups;
-  size_t at = 0;
+  NodeClock clock(args, graph_->nodes().size());
+  GroupsOfRun groups(stream_, group_of_node_);
   const bool time_copies = stream_ && args.times && args.copies;
   if (stream_) {
     stream_->time_copies(time_copies);
     const Status listed = for_each([&](size_t n, const Bindings&) {
-      const int g = group_of_node_[n];
-      if (g >= 0 && (groups.empty() || groups.back() != g)) groups.push_back(g);
+      groups.list(n);
       return Status();
     });
     VLR_RETURN_IF_ERROR(listed);
-    VLR_RETURN_IF_ERROR(stream_->begin(groups));
-    if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->need(groups[0]));
+    VLR_RETURN_IF_ERROR(groups.begin());
   }
-  const auto bring = [&](size_t node) -> Status {
-    const int g = stream_ ? group_of_node_[node] : -1;
-    if (g < 0 || g == groups[at]) return {};
-    VLR_RETURN_IF_ERROR(stream_->done(groups[at], std::span(groups).subspan(at + 1)));
-    return stream_->need(groups[++at]);
-  };
   const Status ran = for_each([&](size_t n, const Bindings& b) -> Status {
     const Node& node = graph_->nodes()[n];
-    VLR_RETURN_IF_ERROR(bring(n));
-    VLR_RETURN_IF_ERROR(mark());
-    const NodeRange range(args.times != nullptr, node);
-    const auto start = std::chrono::steady_clock::now();
+    VLR_RETURN_IF_ERROR(groups.bring(n));
+    VLR_RETURN_IF_ERROR(clock.mark());
+    const NodeRange range(clock.on(), node);
+    const auto start = NodeClock::Clock::now();
     if (Status s = node.run(b, ctx); !s.ok()) return s.with_context(node.name);
-    if (args.times) {
-      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-      NodeTime& time = times[n];
-      time.name = node.name;
-      time.op = node.op;
-      if (!gpu) time.seconds += seconds.count();
-      const Cost cost = node.cost(b);
-      time.cost.bytes += cost.bytes;
-      time.cost.flops += cost.flops;
-      timed.push_back(n);
-    }
-    if (!args.on_value) return {};
-    VLR_RETURN_IF_ERROR(args.on_value(graph_->info(node.output).name, b[node.output]));
-    for (Value v : node.more_outputs) {
-      if (v.defined()) VLR_RETURN_IF_ERROR(args.on_value(graph_->info(v).name, b[v]));
-    }
-    return {};
+    if (clock.on()) clock.add(n, node, b, start);
+    return args.on_value ? show_outputs(args, *graph_, node, b) : Status();
   });
   VLR_RETURN_IF_ERROR(ran);
-  if (!groups.empty()) VLR_RETURN_IF_ERROR(stream_->done(groups[at], {}));
-  if (!args.times) return {};
-  if (gpu) {
-    VLR_RETURN_IF_ERROR(mark());
-    VLR_RETURN_IF_ERROR(gpu->wait(marks.back()));
-    for (size_t i = 0; i < timed.size(); ++i) {
-      VLR_ASSIGN_OR_RETURN(const double seconds, gpu->seconds_between(marks[i], marks[i + 1]));
-      times[timed[i]].seconds += seconds;
-    }
-  }
-  if (time_copies && gpu && !marks.empty()) {
-    for (const WeightSupply::TimedCopy& copy : stream_->time_copies(false)) {
-      CopyTime& time = args.copies->emplace_back();
-      time.name = copy.name;
-      time.bytes = copy.bytes;
-      VLR_ASSIGN_OR_RETURN(time.start, gpu->seconds_between(marks.front(), copy.begun));
-      VLR_ASSIGN_OR_RETURN(time.seconds, gpu->seconds_between(copy.begun, *copy.arrived));
-    }
-  }
-  std::copy_if(times.begin(), times.end(), std::back_inserter(*args.times),
-               [](const NodeTime& t) { return !t.name.empty(); });
+  VLR_RETURN_IF_ERROR(groups.end());
+  if (!clock.on()) return {};
+  VLR_RETURN_IF_ERROR(clock.read_marks());
+  if (time_copies) VLR_RETURN_IF_ERROR(clock.add_copies(*stream_, *args.copies));
+  clock.append_to(*args.times);
   return {};
 }
 
