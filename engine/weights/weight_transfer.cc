@@ -190,6 +190,94 @@ Status read_converted(const FileReader& files, const Transfer& t, std::byte* to,
   return {};
 }
 
+/// In a thread of its own: reads piece `i` to where it belongs, or into a place of the ring.
+Status read_piece(const FileReader& files, const std::vector<Piece>& pieces, int64_t i, Ring& ring,
+                  ThreadMemory& own) {
+  const Piece& p = pieces[static_cast<size_t>(i)];
+  const Transfer& t = p.first();
+  const auto size = static_cast<size_t>(p.bytes);
+  std::optional<Ring::Filled> filled;
+  std::byte* to = t.to;
+  if (!t.to_host) {
+    std::byte* const place = ring.take();
+    if (!place) return {};
+    to = p.converts() ? place : place + t.offset % kReadAlignment;
+    filled = {.piece = i, .place = place, .data = to};
+  }
+  VLR_RETURN_IF_ERROR(p.converts() ? read_converted(files, t, to, own)
+                                   : files.read(t.file, t.offset, {to, size}, own.bounce));
+  ring.done(filled);
+  return {};
+}
+
+/// Queues the copies of a piece's parts.
+Status copy_piece(const Piece& piece, const std::byte* from, OpenDevice& device) {
+  for (const Transfer& t : piece.parts) {
+    const int64_t bytes = placed_bytes(t, t.bytes);
+    VLR_RETURN_IF_ERROR(device.copy(t.to, from, bytes));
+    from += bytes;
+  }
+  return {};
+}
+
+/// Copies pieces on as they are filled, and gives their places back, until the ring is over.
+Status copy_filled(const std::vector<Piece>& pieces, Ring& ring, OpenDevice& device,
+                   const std::function<void()>& on_progress) {
+  struct Travelling {
+    std::byte* place = nullptr;
+    OpenDevice::Mark arrived;
+  };
+  std::optional<Travelling> last;  // one copy runs while the next one is queued
+  const auto arrive = [&]() -> Status {
+    VLR_RETURN_IF_ERROR(device.wait(last->arrived));
+    ring.give(last->place);
+    last.reset();
+    return {};
+  };
+  auto reported = std::chrono::steady_clock::now();
+  while (last || !ring.over()) {
+    const auto filled = ring.next(last ? milliseconds(0) : kReportEvery);
+    if (filled) {
+      VLR_RETURN_IF_ERROR(
+          copy_piece(pieces[static_cast<size_t>(filled->piece)], filled->data, device));
+      VLR_ASSIGN_OR_RETURN(OpenDevice::Mark arrived, device.mark());
+      if (last) VLR_RETURN_IF_ERROR(arrive());
+      last.emplace(filled->place, std::move(arrived));
+    } else if (last) {
+      VLR_RETURN_IF_ERROR(arrive());
+    }
+    const auto time = std::chrono::steady_clock::now();
+    if (on_progress && time - reported >= kReportEvery) {
+      on_progress();
+      reported = time;
+    }
+  }
+  return {};
+}
+
+/// Nobody must wait for a piece that failed, also not for one whose thread threw.
+struct StopUnlessOk {
+  Ring& ring;
+  Status status{Code::kInternal, "reading did not end"};
+  ~StopUnlessOk() {
+    if (!status.ok()) ring.stop();
+  }
+};
+
+/// However a transfer is left, on_progress may throw: first nobody writes to the ring or reads from
+/// it.
+struct Settle {
+  Ring& ring;
+  PieceThreads& threads;
+  OpenDevice& device;
+  ~Settle() {
+    ring.stop();
+    threads.stop();
+    (void)threads.wait();
+    (void)device.synchronize();
+  }
+};
+
 }  // namespace
 
 Status transfer(const FileReader& files, std::vector<Transfer> transfers, OpenDevice& device,
@@ -204,90 +292,14 @@ Status transfer(const FileReader& files, std::vector<Transfer> transfers, OpenDe
   VLR_RETURN_IF_ERROR(ring.reserve(device, std::min(num_travelling, num_threads + kSparePieces)));
 
   std::vector<ThreadMemory> memory(static_cast<size_t>(num_threads));
-  const auto read = [&](int64_t i, ThreadMemory& own) -> Status {
-    const Piece& p = pieces[static_cast<size_t>(i)];
-    const Transfer& t = p.first();
-    const auto size = static_cast<size_t>(p.bytes);
-    std::optional<Ring::Filled> filled;
-    std::byte* to = t.to;
-    if (!t.to_host) {
-      std::byte* const place = ring.take();
-      if (!place) return {};
-      to = p.converts() ? place : place + t.offset % kReadAlignment;
-      filled = {.piece = i, .place = place, .data = to};
-    }
-    VLR_RETURN_IF_ERROR(p.converts() ? read_converted(files, t, to, own)
-                                     : files.read(t.file, t.offset, {to, size}, own.bounce));
-    ring.done(filled);
-    return {};
-  };
-  const auto copy = [&](const Ring::Filled& filled) -> Status {
-    const std::byte* from = filled.data;
-    for (const Transfer& t : pieces[static_cast<size_t>(filled.piece)].parts) {
-      const int64_t bytes = placed_bytes(t, t.bytes);
-      VLR_RETURN_IF_ERROR(device.copy(t.to, from, bytes));
-      from += bytes;
-    }
-    return {};
-  };
-
   PieceThreads threads(num_threads, num_pieces, [&](int64_t i, int thread) {
-    // Nobody must wait for a piece that failed, also not for one whose thread threw.
-    struct StopUnlessOk {
-      Ring& ring;
-      Status status;
-      ~StopUnlessOk() {
-        if (!status.ok()) ring.stop();
-      }
-    } result{ring, {Code::kInternal, "reading did not end"}};
-    result.status = read(i, memory[static_cast<size_t>(thread)]);
+    StopUnlessOk result{.ring = ring};
+    result.status = read_piece(files, pieces, i, ring, memory[static_cast<size_t>(thread)]);
     return result.status;
   });
   if (!threads.started()) ring.stop();
-  // However this is left, on_progress may throw: first nobody writes to the ring or reads from it.
-  struct Settle {
-    Ring& ring;
-    PieceThreads& threads;
-    OpenDevice& device;
-    ~Settle() {
-      ring.stop();
-      threads.stop();
-      (void)threads.wait();
-      (void)device.synchronize();
-    }
-  } const settle{ring, threads, device};
-  const auto run = [&]() -> Status {
-    struct Travelling {
-      std::byte* place = nullptr;
-      OpenDevice::Mark arrived;
-    };
-    std::optional<Travelling> last;  // one copy runs while the next one is queued
-    const auto arrive = [&]() -> Status {
-      VLR_RETURN_IF_ERROR(device.wait(last->arrived));
-      ring.give(last->place);
-      last.reset();
-      return {};
-    };
-    auto reported = std::chrono::steady_clock::now();
-    while (last || !ring.over()) {
-      const auto filled = ring.next(last ? milliseconds(0) : kReportEvery);
-      if (filled) {
-        VLR_RETURN_IF_ERROR(copy(*filled));
-        VLR_ASSIGN_OR_RETURN(OpenDevice::Mark arrived, device.mark());
-        if (last) VLR_RETURN_IF_ERROR(arrive());
-        last.emplace(filled->place, std::move(arrived));
-      } else if (last) {
-        VLR_RETURN_IF_ERROR(arrive());
-      }
-      const auto time = std::chrono::steady_clock::now();
-      if (on_progress && time - reported >= kReportEvery) {
-        on_progress();
-        reported = time;
-      }
-    }
-    return {};
-  };
-  const Status copied = run();
+  const Settle settle{ring, threads, device};
+  const Status copied = copy_filled(pieces, ring, device, on_progress);
   if (!copied.ok()) {
     ring.stop();
     threads.stop();
