@@ -58,6 +58,173 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
   return q;
 }
 
+Result<ordered_json> read_config_json(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kConfigBytes));
+  ordered_json config = ordered_json::parse(text, nullptr, false);
+  if (!config.is_object()) return {Code::kDataLoss, path + ": expected a JSON object"};
+  return config;
+}
+
+/// A tensor of the checkpoint and what it becomes.
+struct PlannedTensor {
+  std::string name;
+  QuantMode mode;
+};
+using Shard = std::vector<PlannedTensor>;
+
+/// What is written: all tensors, in their order by name.
+struct ShardPlan {
+  std::vector<Shard> shards = {Shard()};
+  std::set<WeightFormat> formats;                        // that tensors become
+  std::vector<std::string> dense_modules = {"lm_head"};  // linear layers that stay as they are
+  int64_t bytes_to_read = 0;
+};
+
+/// kUnimplemented: there are no codes of that format for that shape.
+Status check_shape(const std::string& name, QuantMode mode, const StoredWeight& weight) {
+  if (weight.shape.size() == 2 &&
+      format_info(stored_format(mode)).refusal(weight.shape[1], {}).empty())
+    return {};
+  return {Code::kUnimplemented, fmt::format("{}: {} of a weight {}", name, quant_mode_name(mode),
+                                            describe_shape(weight.shape))};
+}
+
+/// Shards are cut where what tensors become would be more than `max_shard_bytes`.
+Result<ShardPlan> plan_shards(const StoredTensors& tensors, std::span<const QuantRule> rules,
+                              int64_t max_shard_bytes) {
+  ShardPlan plan;
+  int64_t shard_bytes = 0;
+  for (const auto& [name, tensor] : tensors) {
+    VLR_ASSIGN_OR_RETURN(const StoredWeight stored, stored_weight(tensors, name));
+    if (stored.format != WeightFormat::kDense) {
+      return {Code::kInvalidArgument, fmt::format("{}: is in {} already; quantise the original",
+                                                  name, weight_format_name(stored.format))};
+    }
+    const std::string canonical = canonical_name(name);
+    const QuantMode mode = mode_of(canonical, rules).value_or(QuantMode::kNone);
+    if (mode != QuantMode::kNone) {
+      plan.formats.insert(stored_format(mode));
+      VLR_RETURN_IF_ERROR(check_shape(name, mode, stored));
+    } else if (is_linear_weight(canonical)) {
+      plan.dense_modules.push_back(
+          name.substr(0, name.size() - std::string_view(".weight").size()));
+    }
+    // No less than what is written: at most a byte a value, and a little beside them.
+    const int64_t bytes = mode == QuantMode::kNone ? tensor.bytes() : tensor.numel() * 5 / 4;
+    if (!plan.shards.back().empty() && shard_bytes + bytes > max_shard_bytes) {
+      plan.shards.emplace_back();
+      shard_bytes = 0;
+    }
+    shard_bytes += bytes;
+    plan.bytes_to_read += tensor.bytes();
+    plan.shards.back().push_back({name, mode});
+  }
+  if (plan.formats.empty())
+    return {Code::kInvalidArgument, "the rules choose no linear layer of this checkpoint"};
+  return plan;
+}
+
+/// What could not be opened is not written.
+Status check_opens(const std::string& config_path, const StoredTensors& tensors,
+                   std::span<const QuantRule> rules) {
+  VLR_ASSIGN_OR_RETURN(const ModelConfig model, read_config(config_path));
+  VLR_ASSIGN_OR_RETURN(WeightPlan plan, make_weight_plan(model, tensors, {.yes = 0, .no = 1}));
+  return apply_quantization(plan, rules, {}).error();
+}
+
+/// Makes the folder. Whoever reads it before all is there finds no config.
+Status make_folder(const fs::path& to) {
+  std::error_code error;
+  fs::create_directories(to, error);
+  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", to.string(), error.message())};
+  fs::remove(to / "config.json", error);
+  fs::remove(to / "model.safetensors.index.json", error);
+  return {};
+}
+
+/// Quantises a plan's tensors and writes its files, one after the other.
+class ShardWriter {
+ public:
+  /// All of them must outlive it.
+  ShardWriter(const Checkpoint& checkpoint, const fs::path& to, const QuantizeOptions& options,
+              ThreadPool& threads)
+      : checkpoint_(checkpoint), to_(to), options_(options), threads_(threads) {}
+
+  Status write(const ShardPlan& plan);
+
+ private:
+  /// Of one file.
+  struct Contents {
+    std::vector<NamedShape> shapes;
+    std::map<std::string, std::vector<std::byte>> data;  // of what is not in the checkpoint
+  };
+  Status add(const PlannedTensor& planned, Contents& contents) const;
+  Status write_file(const std::string& file, const Contents& contents);
+  Status write_index() const;
+
+  const Checkpoint& checkpoint_;
+  const fs::path& to_;
+  const QuantizeOptions& options_;
+  ThreadPool& threads_;
+  std::map<std::string, std::string> weight_map_;  // tensor -> file
+  int64_t written_bytes_ = 0;
+};
+
+Status ShardWriter::write(const ShardPlan& plan) {
+  int64_t done = 0;
+  for (size_t i = 0; i < plan.shards.size(); ++i) {
+    Contents contents;
+    for (const PlannedTensor& planned : plan.shards[i]) {
+      VLR_RETURN_IF_ERROR(add(planned, contents));
+      done += checkpoint_.find(planned.name)->bytes();
+      if (options_.progress) options_.progress(done, plan.bytes_to_read);
+    }
+    VLR_RETURN_IF_ERROR(write_file(shard_file_name(i, plan.shards.size()), contents));
+  }
+  return plan.shards.size() > 1 ? write_index() : Status();
+}
+
+Status ShardWriter::add(const PlannedTensor& planned, Contents& contents) const {
+  const StoredTensor& tensor = *checkpoint_.find(planned.name);
+  if (planned.mode == QuantMode::kNone) {
+    contents.shapes.push_back({static_cast<const StoredShape&>(tensor), planned.name});
+    return {};
+  }
+  const auto bytes = std::span(tensor.data, static_cast<size_t>(tensor.bytes()));
+  std::vector<std::byte> copy;
+  if (!tensor.aligned()) copy.assign(bytes.begin(), bytes.end());
+  const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), tensor.dtype,
+                          {tensor.shape[0], tensor.shape[1]});
+  const auto quantised = quantize_weight(dense, stored_format(planned.mode), threads_);
+  if (!quantised) return quantised.error().with_context(planned.name);
+  for (WrittenTensor& t : tensors_to_write(planned.name, *quantised, tensor.dtype)) {
+    contents.data.emplace(t.shape.name, std::move(t.bytes));
+    contents.shapes.push_back(std::move(t.shape));
+  }
+  return {};
+}
+
+Status ShardWriter::write_file(const std::string& file, const Contents& contents) {
+  for (const NamedShape& t : contents.shapes) {
+    weight_map_.emplace(t.name, file);
+    written_bytes_ += t.bytes();
+  }
+  const auto fill = [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
+    const auto it = contents.data.find(t.name);
+    const std::byte* source =
+        it != contents.data.end() ? it->second.data() : checkpoint_.find(t.name)->data;
+    std::memcpy(out.data(), source + begin, out.size());
+    return {};
+  };
+  return write_safetensors((to_ / file).string(), contents.shapes, fill);
+}
+
+Status ShardWriter::write_index() const {
+  const nlohmann::json index = {{"metadata", {{"total_size", written_bytes_}}},
+                                {"weight_map", weight_map_}};
+  return write_text_file((to_ / "model.safetensors.index.json").string(), index.dump(2) + "\n");
+}
+
 /// Tokenizer, templates and whatever else is there: all files but weights and what names them.
 Status copy_other_files(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -87,114 +254,21 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
     return {Code::kInvalidArgument, to + ": must be another folder than the model's"};
   VLR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(from));
   const std::string config_path = (fs::path(from) / "config.json").string();
-  VLR_ASSIGN_OR_RETURN(const std::string config_text, read_text_file(config_path, kConfigBytes));
-  ordered_json config = ordered_json::parse(config_text, nullptr, false);
-  if (!config.is_object()) return {Code::kDataLoss, config_path + ": expected a JSON object"};
-
-  // Shards: tensors in their order by name, cut where what they become would be too much.
-  struct Planned {
-    std::string name;
-    QuantMode mode;
-  };
-  std::vector<std::vector<Planned>> shards(1);
-  std::set<WeightFormat> formats;
-  std::vector<std::string> dense_modules = {"lm_head"};
-  int64_t total = 0, shard_bytes = 0;
-  for (const auto& [name, tensor] : checkpoint.tensors()) {
-    VLR_ASSIGN_OR_RETURN(const StoredWeight stored, stored_weight(checkpoint.tensors(), name));
-    if (stored.format != WeightFormat::kDense) {
-      return {Code::kInvalidArgument, fmt::format("{}: is in {} already; quantise the original",
-                                                  name, weight_format_name(stored.format))};
-    }
-    const std::string canonical = canonical_name(name);
-    const QuantMode mode = mode_of(canonical, rules).value_or(QuantMode::kNone);
-    if (mode != QuantMode::kNone) {
-      formats.insert(stored_format(mode));
-      if (stored.shape.size() != 2 ||
-          !format_info(stored_format(mode)).refusal(stored.shape[1], {}).empty()) {
-        return {Code::kUnimplemented,
-                fmt::format("{}: {} of a weight {}", name, quant_mode_name(mode),
-                            describe_shape(stored.shape))};
-      }
-    } else if (is_linear_weight(canonical)) {
-      dense_modules.push_back(name.substr(0, name.size() - std::string_view(".weight").size()));
-    }
-    // No less than what is written: at most a byte a value, and a little beside them.
-    const int64_t bytes = mode == QuantMode::kNone ? tensor.bytes() : tensor.numel() * 5 / 4;
-    if (!shards.back().empty() && shard_bytes + bytes > options.max_shard_bytes) {
-      shards.emplace_back();
-      shard_bytes = 0;
-    }
-    shard_bytes += bytes;
-    total += tensor.bytes();
-    shards.back().push_back({name, mode});
-  }
-  if (formats.empty())
-    return {Code::kInvalidArgument, "the rules choose no linear layer of this checkpoint"};
-
-  // What could not be opened is not written.
-  VLR_ASSIGN_OR_RETURN(const ModelConfig model, read_config(config_path));
-  VLR_ASSIGN_OR_RETURN(WeightPlan plan,
-                       make_weight_plan(model, checkpoint.tensors(), {.yes = 0, .no = 1}));
-  VLR_RETURN_IF_ERROR(apply_quantization(plan, rules, {}).error());
-
+  VLR_ASSIGN_OR_RETURN(ordered_json config, read_config_json(config_path));
+  VLR_ASSIGN_OR_RETURN(const ShardPlan plan,
+                       plan_shards(checkpoint.tensors(), rules, options.max_shard_bytes));
+  VLR_RETURN_IF_ERROR(check_opens(config_path, checkpoint.tensors(), rules));
   std::vector<float> probe;
   if (options.probe) {
     VLR_ASSIGN_OR_RETURN(probe, options.probe());
   }
-  fs::create_directories(to, error);
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", to, error.message())};
-  // Whoever reads the folder before all is there finds no config.
-  fs::remove(fs::path(to) / "config.json", error);
-  fs::remove(fs::path(to) / "model.safetensors.index.json", error);
-  std::map<std::string, std::string> weight_map;
-  int64_t done = 0, written_bytes = 0;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    std::map<std::string, std::vector<std::byte>> data;
-    std::vector<NamedShape> shapes;
-    const std::string file = shard_file_name(i, shards.size());
-    for (const Planned& p : shards[i]) {
-      const StoredTensor& tensor = *checkpoint.find(p.name);
-      const auto bytes = std::span(tensor.data, static_cast<size_t>(tensor.bytes()));
-      if (p.mode == QuantMode::kNone) {
-        shapes.push_back({static_cast<const StoredShape&>(tensor), p.name});
-      } else {
-        std::vector<std::byte> copy;
-        if (!tensor.aligned()) copy.assign(bytes.begin(), bytes.end());
-        const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), tensor.dtype,
-                                {tensor.shape[0], tensor.shape[1]});
-        const auto quantised = quantize_weight(dense, stored_format(p.mode), threads);
-        if (!quantised) return quantised.error().with_context(p.name);
-        for (WrittenTensor& t : tensors_to_write(p.name, *quantised, tensor.dtype)) {
-          data.emplace(t.shape.name, std::move(t.bytes));
-          shapes.push_back(std::move(t.shape));
-        }
-      }
-      done += tensor.bytes();
-      if (options.progress) options.progress(done, total);
-    }
-    for (const NamedShape& t : shapes) {
-      weight_map.emplace(t.name, file);
-      written_bytes += t.bytes();
-    }
-    const auto fill = [&](const NamedShape& t, int64_t begin, std::span<std::byte> out) -> Status {
-      const auto it = data.find(t.name);
-      const std::byte* source =
-          it != data.end() ? it->second.data() : checkpoint.find(t.name)->data;
-      std::memcpy(out.data(), source + begin, out.size());
-      return {};
-    };
-    VLR_RETURN_IF_ERROR(write_safetensors((fs::path(to) / file).string(), shapes, fill));
-  }
-  if (shards.size() > 1) {
-    const nlohmann::json index = {{"metadata", {{"total_size", written_bytes}}},
-                                  {"weight_map", weight_map}};
-    VLR_RETURN_IF_ERROR(write_text_file((fs::path(to) / "model.safetensors.index.json").string(),
-                                        index.dump(2) + "\n"));
-  }
-  VLR_RETURN_IF_ERROR(copy_other_files(from, to));
-  config["quantization_config"] = quantization_config(rules, formats, dense_modules, probe);
-  return write_text_file((fs::path(to) / "config.json").string(), config.dump(2) + "\n");
+  const fs::path folder(to);
+  VLR_RETURN_IF_ERROR(make_folder(folder));
+  VLR_RETURN_IF_ERROR(ShardWriter(checkpoint, folder, options, threads).write(plan));
+  VLR_RETURN_IF_ERROR(copy_other_files(from, folder));
+  config["quantization_config"] =
+      quantization_config(rules, plan.formats, plan.dense_modules, probe);
+  return write_text_file((folder / "config.json").string(), config.dump(2) + "\n");
 }
 
 }  // namespace vlr
