@@ -46,6 +46,51 @@ Hash128 content_hash(const Patches& p) {
       .digest();
 }
 
+/// Why a pair is scored as kEmpty; empty: it is not.
+std::string_view empty_message(const Content& query, const Content& document) {
+  if (is_empty(document)) {
+    return document.texts.empty() ? "the document is empty: scored as the word NULL"
+                                  : "the document's text is empty";
+  }
+  if (is_empty(query)) {
+    return query.texts.empty() ? "the query is empty: scored as the word NULL"
+                               : "the query's text is empty";
+  }
+  return {};
+}
+
+/// Where the pair's tokens are, among its own pictures.
+Result<SequencePositions> positions_of(const Pair& pair, const Wave& wave,
+                                       const ModelConfig& config) {
+  std::vector<VisualRun> images, videos;
+  for (size_t m : pair.images) {
+    images.push_back({.rows = wave.media[m].patches->grid_h / kMergeSize,
+                      .columns = wave.media[m].patches->grid_w / kMergeSize});
+  }
+  for (size_t m : pair.videos) {
+    const Patches& p = *wave.media[m].patches;
+    videos.insert(videos.end(), static_cast<size_t>(p.grid_t),
+                  {.rows = p.grid_h / kMergeSize, .columns = p.grid_w / kMergeSize});
+  }
+  return mrope_positions(pair.prompt.ids, config, images, videos);
+}
+
+/// Pairs share a prefix when its ids are equal and so are the pictures that its pads stand for.
+std::string prefix_key_of(const Pair& pair, const Wave& wave) {
+  const auto prefix = std::span(pair.prompt.ids).first(static_cast<size_t>(pair.prompt.prefix_len));
+  std::string key(reinterpret_cast<const char*>(prefix.data()), prefix.size_bytes());
+  const std::vector<size_t> media = media_of_visual_tokens(pair, wave);
+  size_t last = wave.media.size();
+  for (size_t t = 0; t < prefix.size(); ++t) {
+    const int32_t index = pair.where.visual_index[t];
+    if (index < 0) continue;
+    const size_t m = media[static_cast<size_t>(index)];
+    if (m != last) key += '|' + wave.media[m].content.hex();
+    last = m;
+  }
+  return key;
+}
+
 }  // namespace
 
 std::vector<size_t> media_of_visual_tokens(const Pair& pair, const Wave& wave) {
@@ -248,15 +293,8 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   DocumentResult& result = pair.result;
   result.status = DocumentStatus::kOk;
   if (!content.error.empty()) return fail(pair, DocumentStatus::kInvalid, content.error);
-  if (is_empty(content)) {
-    fail(pair, DocumentStatus::kEmpty,
-         content.texts.empty() ? "the document is empty: scored as the word NULL"
-                               : "the document's text is empty");
-  } else if (is_empty(request.query)) {
-    fail(pair, DocumentStatus::kEmpty,
-         request.query.texts.empty() ? "the query is empty: scored as the word NULL"
-                                     : "the query's text is empty");
-  }
+  if (const std::string_view message = empty_message(request.query, content); !message.empty())
+    fail(pair, DocumentStatus::kEmpty, std::string(message));
 
   const auto has_media = [](const Content& c) { return !c.images.empty() || !c.videos.empty(); };
   if (!config_.vision_config && (has_media(content) || has_media(request.query))) {
@@ -296,32 +334,10 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
 
   pair.media = pair.images;
   pair.media.insert(pair.media.end(), pair.videos.begin(), pair.videos.end());
-  std::vector<VisualRun> images, videos;
-  for (size_t m : pair.images) {
-    images.push_back({.rows = wave.media[m].patches->grid_h / kMergeSize,
-                      .columns = wave.media[m].patches->grid_w / kMergeSize});
-  }
-  for (size_t m : pair.videos) {
-    const Patches& p = *wave.media[m].patches;
-    videos.insert(videos.end(), static_cast<size_t>(p.grid_t),
-                  {.rows = p.grid_h / kMergeSize, .columns = p.grid_w / kMergeSize});
-  }
-  Result<SequencePositions> where = mrope_positions(pair.prompt.ids, config_, images, videos);
+  Result<SequencePositions> where = positions_of(pair, wave, config_);
   if (!where) return fail(pair, DocumentStatus::kInvalid, where.error().message());
   pair.where = *std::move(where);
-
-  // Pairs share a prefix when its ids are equal and so are the pictures that its pads stand for.
-  const auto prefix = std::span(pair.prompt.ids).first(static_cast<size_t>(pair.prompt.prefix_len));
-  pair.prefix_key.assign(reinterpret_cast<const char*>(prefix.data()), prefix.size_bytes());
-  const std::vector<size_t> media = media_of_visual_tokens(pair, wave);
-  size_t last = wave.media.size();
-  for (size_t t = 0; t < prefix.size(); ++t) {
-    const int32_t index = pair.where.visual_index[t];
-    if (index < 0) continue;
-    const size_t m = media[static_cast<size_t>(index)];
-    if (m != last) pair.prefix_key += '|' + wave.media[m].content.hex();
-    last = m;
-  }
+  pair.prefix_key = prefix_key_of(pair, wave);
 }
 
 void Preprocessor::run_jobs(Wave& wave) {
