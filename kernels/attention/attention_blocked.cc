@@ -182,6 +182,29 @@ void find_max(const float* s, int64_t seen_by_all, int64_t count, const int32_t*
   }
 }
 
+/// o[d][lane] / total[lane], turned back into rows kLanes dims at a time, for the first `lanes`
+/// lanes. Divides in place.
+template <int kVecs>
+void write_rows(float* o, const VecF32 (&total)[kVecs], int64_t head_dim, int64_t lanes,
+                float* const* o_rows) {
+  constexpr int64_t kWidth = kVecs * kLanes;
+  const F32 df;
+  HWY_ALIGN float turned[kWidth * kLanes];  // [lane][dim], and what transpose_rows needs is no more
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    const int64_t dims = std::min<int64_t>(kLanes, head_dim - d);
+    const void* rows[kLanes];
+    for (int64_t r = 0; r < kLanes; ++r) {
+      float* row = o + (d + std::min(r, dims - 1)) * kWidth;
+      for (int v = 0; v < kVecs && r < dims; ++v) {
+        hn::Store(hn::Div(hn::Load(df, row + v * kLanes), total[v]), df, row + v * kLanes);
+      }
+      rows[r] = row;
+    }
+    transpose_rows<DType::kF32>(rows, lanes, turned, kLanes);
+    for (int64_t n = 0; n < lanes; ++n) std::copy_n(turned + n * kLanes, dims, o_rows[n] + d);
+  }
+}
+
 /// Lanes [first_lane, first_lane + kVecs * kLanes) of one (segment, kv head); lanes past the last
 /// one repeat it, and are not written.
 template <int kVecs>
@@ -253,22 +276,7 @@ void run_task(const Attention::Args& a, const AttentionSegment& s, int64_t kv_he
     });
     j += count;
   }
-
-  // o / l, turned back into rows kLanes dims at a time.
-  HWY_ALIGN float turned[kWidth * kLanes];  // [lane][dim], and what transpose_rows needs is no more
-  for (int64_t d = 0; d < head_dim; d += kLanes) {
-    const int64_t dims = std::min<int64_t>(kLanes, head_dim - d);
-    const void* rows[kLanes];
-    for (int64_t r = 0; r < kLanes; ++r) {
-      float* row = buffers.o + (d + std::min(r, dims - 1)) * kWidth;
-      for (int v = 0; v < kVecs && r < dims; ++v) {
-        hn::Store(hn::Div(hn::Load(df, row + v * kLanes), total[v]), df, row + v * kLanes);
-      }
-      rows[r] = row;
-    }
-    transpose_rows<DType::kF32>(rows, lanes, turned, kLanes);
-    for (int64_t n = 0; n < lanes; ++n) std::copy_n(turned + n * kLanes, dims, o_rows[n] + d);
-  }
+  write_rows<kVecs>(buffers.o, total, head_dim, lanes, o_rows);
 }
 
 }  // namespace
