@@ -23,6 +23,7 @@
 #include "tools/machine.h"
 #include "tools/node_times.h"
 #include "tools/workload.h"
+#include "tools/workload_result.h"
 
 #if VLR_WITH_CUDA
 #include "kernels/cuda/blas.h"
@@ -34,7 +35,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr double kGiB = 1024.0 * 1024 * 1024;
 constexpr double kTimingSeconds = 1.5;  // of a workload, about
 constexpr double kWarmSeconds = 0.5;    // at most, beyond the runs that are needed
 // A size class is launched op by op, then recorded, in each of the runner's slots.
@@ -107,6 +107,100 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
   return out;
 }
 
+/// Runs of a workload by the clock; scores are held against those of the first one.
+class ClockedRuns {
+ public:
+  explicit ClockedRuns(Work& work) : work_(work) {}
+
+  /// One more, in seconds.
+  Result<double> run() {
+    const double start = seconds_now();
+    VLR_ASSIGN_OR_RETURN(std::vector<float> log_odds, work_.run());
+    const double seconds = seconds_now() - start;
+    if (first_.empty()) first_ = log_odds;
+    same_bits_ = same_bits_ && std::equal(first_.begin(), first_.end(), log_odds.begin());
+    return seconds;
+  }
+  /// Of the first run, one a pair.
+  const std::vector<float>& log_odds() const { return first_; }
+  bool same_bits() const { return same_bits_; }
+
+ private:
+  Work& work_;
+  std::vector<float> first_;
+  bool same_bits_ = true;
+};
+
+/// Seconds of the last of the runs after which the next ones are like each other.
+Result<double> warm_up(ClockedRuns& runs, bool on_gpu) {
+  double last = 0, warm = 0;
+  for (int i = 0; i < (on_gpu ? kWarmRuns : 1) && (i < 2 || warm < kWarmSeconds); ++i) {
+    VLR_ASSIGN_OR_RETURN(last, runs.run());
+    warm += last;
+  }
+  return last;
+}
+
+/// Times runs as a user has them.
+Status time_runs(int num_runs, ClockedRuns& runs, const OpenModel& m, const Machine& machine,
+                 WorkloadResult& out) {
+  const int64_t replays = m.runner().score().num_replays();
+  const auto disk_stats = [&] {
+    return m.model().stream ? m.model().stream->disk_stats() : DiskStats();
+  };
+  const DiskStats disk_before = disk_stats();
+  for (int i = 0; i < num_runs; ++i) {
+    VLR_ASSIGN_OR_RETURN(const double seconds, runs.run());
+    out.seconds.push_back(seconds);
+  }
+  out.sm_mhz = machine.sm_mhz();
+  out.disk = disk_stats() - disk_before;
+  out.replayed_batches = (m.runner().score().num_replays() - replays) / num_runs;
+  out.peak_bytes = m.device().budget().peak();
+  out.used_bytes = machine.memory_in_use();
+  std::sort(out.seconds.begin(), out.seconds.end());
+  return {};
+}
+
+/// Times nodes. Observed runs launch op by op; the first of them shows what that needs.
+Status time_nodes(ClockedRuns& runs, const OpenModel& m, WorkloadResult& out) {
+  std::vector<NodeTiming> nodes;
+  {
+    const ObserverScope watched(m.runner().passes(),
+                                {.on_value = {},
+                                 .wants_value = {},
+                                 .on_node = [&](const NodeTiming& t) { nodes.push_back(t); }});
+    for (int i = 0; i < (out.on_gpu ? 2 : 1); ++i) {
+      nodes.clear();
+      VLR_ASSIGN_OR_RETURN(out.observed_seconds, runs.run());
+    }
+  }
+  out.nodes_seconds = total_seconds(nodes);
+  out.ops = group_times(nodes, GroupBy::kOp, out.peak);
+  out.places = group_times(nodes, GroupBy::kPlace, out.peak);
+  return {};
+}
+
+/// Pairs of a workload with their scores, for --scores.
+void add_cases(const Work& work, std::span<const float> log_odds,
+               std::vector<ordered_json>& cases) {
+  const WorkloadSpec& spec = work.spec();
+  for (size_t i = 0; i < log_odds.size(); ++i) {
+    const auto pair = static_cast<int64_t>(i);
+    const std::span<const int32_t> ids = work.ids(pair);
+    ordered_json c = {{"workload", spec.name},
+                      {"pair", pair},
+                      {"log_odds", log_odds[i]},
+                      {"ids", std::vector<int32_t>(ids.begin(), ids.end())}};
+    if (spec.images) {
+      const int64_t patches = spec.patches() / spec.pairs();
+      c["patches"] = {pair * patches, patches};  // first, count
+      c["grid"] = spec.grid();
+    }
+    cases.push_back(std::move(c));
+  }
+}
+
 struct BenchCommand {
   ModelOptions model;
   std::string synthetic, json_to, scores_to, layers_to, commit;
@@ -118,15 +212,30 @@ struct BenchCommand {
   int run();
 
  private:
+  /// What came of all workloads.
+  struct Outcome {
+    std::vector<WorkloadResult> results;
+    std::vector<std::string> skipped;  // and why
+    std::vector<ordered_json> cases;   // for --scores
+    int code = kServed;
+  };
+
   Status check_model() const;
   Result<ordered_json> measure_load();
-  Result<ordered_json> measure(Work& work, OpenModel& m, const Machine& machine);
+  Result<std::unique_ptr<OpenModel>> open_model();
+  void print_model(const OpenModel& m, const Machine& machine) const;
+  /// An error ends the command; a workload that cannot run is in the outcome.
+  Status run_workloads(OpenModel& m, const Machine& machine, Outcome& out);
+  Status run_workload(const WorkloadSpec& spec, OpenModel& m, const Machine& machine, Outcome& out);
+  Result<WorkloadResult> measure(Work& work, OpenModel& m, const Machine& machine,
+                                 std::vector<ordered_json>& cases) const;
+  int num_runs(const WorkloadSpec& spec, const OpenModel& m, double run_seconds) const;
   std::string row_name(const OpenModel& m, std::string_view workload) const;
   ordered_json context(const OpenModel& m, const Machine& machine) const;
 
   Status write_layers(Work& work, OpenModel& m) const;
-
-  std::vector<ordered_json> cases;  // for --scores
+  Status write_scores(const OpenModel& m, const std::vector<ordered_json>& cases) const;
+  Status write_results(const OpenModel& m, const Machine& machine, const Outcome& outcome) const;
 };
 
 /// "workload/vlr/bf16/8b/text100", as bench/reference_gpu.py has it.
@@ -136,149 +245,39 @@ std::string BenchCommand::row_name(const OpenModel& m, std::string_view workload
                      quant == "none" ? dtype_name(m.runner().dtype()) : quant, m.name, workload);
 }
 
+int BenchCommand::num_runs(const WorkloadSpec& spec, const OpenModel& m, double run_seconds) const {
+  if (repeat > 0) return repeat;
+  const int least = !m.device().is_gpu()                                        ? 3
+                    : spec.tokens() <= m.runner().score().recordings.max_tokens ? 50
+                                                                                : 5;
+  return std::clamp(static_cast<int>(kTimingSeconds / run_seconds), least, 200);
+}
+
 /// Runs a workload until its time is known, then once more with every node timed.
-Result<ordered_json> BenchCommand::measure(Work& work, OpenModel& m, const Machine& machine) {
+Result<WorkloadResult> BenchCommand::measure(Work& work, OpenModel& m, const Machine& machine,
+                                             std::vector<ordered_json>& cases) const {
   VLR_RETURN_IF_ERROR(work.fits());
-  const bool gpu = m.device().is_gpu();
-  const WorkloadSpec& spec = work.spec();
   MemoryBudget& budget = m.device().budget();
   budget.reset_peak();
-
-  std::vector<float> first;
-  bool same_bits = true;
-  const auto timed = [&]() -> Result<double> {
-    const double start = seconds_now();
-    VLR_ASSIGN_OR_RETURN(std::vector<float> log_odds, work.run());
-    const double seconds = seconds_now() - start;
-    if (first.empty()) first = log_odds;
-    same_bits = same_bits && std::equal(first.begin(), first.end(), log_odds.begin());
-    return seconds;
-  };
-  double last = 0, warm = 0;
-  for (int i = 0; i < (gpu ? kWarmRuns : 1) && (i < 2 || warm < kWarmSeconds); ++i) {
-    VLR_ASSIGN_OR_RETURN(last, timed());
-    warm += last;
-  }
-  const int least = !gpu ? 3 : spec.tokens() <= m.runner().score().recordings.max_tokens ? 50 : 5;
-  const int runs =
-      repeat > 0 ? repeat : std::clamp(static_cast<int>(kTimingSeconds / last), least, 200);
-  const int64_t replays = m.runner().score().num_replays();
-  const auto disk_stats = [&] {
-    return m.model().stream ? m.model().stream->disk_stats() : DiskStats();
-  };
-  const DiskStats disk_before = disk_stats();
-  std::vector<double> seconds;
-  for (int i = 0; i < runs; ++i) {
-    VLR_ASSIGN_OR_RETURN(const double s, timed());
-    seconds.push_back(s);
-  }
-  const int sm_mhz = machine.sm_mhz();
-  const DiskStats disk = disk_stats() - disk_before;
-  const int64_t replayed = (m.runner().score().num_replays() - replays) / runs;
-  const int64_t peak_bytes = budget.peak(), card_bytes = machine.memory_in_use();
-  std::sort(seconds.begin(), seconds.end());
-  const auto at = [&](double share) {
-    return seconds[static_cast<size_t>(
-        std::lround(share * static_cast<double>(seconds.size() - 1)))];
-  };
-
-  // Observed runs launch op by op; the first of them shows what that needs.
-  std::vector<NodeTiming> nodes;
-  double observed = 0;
-  {
-    const ObserverScope watched(m.runner().passes(),
-                                {.on_value = {},
-                                 .wants_value = {},
-                                 .on_node = [&](const NodeTiming& t) { nodes.push_back(t); }});
-    for (int i = 0; i < (gpu ? 2 : 1); ++i) {
-      nodes.clear();
-      VLR_ASSIGN_OR_RETURN(observed, timed());
-    }
-  }
-
-  for (size_t i = 0; !scores_to.empty() && i < first.size(); ++i) {
-    const auto pair = static_cast<int64_t>(i);
-    const std::span<const int32_t> ids = work.ids(pair);
-    ordered_json c = {{"workload", spec.name},
-                      {"pair", pair},
-                      {"log_odds", first[i]},
-                      {"ids", std::vector<int32_t>(ids.begin(), ids.end())}};
-    if (spec.images) {
-      const int64_t patches = spec.patches() / spec.pairs();
-      c["patches"] = {pair * patches, patches};  // first, count
-      c["grid"] = spec.grid();
-    }
-    cases.push_back(std::move(c));
-  }
-
-  const double median = at(0.5), flops = model_flops(spec, m.model().config);
-  const auto number = [](int64_t n) { return static_cast<double>(n); };
-  const std::string name = row_name(m, spec.name);
-  ordered_json row = {
-      {"name", name},
-      {"run_name", name},
-      {"run_type", "iteration"},
-      {"repetitions", 1},
-      {"repetition_index", 0},
-      {"threads", 1},
-      {"iterations", runs},
-      {"real_time", 1e3 * median},
-      {"cpu_time", 1e3 * median},
-      {"time_unit", "ms"},
-      {"TFLOP/s", 1e-12 * flops / median},
-      {"p10_ms", 1e3 * at(0.1)},
-      {"p90_ms", 1e3 * at(0.9)},
-      {"min_ms", 1e3 * seconds.front()},
-      {"max_ms", 1e3 * seconds.back()},
-      {"pairs/s", number(spec.pairs()) / median},
-      {"tokens/s", number(spec.tokens()) / median},
-      {"pairs", spec.pairs()},
-      {"tokens", spec.tokens()},
-      {"tokens_run", spec.tokens_run()},
-      {"patches", spec.patches()},
-      {"replayed_batches", replayed},
-      {"same_bits", same_bits},
-      {"finite", std::all_of(first.begin(), first.end(), [](float v) { return std::isfinite(v); })},
-      {"peak_gib", number(peak_bytes) / kGiB},
-      {gpu ? "card_gib" : "process_gib", number(card_bytes) / kGiB}};
-  if (machine.peak.flops > 0) row["peak_pct"] = 100 * flops / median / machine.peak.flops;
-  if (sm_mhz > 0) row["sm_mhz"] = sm_mhz;
-  if (disk.bytes > 0) {
-    row["disk_gib"] = number(disk.bytes) / kGiB / runs;
-    row["disk_gb_per_s"] = disk.gb_per_second();
-    row["disk_wait_ms"] = 1e3 * disk.waiting_seconds / runs;
-  }
-  ordered_json& parts = row["memory_bytes"] = ordered_json::object();
-  for (const auto& [purpose, bytes] : budget.parts()) parts[purpose] = bytes;
-  const double total = total_seconds(nodes);
-  row["observed_ms"] = 1e3 * observed;
-  row["nodes_ms"] = 1e3 * total;
-  const std::vector<TimeRow> ops = group_times(nodes, GroupBy::kOp, machine.peak);
-  row["ops"] = times_json(ops, total);
-  row["places"] = times_json(group_times(nodes, GroupBy::kPlace, machine.peak), total);
-
-  fmt::print("\n{}: {} pairs, {} tokens ({} run)", spec.name, spec.pairs(), spec.tokens(),
-             spec.tokens_run());
-  if (spec.images) fmt::print(", {} patches", spec.patches());
-  fmt::print(
-      "\n  {:.3f} ms, median of {} ({:.3f} to {:.3f}); {:.1f} pairs/s, {:.0f} tokens/s, "
-      "{:.4g} TFLOP/s",
-      1e3 * median, runs, 1e3 * seconds.front(), 1e3 * seconds.back(), row["pairs/s"].get<double>(),
-      row["tokens/s"].get<double>(), row["TFLOP/s"].get<double>());
-  if (machine.peak.flops > 0) fmt::print(", {:.1f}% of the peak", row["peak_pct"].get<double>());
-  fmt::print("\n  memory {:.2f} GiB, {} {:.2f} GiB{}\n", number(peak_bytes) / kGiB,
-             gpu ? "the whole card" : "the process", number(card_bytes) / kGiB,
-             replayed > 0 ? fmt::format("; {} of its batches replayed", replayed) : "");
-  if (disk.bytes > 0)
-    fmt::print("  from disk {:.2f} GiB a run at {:.2f} GB/s, waited for {:.3f} ms\n",
-               number(disk.bytes) / kGiB / runs, disk.gb_per_second(),
-               1e3 * disk.waiting_seconds / runs);
-  fmt::print("  op by op {:.3f} ms, of that in nodes {:.3f} ms:\n", 1e3 * observed, 1e3 * total);
-  print_times(ops, total, ops.size());
-  if (!row["finite"].get<bool>()) fmt::print(stderr, "vlr: {}: a score is not finite\n", name);
-  if (!same_bits && model.options.exact)
-    fmt::print(stderr, "vlr: {}: scores differ from run to run\n", name);
-  return row;
+  const WorkloadSpec& spec = work.spec();
+  WorkloadResult out{.name = row_name(m, spec.name),
+                     .spec = spec,
+                     .flops = model_flops(spec, m.model().config),
+                     .peak = machine.peak,
+                     .on_gpu = m.device().is_gpu()};
+  ClockedRuns runs(work);
+  VLR_ASSIGN_OR_RETURN(const double run_seconds, warm_up(runs, out.on_gpu));
+  VLR_RETURN_IF_ERROR(time_runs(num_runs(spec, m, run_seconds), runs, m, machine, out));
+  VLR_RETURN_IF_ERROR(time_nodes(runs, m, out));
+  out.memory = budget.parts();
+  out.same_bits = runs.same_bits();
+  out.finite = std::ranges::all_of(runs.log_odds(), [](float v) { return std::isfinite(v); });
+  if (!scores_to.empty()) add_cases(work, runs.log_odds(), cases);
+  print(out);
+  if (!out.finite) fmt::print(stderr, "vlr: {}: a score is not finite\n", out.name);
+  if (!out.same_bits && model.options.exact)
+    fmt::print(stderr, "vlr: {}: scores differ from run to run\n", out.name);
+  return out;
 }
 
 /// The residual stream behind every layer of one run, f32, one after the other.
@@ -402,6 +401,81 @@ Result<ordered_json> BenchCommand::measure_load() {
   return out;
 }
 
+Result<std::unique_ptr<OpenModel>> BenchCommand::open_model() {
+  model.options.on_progress = load_progress_bar();
+  auto opened = OpenModel::open(model.model, synthetic, model.options, read);
+  if (model.options.on_progress) clear_progress_line();
+  return opened;
+}
+
+void BenchCommand::print_model(const OpenModel& m, const Machine& machine) const {
+  fmt::print("{}{}, {}, {}, on {}\n", m.name, synthetic.empty() ? "" : " (synthetic)",
+             dtype_name(m.runner().dtype()), model.options.exact ? "exact" : "fast",
+             m.device().name());
+  fmt::print(
+      "loaded in {:.2f} s, kernels measured in {:.2f} s, batches of up to {} tokens and {} "
+      "patches\n",
+      m.load_seconds, m.measure_seconds, m.limits().tokens, m.limits().patches);
+  if (peaks) fmt::print("{}\n", machine.describe_peak());
+  std::fflush(stdout);
+}
+
+Status BenchCommand::run_workloads(OpenModel& m, const Machine& machine, Outcome& out) {
+  const std::span<const std::string> all = workload_names();
+  if (workloads.empty()) workloads.assign(all.begin(), all.end());
+  for (const std::string& chosen : workloads) {
+    for (const WorkloadSpec& spec : workloads_of(chosen, model.options.share_prefix))
+      VLR_RETURN_IF_ERROR(run_workload(spec, m, machine, out));
+  }
+  return {};
+}
+
+Status BenchCommand::run_workload(const WorkloadSpec& spec, OpenModel& m, const Machine& machine,
+                                  Outcome& out) {
+  if (spec.images && !m.model().config.vision_config) {
+    out.skipped.push_back(row_name(m, spec.name) + " (no vision tower)");
+    return {};
+  }
+  auto work = Work::create(spec, m.model().config, m.runner(), m.limits());
+  auto result = work ? measure(*work, m, machine, out.cases) : Result<WorkloadResult>(work.error());
+  if (result && !layers_to.empty()) VLR_RETURN_IF_ERROR(write_layers(*work, m));
+  std::fflush(stdout);
+  if (result) {
+    out.results.push_back(*std::move(result));
+    return {};
+  }
+  const Status& error = result.error();
+  fmt::print("\n{}: {}\n", spec.name, error.message());
+  out.skipped.push_back(fmt::format("{} ({})", row_name(m, spec.name), error.message()));
+  if (error.code() != Code::kOutOfMemory) out.code = fail(error);
+  return {};
+}
+
+Status BenchCommand::write_scores(const OpenModel& m,
+                                  const std::vector<ordered_json>& cases) const {
+  const ordered_json out = {{"model", m.name},
+                            {"dtype", dtype_name(m.runner().dtype())},
+                            {"mode", model.options.exact ? "exact" : "fast"},
+                            {"cases", cases}};
+  return write_line(scores_to, out.dump());
+}
+
+Status BenchCommand::write_results(const OpenModel& m, const Machine& machine,
+                                   const Outcome& outcome) const {
+  ordered_json rows = ordered_json::array();
+  for (const WorkloadResult& r : outcome.results) rows.push_back(to_json(r));
+  ordered_json out = {{"context", context(m, machine)}, {"benchmarks", std::move(rows)}};
+  if (!outcome.skipped.empty()) out["context"]["skipped"] = outcome.skipped;
+#if VLR_WITH_CUDA
+  if (m.device().is_gpu()) {
+    ordered_json& chosen = out["context"]["cublaslt_algorithms"] = ordered_json::array();
+    std::istringstream lines(m.device().context().blas->describe());
+    for (std::string line; std::getline(lines, line);) chosen.push_back(line);
+  }
+#endif
+  return write_line(json_to, out.dump(1));
+}
+
 int BenchCommand::run() {
   if (const Status s = model.finish(); !s.ok()) return fail(s);
   if (load) {
@@ -415,86 +489,22 @@ int BenchCommand::run() {
   if (const Status ok = check_model(); !ok.ok()) return fail(ok);
   const auto machine = Machine::open(model.options, peaks);
   if (!machine) return fail(machine.error());
-  model.options.on_progress = load_progress_bar();
-  const auto opened = OpenModel::open(model.model, synthetic, model.options, read);
-  if (model.options.on_progress) clear_progress_line();
+  const auto opened = open_model();
   if (!opened) return fail(opened.error());
   OpenModel& m = **opened;
-  fmt::print("{}{}, {}, {}, on {}\n", m.name, synthetic.empty() ? "" : " (synthetic)",
-             dtype_name(m.runner().dtype()), model.options.exact ? "exact" : "fast",
-             m.device().name());
-  fmt::print(
-      "loaded in {:.2f} s, kernels measured in {:.2f} s, batches of up to {} tokens and {} "
-      "patches\n",
-      m.load_seconds, m.measure_seconds, m.limits().tokens, m.limits().patches);
-  if (peaks) fmt::print("{}\n", machine->describe_peak());
-  std::fflush(stdout);
+  print_model(m, *machine);
 
-  ordered_json rows = ordered_json::array();
-  std::vector<std::string> skipped;
-  int code = kServed;
-  const std::span<const std::string> all = workload_names();
-  if (workloads.empty()) workloads.assign(all.begin(), all.end());
-  for (const std::string& chosen : workloads) {
-    for (const WorkloadSpec& spec : workloads_of(chosen, model.options.share_prefix)) {
-      if (spec.images && !m.model().config.vision_config) {
-        skipped.push_back(row_name(m, spec.name) + " (no vision tower)");
-        continue;
-      }
-      auto work = Work::create(spec, m.model().config, m.runner(), m.limits());
-      auto row = work ? measure(*work, m, *machine) : Result<ordered_json>(work.error());
-      if (row && !layers_to.empty()) {
-        if (const Status s = write_layers(*work, m); !s.ok()) return fail(s);
-      }
-      std::fflush(stdout);
-      if (row) {
-        rows.push_back(*std::move(row));
-      } else {
-        fmt::print("\n{}: {}\n", spec.name, row.error().message());
-        skipped.push_back(fmt::format("{} ({})", row_name(m, spec.name), row.error().message()));
-        if (row.error().code() != Code::kOutOfMemory) code = fail(row.error());
-      }
-    }
-  }
-
-  fmt::print("\n{:<14} {:>6} {:>7} {:>11} {:>9} {:>10} {:>8} {:>8} {:>9}\n", "workload", "pairs",
-             "tokens", "ms", "pairs/s", "tokens/s", "TFLOP/s", "of peak", "GiB");
-  for (const ordered_json& r : rows) {
-    const auto name = r["name"].get<std::string>();
-    fmt::print("{:<14} {:>6} {:>7} {:>11.3f} {:>9.1f} {:>10.0f} {:>8.4g} {:>8} {:>9.2f}\n",
-               name.substr(name.rfind('/') + 1), r["pairs"].get<int64_t>(),
-               r["tokens"].get<int64_t>(), r["real_time"].get<double>(), r["pairs/s"].get<double>(),
-               r["tokens/s"].get<double>(), r["TFLOP/s"].get<double>(),
-               r.contains("peak_pct") ? fmt::format("{:.1f}%", r["peak_pct"].get<double>()) : "-",
-               r["peak_gib"].get<double>());
-  }
-  for (const std::string& s : skipped) fmt::print("left out: {}\n", s);
+  Outcome outcome;
+  if (const Status s = run_workloads(m, *machine, outcome); !s.ok()) return fail(s);
+  print_table(outcome.results);
+  for (const std::string& s : outcome.skipped) fmt::print("left out: {}\n", s);
   if (!scores_to.empty()) {
-    std::ofstream file(scores_to);
-    file << ordered_json{{"model", m.name},
-                         {"dtype", dtype_name(m.runner().dtype())},
-                         {"mode", model.options.exact ? "exact" : "fast"},
-                         {"cases", cases}}
-                .dump()
-         << "\n";
-    file.close();
-    if (!file) return fail({Code::kInvalidArgument, scores_to + ": cannot write"});
+    if (const Status s = write_scores(m, outcome.cases); !s.ok()) return fail(s);
   }
-  if (json_to.empty()) return code;
-  ordered_json out = {{"context", context(m, *machine)}, {"benchmarks", std::move(rows)}};
-  if (!skipped.empty()) out["context"]["skipped"] = skipped;
-#if VLR_WITH_CUDA
-  if (m.device().is_gpu()) {
-    ordered_json& chosen = out["context"]["cublaslt_algorithms"] = ordered_json::array();
-    std::istringstream lines(m.device().context().blas->describe());
-    for (std::string line; std::getline(lines, line);) chosen.push_back(line);
+  if (!json_to.empty()) {
+    if (const Status s = write_results(m, *machine, outcome); !s.ok()) return fail(s);
   }
-#endif
-  std::ofstream file(json_to);
-  file << out.dump(1) << "\n";
-  file.close();
-  if (!file) return fail({Code::kInvalidArgument, json_to + ": cannot write"});
-  return code;
+  return outcome.code;
 }
 
 }  // namespace

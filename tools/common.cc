@@ -184,6 +184,13 @@ Result<std::string> read_input(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
+Status write_line(const std::string& path, std::string_view text) {
+  std::ofstream file(path);
+  file << text << "\n";
+  file.close();
+  return file ? Status() : Status(Code::kInvalidArgument, path + ": cannot write");
+}
+
 Result<RequestFile> read_requests(const std::string& path) {
   VLR_ASSIGN_OR_RETURN(const std::string text, read_input(path));
   std::vector<std::string_view> lines;

@@ -53,6 +53,8 @@ int fail(const Status& status);
 
 /// Contents of a file, or of standard input for "-".
 Result<std::string> read_input(const std::string& path);
+/// A file of this text and the end of a line.
+Status write_line(const std::string& path, std::string_view text);
 
 /// A request file: one JSON object, or one a line, of which at least one is usable.
 struct RequestFile {

@@ -16,6 +16,8 @@
 namespace vlr::tools {
 namespace {
 
+using nlohmann::ordered_json;
+
 /// Tensors that are weights themselves, and bytes with what stands beside them.
 struct FormatTotals {
   int64_t weights = 0, parameters = 0, bytes = 0;
@@ -47,6 +49,101 @@ std::map<WeightFormat, FormatTotals> totals_of(const StoredTensors& tensors) {
   return out;
 }
 
+/// What is said of a checkpoint.
+struct Contents {
+  const ModelConfig& config;
+  const Checkpoint& checkpoint;
+  NameReport report;
+  std::map<WeightFormat, FormatTotals> formats;
+  int64_t parameters = 0, bytes = 0;
+
+  Contents(const ModelConfig& model_config, const Checkpoint& files)
+      : config(model_config),
+        checkpoint(files),
+        report(compare_names(config, files.tensors())),
+        formats(totals_of(files.tensors())) {
+    for (const auto& [format, totals] : formats) parameters += totals.parameters;
+    for (const auto& [name, tensor] : files.tensors()) bytes += tensor.bytes();
+  }
+};
+
+double millions(int64_t n) { return static_cast<double>(n) / 1e6; }
+
+ordered_json to_json(const Contents& c, const std::string& model) {
+  ordered_json out = {{"model", model},
+                      {"parameters", c.parameters},
+                      {"bytes", c.bytes},
+                      {"files", c.checkpoint.files().size()}};
+  for (const auto& [format, totals] : c.formats) {
+    out["formats"][weight_format_name(format)] = {
+        {"weights", totals.weights}, {"parameters", totals.parameters}, {"bytes", totals.bytes}};
+  }
+  const StoredTensors& tensors = c.checkpoint.tensors();
+  for (const auto& [name, tensor] : tensors) {
+    const StoredWeight weight = as_weight(tensors, name);
+    ordered_json& entry = out["tensors"].emplace_back();
+    entry = {{"name", name},
+             {"canonical", canonical_name(name)},
+             {"dtype", dtype_name(tensor.dtype)},
+             {"shape", weight.shape},
+             {"file", c.checkpoint.files()[static_cast<size_t>(tensor.file_idx)].path()},
+             {"offset", tensor.file_offset},
+             {"bytes", tensor.bytes()}};
+    if (!belongs_to_quantized(tensors, name)) entry["format"] = weight_format_name(weight.format);
+  }
+  out["missing"] = c.report.missing;
+  out["wrong_shape"] = c.report.wrong_shape;
+  out["ambiguous"] = c.report.ambiguous;
+  out["unexpected"] = c.report.unexpected;
+  return out;
+}
+
+/// Sizes of the model and of its files.
+void print_sizes(const Contents& c) {
+  const TextConfig& t = c.config.text_config;
+  fmt::print(
+      "text    {} layers, hidden {}, {} heads of {} ({} for keys and values), MLP {}, {} embedding "
+      "rows, {} head\n",
+      t.num_hidden_layers, t.hidden_size, t.num_attention_heads, t.head_dim, t.num_key_value_heads,
+      t.intermediate_size, t.vocab_size, c.config.tie_word_embeddings ? "tied" : "own");
+  if (const auto& v = c.config.vision_config) {
+    fmt::print("vision  {} blocks, hidden {}, {} heads of {}, MLP {}, DeepStack after blocks {}\n",
+               v->depth, v->hidden_size, v->num_heads, v->head_dim(), v->intermediate_size,
+               fmt::join(v->deepstack_visual_indexes, ", "));
+  }
+  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n",
+             c.checkpoint.files().size(), c.checkpoint.tensors().size(), millions(c.parameters),
+             millions(c.bytes));
+  const bool quantised = c.formats.size() > 1 || !c.formats.contains(WeightFormat::kDense);
+  if (!quantised) return;
+  for (const auto& [format, totals] : c.formats) {
+    fmt::print("{:<7} {} weights, {:.2f} M parameters, {:.1f} MB\n", weight_format_name(format),
+               totals.weights, millions(totals.parameters), millions(totals.bytes));
+  }
+}
+
+void print_tensors(const StoredTensors& tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    const StoredWeight weight = as_weight(tensors, name);
+    fmt::print("  {:<72} {}", name, describe(static_cast<const StoredShape&>(tensor)));
+    if (weight.format != WeightFormat::kDense) {
+      fmt::print(": {}{}", weight_format_name(weight.format), describe_shape(weight.shape));
+    }
+    fmt::print("\n");
+  }
+}
+
+/// Tensors that are not as the model wants them.
+void print_report(const NameReport& report) {
+  const auto list = [](std::string_view what, const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) fmt::print("{}: {}\n", what, line);
+  };
+  list("missing", report.missing);
+  list("wrong shape", report.wrong_shape);
+  list("ambiguous", report.ambiguous);
+  list("unexpected", report.unexpected);
+}
+
 struct InspectCommand {
   std::string model, graph, pass = "score";
   bool tensors = false, json = false;
@@ -70,80 +167,15 @@ int InspectCommand::run() const {
   if (!graph.empty()) return show_graph(*config);
   const auto checkpoint = Checkpoint::open(model);
   if (!checkpoint) return fail(checkpoint.error());
-  const NameReport report = compare_names(*config, checkpoint->tensors());
-  const TextConfig& t = config->text_config;
-  const auto formats = totals_of(checkpoint->tensors());
-  int64_t parameters = 0, bytes = 0;
-  for (const auto& [format, totals] : formats) parameters += totals.parameters;
-  for (const auto& [name, tensor] : checkpoint->tensors()) bytes += tensor.bytes();
+  const Contents contents(*config, *checkpoint);
   if (json) {
-    nlohmann::ordered_json out = {{"model", model},
-                                  {"parameters", parameters},
-                                  {"bytes", bytes},
-                                  {"files", checkpoint->files().size()}};
-    for (const auto& [format, totals] : formats) {
-      out["formats"][weight_format_name(format)] = {
-          {"weights", totals.weights}, {"parameters", totals.parameters}, {"bytes", totals.bytes}};
-    }
-    for (const auto& [name, tensor] : checkpoint->tensors()) {
-      const StoredWeight weight = as_weight(checkpoint->tensors(), name);
-      nlohmann::ordered_json& entry = out["tensors"].emplace_back();
-      entry = {{"name", name},
-               {"canonical", canonical_name(name)},
-               {"dtype", dtype_name(tensor.dtype)},
-               {"shape", weight.shape},
-               {"file", checkpoint->files()[static_cast<size_t>(tensor.file_idx)].path()},
-               {"offset", tensor.file_offset},
-               {"bytes", tensor.bytes()}};
-      if (!belongs_to_quantized(checkpoint->tensors(), name))
-        entry["format"] = weight_format_name(weight.format);
-    }
-    out["missing"] = report.missing;
-    out["wrong_shape"] = report.wrong_shape;
-    out["ambiguous"] = report.ambiguous;
-    out["unexpected"] = report.unexpected;
-    fmt::print("{}\n", out.dump(1));
+    fmt::print("{}\n", to_json(contents, model).dump(1));
     return kServed;
   }
-  fmt::print(
-      "text    {} layers, hidden {}, {} heads of {} ({} for keys and values), MLP {}, {} embedding "
-      "rows, {} head\n",
-      t.num_hidden_layers, t.hidden_size, t.num_attention_heads, t.head_dim, t.num_key_value_heads,
-      t.intermediate_size, t.vocab_size, config->tie_word_embeddings ? "tied" : "own");
-  if (const auto& v = config->vision_config) {
-    fmt::print("vision  {} blocks, hidden {}, {} heads of {}, MLP {}, DeepStack after blocks {}\n",
-               v->depth, v->hidden_size, v->num_heads, v->head_dim(), v->intermediate_size,
-               fmt::join(v->deepstack_visual_indexes, ", "));
-  }
-  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n",
-             checkpoint->files().size(), checkpoint->tensors().size(),
-             static_cast<double>(parameters) / 1e6, static_cast<double>(bytes) / 1e6);
-  const bool quantised = formats.size() > 1 || !formats.contains(WeightFormat::kDense);
-  if (quantised) {
-    for (const auto& [format, totals] : formats) {
-      fmt::print("{:<7} {} weights, {:.2f} M parameters, {:.1f} MB\n", weight_format_name(format),
-                 totals.weights, static_cast<double>(totals.parameters) / 1e6,
-                 static_cast<double>(totals.bytes) / 1e6);
-    }
-  }
-  if (tensors) {
-    for (const auto& [name, tensor] : checkpoint->tensors()) {
-      const StoredWeight weight = as_weight(checkpoint->tensors(), name);
-      fmt::print("  {:<72} {}", name, describe(static_cast<const StoredShape&>(tensor)));
-      if (weight.format != WeightFormat::kDense) {
-        fmt::print(": {}{}", weight_format_name(weight.format), describe_shape(weight.shape));
-      }
-      fmt::print("\n");
-    }
-  }
-  const auto list = [](std::string_view what, const std::vector<std::string>& lines) {
-    for (const std::string& line : lines) fmt::print("{}: {}\n", what, line);
-  };
-  list("missing", report.missing);
-  list("wrong shape", report.wrong_shape);
-  list("ambiguous", report.ambiguous);
-  list("unexpected", report.unexpected);
-  return report.status().ok() ? kServed : kUnusable;
+  print_sizes(contents);
+  if (tensors) print_tensors(checkpoint->tensors());
+  print_report(contents.report);
+  return contents.report.status().ok() ? kServed : kUnusable;
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -175,7 +174,85 @@ struct ProfileCommand {
   bool peaks = true;
 
   int run();
+
+ private:
+  Status write_trace(const Reranker& reranker, const Usage::Seconds& seconds,
+                     const Timeline& timeline, const Machine& machine) const;
 };
+
+/// Scores a request on the timeline, warmed up by another one.
+Result<Response> score_warm(Reranker& reranker, const Request& request, Timeline& timeline) {
+  // With another query, so that its prefix is not the one that is profiled.
+  Request warm = request;
+  warm.query.texts.emplace_back(".");
+  VLR_RETURN_IF_ERROR(reranker.score(warm).error());
+  timeline.reset();
+  VLR_ASSIGN_OR_RETURN(Response response, reranker.score(request));
+  timeline.end();
+  return response;
+}
+
+/// What was scored, and in what time.
+void print_summary(const Reranker& reranker, const Response& response, double nodes_seconds,
+                   const Machine& machine) {
+  int64_t scored = 0;
+  for (const DocumentResult& r : response.results) scored += r.scored();
+  const Usage& usage = response.usage;
+  const Usage::Seconds& s = usage.seconds;
+  fmt::print("{}, {}, on {}; opened in {:.2f} s\n", reranker.model_name(), reranker.dtype(),
+             reranker.device(), s.load);
+  if (machine.peak.flops > 0) fmt::print("{}\n", machine.describe_peak());
+  fmt::print("{} documents, {} scored, {} tokens ({} shared), {} image tokens\n",
+             response.results.size(), scored, usage.tokens, usage.shared_prefix_tokens,
+             usage.image_tokens);
+  fmt::print(
+      "{:.3f} ms: vision {:.3f}, text {:.3f}, of both in nodes {:.3f}; media {:.3f}, "
+      "prompts {:.3f}\n",
+      1e3 * s.total, 1e3 * s.vision, 1e3 * s.text, 1e3 * nodes_seconds, 1e3 * s.media,
+      1e3 * s.prompt);
+}
+
+/// Where the time went.
+void print_timeline(const Timeline& timeline, double nodes_seconds, const bench::Peak& peak) {
+  const auto table = [&](const char* title, GroupBy by, size_t most) {
+    fmt::print("\n{}\n", title);
+    print_times(group_times(timeline.nodes, by, peak), nodes_seconds, most);
+  };
+  table("ops", GroupBy::kOp, timeline.nodes.size());
+  table("places, all layers together", GroupBy::kPlace, kTopNodes);
+  table("nodes", GroupBy::kNode, kTopNodes);
+  if (timeline.copies.empty()) return;
+  double seconds = 0, bytes = 0;
+  for (const CopyTiming& c : timeline.copies) {
+    seconds += c.seconds;
+    bytes += c.bytes;
+  }
+  fmt::print("\ncopies of weights beside the nodes: {:.1f} MB in {:.3f} ms, {:.1f} GB/s\n",
+             1e-6 * bytes, 1e3 * seconds, 1e-9 * bytes / seconds);
+}
+
+void print_memory(const MemoryLog& memory, int64_t peak_bytes, const Machine& machine) {
+  const auto line = [](std::string_view name, int64_t bytes) {
+    fmt::print("{:<42} {:>12.1f} MB\n", name, static_cast<double>(bytes) * 1e-6);
+  };
+  memory.print();
+  fmt::print("\n");
+  line("most on the device, loading included", peak_bytes);
+  line(machine.gpu ? "the whole card" : "the process", machine.memory_in_use());
+}
+
+Status ProfileCommand::write_trace(const Reranker& reranker, const Usage::Seconds& seconds,
+                                   const Timeline& timeline, const Machine& machine) const {
+  ordered_json trace = trace_of(timeline, machine);
+  trace["otherData"] = machine.context;
+  ordered_json& about = trace["otherData"];
+  about["model"] = model.model;
+  about["device"] = reranker.device();
+  about["dtype"] = reranker.dtype();
+  about["quant"] = reranker.quant();
+  about["seconds"] = {{"total", seconds.total}, {"vision", seconds.vision}, {"text", seconds.text}};
+  return write_line(trace_to, trace.dump());
+}
 
 int ProfileCommand::run() {
   const auto file = read_requests(request_file);
@@ -197,69 +274,16 @@ int ProfileCommand::run() {
   model.options.vision_cache_dir.clear();
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
-
-  // Warm, but with another query, so that its prefix is not the one that is profiled.
-  Request warm = request;
-  warm.query.texts.emplace_back(".");
-  if (const auto done = reranker->score(warm); !done) return fail(done.error());
-  timeline.reset();
-  const auto response = reranker->score(request);
+  const auto response = score_warm(*reranker, request, timeline);
   if (!response) return fail(response.error());
-  timeline.end();
 
-  int64_t scored = 0;
-  for (const DocumentResult& r : response->results) scored += r.scored();
-  const Usage& usage = response->usage;
-  const Usage::Seconds& s = usage.seconds;
-  const double total = total_seconds(timeline.nodes);
-  fmt::print("{}, {}, on {}; opened in {:.2f} s\n", reranker->model_name(), reranker->dtype(),
-             reranker->device(), s.load);
-  if (peaks) fmt::print("{}\n", machine->describe_peak());
-  fmt::print("{} documents, {} scored, {} tokens ({} shared), {} image tokens\n",
-             response->results.size(), scored, usage.tokens, usage.shared_prefix_tokens,
-             usage.image_tokens);
-  fmt::print(
-      "{:.3f} ms: vision {:.3f}, text {:.3f}, of both in nodes {:.3f}; media {:.3f}, "
-      "prompts {:.3f}\n",
-      1e3 * s.total, 1e3 * s.vision, 1e3 * s.text, 1e3 * total, 1e3 * s.media, 1e3 * s.prompt);
-  const auto table = [&](const char* title, GroupBy by, size_t most) {
-    fmt::print("\n{}\n", title);
-    print_times(group_times(timeline.nodes, by, machine->peak), total, most);
-  };
-  table("ops", GroupBy::kOp, timeline.nodes.size());
-  table("places, all layers together", GroupBy::kPlace, kTopNodes);
-  table("nodes", GroupBy::kNode, kTopNodes);
-  if (!timeline.copies.empty()) {
-    double seconds = 0, bytes = 0;
-    for (const CopyTiming& c : timeline.copies) {
-      seconds += c.seconds;
-      bytes += c.bytes;
-    }
-    fmt::print("\ncopies of weights beside the nodes: {:.1f} MB in {:.3f} ms, {:.1f} GB/s\n",
-               1e-6 * bytes, 1e3 * seconds, 1e-9 * bytes / seconds);
-  }
-  memory.print();
-  const auto memory_line = [](std::string_view name, int64_t bytes) {
-    fmt::print("{:<42} {:>12.1f} MB\n", name, static_cast<double>(bytes) * 1e-6);
-  };
-  fmt::print("\n");
-  memory_line("most on the device, loading included", reranker->peak_memory());
-  memory_line(machine->gpu ? "the whole card" : "the process", machine->memory_in_use());
-
+  const double nodes_seconds = total_seconds(timeline.nodes);
+  print_summary(*reranker, *response, nodes_seconds, *machine);
+  print_timeline(timeline, nodes_seconds, machine->peak);
+  print_memory(memory, reranker->peak_memory(), *machine);
   if (trace_to.empty()) return kServed;
-  ordered_json trace = trace_of(timeline, *machine);
-  trace["otherData"] = machine->context;
-  ordered_json& about = trace["otherData"];
-  about["model"] = model.model;
-  about["device"] = reranker->device();
-  about["dtype"] = reranker->dtype();
-  about["quant"] = reranker->quant();
-  about["seconds"] = {{"total", s.total}, {"vision", s.vision}, {"text", s.text}};
-  std::ofstream out(trace_to);
-  out << trace.dump() << "\n";
-  out.close();
-  if (!out) return fail({Code::kInvalidArgument, trace_to + ": cannot write"});
-  return kServed;
+  const Status written = write_trace(*reranker, response->usage.seconds, timeline, *machine);
+  return written.ok() ? kServed : fail(written);
 }
 
 }  // namespace
