@@ -21,6 +21,7 @@ constexpr ModeInfo kModes[] = {
     {QuantMode::kLlmInt8, "llm-int8", WeightFormat::kInt8, Computes::kW8A8Apart, true},
     {QuantMode::kLlmInt8Batch, "llm-int8-batch", WeightFormat::kInt8, Computes::kW8A8Apart, false},
     {QuantMode::kFp8, "fp8", WeightFormat::kFp8, Computes::kW8A8, true},
+    {QuantMode::kMxfp4, "mxfp4", WeightFormat::kMxfp4, Computes::kWeightOnly, true},
 };
 
 constexpr int64_t kConfigBytes = int64_t{4} << 20;

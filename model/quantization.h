@@ -26,6 +26,7 @@ enum class QuantMode : uint8_t {
   kLlmInt8,       ///< kInt8, with a token's outlying activations in 16 bits beside it
   kLlmInt8Batch,  ///< the same with outliers found over the whole batch, as bitsandbytes does
   kFp8,           ///< e4m3 weights and activations (W8A8), a scale a token
+  kMxfp4,         ///< mxfp4 weights, 16-bit products
 };
 /// What a layer's product computes with.
 enum class Computes : uint8_t {

@@ -93,6 +93,14 @@ std::optional<Shape> shape_of_codes(const StoredTensors&, std::string_view, cons
   return Shape(t.shape);
 }
 
+/// Two codes a byte, and scales beside them.
+std::optional<Shape> mxfp4_shape(const StoredTensors& tensors, std::string_view name,
+                                 const StoredTensor& t) {
+  const auto scales = tensors.find(joined(module_of(name), kWeightScale));
+  if (t.shape.size() != 2 || t.dtype != DType::kU8 || scales == tensors.end()) return {};
+  return Shape({t.shape[0], 2 * t.shape[1]});
+}
+
 /// How files store a format.
 struct StoredForm {
   WeightFormat format;
@@ -111,6 +119,7 @@ std::span<const StoredForm> stored_forms() {
        {}},
       {WeightFormat::kInt8, shape_of_codes<DType::kI8>, {}, {kScb, kWeightFormat}},
       {WeightFormat::kFp8, shape_of_codes<DType::kF8E4M3>, {}, {kWeightScale}},
+      {WeightFormat::kMxfp4, mxfp4_shape, {}, {kWeightScale}},
   };
   return kForms;
 }

@@ -5,6 +5,8 @@
 //   makes 4 KB of codes a block: a few blocks on a multiprocessor suffice.
 //     grid values / (256 * kNf4Unroll * 8)   block 256   shared memory: the codebook, each value in
 //     a bank of its own, so that lanes that want different ones do not wait for each other
+//   mxfp4: rows are shared out as kernels/cuda/map_rows.cuh does; a code's value is a shift and two
+//   products with powers of two.
 //   int8, fp8: element-wise over rows: kernels/cuda/map_rows.cuh
 #include <algorithm>
 #include <bit>
@@ -12,6 +14,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/map_rows.cuh"
 #include "kernels/dequantize/impls.h"
+#include "kernels/quant/mxfp4.h"
 #include "kernels/quant/nf4.h"
 
 namespace vlr::ops {
@@ -110,6 +113,65 @@ void launch_eight_bit(const Dequantize::Args& a, Context& ctx) {
   });
 }
 
+/// Exact: the code's three bits are the top of an f32's exponent and fraction, 2^126 times too small.
+__device__ inline float e2m1_value(uint32_t code) {
+  return __uint_as_float((code & 8) << 28 | (code & 7) << 22) * 0x1p126f;
+}
+
+__device__ inline float e8m0_scale(uint32_t bits) {
+  return __uint_as_float(bits == 255 ? 0x7fffffffu : bits == 0 ? 0x00400000u : bits << 23);
+}
+
+/// kCount values of one block at a time: `dim` is a multiple of it.
+template <int kCount, class T>
+__global__ void __launch_bounds__(cuda::kMapThreads)
+    mxfp4_kernel(const uint8_t* codes, const uint8_t* scales, T* __restrict__ y, int64_t rows,
+                 int64_t dim, int64_t row_blocks) {
+  const int64_t row = cuda::map_row_index();
+  if (row >= rows) return;
+  codes += row * (dim / 2);
+  scales += row * row_blocks;
+  y += row * dim;
+  const int64_t step = int64_t{blockDim.x} * kCount, segment = step * cuda::kMapUnroll;
+  for (int64_t first = blockIdx.y * segment + threadIdx.x * kCount; first < dim;
+       first += gridDim.y * segment) {
+    uint32_t packed[cuda::kMapUnroll], scale[cuda::kMapUnroll];
+#pragma unroll
+    for (int u = 0; u < cuda::kMapUnroll; ++u) {
+      const int64_t k = min(first + u * step, dim - kCount);
+      scale[u] = scales[k / kMxfp4Block];
+      if constexpr (kCount == 8) {
+        packed[u] = *reinterpret_cast<const uint32_t*>(codes + k / 2);
+      } else {
+        packed[u] = static_cast<uint32_t>(codes[k / 2]) >> 4 * (k % 2);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < cuda::kMapUnroll; ++u) {
+      if (first + u * step >= dim) break;
+      const float factor = e8m0_scale(scale[u]);
+      float values[kCount];
+#pragma unroll
+      for (int v = 0; v < kCount; ++v) values[v] = e2m1_value(packed[u] >> 4 * v) * factor;
+      cuda::Vec<T, kCount>::of(values).store(y + first + u * step);
+    }
+  }
+}
+
+template <class T>
+void launch_mxfp4(const Dequantize::Args& a, Context& ctx) {
+  const int64_t rows = a.y.dim(0), dim = a.y.dim(1);
+  const ConstTensor codes = a.w.codes.slice(0, a.first_row, rows);
+  const ConstTensor scales = a.w.scales.slice(0, a.first_row, rows);
+  const bool vectors = dim % cuda::kVec == 0 && reinterpret_cast<uintptr_t>(codes.data) % 4 == 0 &&
+                       reinterpret_cast<uintptr_t>(a.y.data) % 16 == 0;
+  cuda::with_width(vectors, [&](auto width) {
+    const auto [grid, block] = cuda::map_shape(rows, dim, width());
+    mxfp4_kernel<width()><<<grid, block, 0, ctx.stream>>>(codes.as<uint8_t>(), scales.as<uint8_t>(),
+                                                          a.y.as<T>(), rows, dim, scales.dim(1));
+  });
+}
+
 }  // namespace
 
 Status dequantize_vector(const Dequantize::Args& a, Context& ctx) {
@@ -125,6 +187,8 @@ Status dequantize_vector(const Dequantize::Args& a, Context& ctx) {
         return launch_eight_bit<int8_t, T>(a, ctx);
       case WeightFormat::kFp8:
         return launch_eight_bit<cuda::E4M3, T>(a, ctx);
+      case WeightFormat::kMxfp4:
+        return launch_mxfp4<T>(a, ctx);
     }
   });
   return cuda::to_status(cudaGetLastError(), "dequantize/vector launch");

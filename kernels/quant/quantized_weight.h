@@ -6,8 +6,9 @@
 ///          map[absmax code] * scale + offset, scale and offset those of the block's group.
 ///   int8   code * scale of its row; codes from -127 to 127
 ///   fp8    e4m3 (no infinities, largest 448) * scale of its row
+///   mxfp4  e2m1 (largest 6) * scale of its block of 32 values of a row, 2^(scale code - 127)
 /// Sources: Dettmers et al. 2023 (QLoRA: NF4, double quantisation), Dettmers et al. 2022
-/// (LLM.int8()), Micikevicius et al. 2022 (FP8 formats).
+/// (LLM.int8()), Micikevicius et al. 2022 (FP8 formats), OCP Microscaling Formats (MX) 1.0.
 #ifndef VLR_KERNELS_QUANT_QUANTIZED_WEIGHT_H_
 #define VLR_KERNELS_QUANT_QUANTIZED_WEIGHT_H_
 
@@ -19,7 +20,7 @@
 
 namespace vlr {
 
-enum class WeightFormat : uint8_t { kDense, kNf4, kInt8, kFp8 };
+enum class WeightFormat : uint8_t { kDense, kNf4, kInt8, kFp8, kMxfp4 };
 std::string_view weight_format_name(WeightFormat f);  ///< "dense", "nf4", ...: formats.h
 
 constexpr int64_t kNf4Block = 64;  ///< values that share an absmax
@@ -31,8 +32,10 @@ struct QuantizedWeight {
   int64_t rows = 0, cols = 0;
   /// nf4: u8 [N * K / 2], the value with the lower index in the high nibble (N * K is even)
   /// int8: i8 [N, K]         fp8: f8e4m3 [N, K]         all contiguous
+  /// mxfp4: u8 [N, K / 2], the value with the lower index in the low nibble (K is even)
   ConstTensor codes = {};
   /// nf4: u8 [ceil(N * K / 64)], codes of the blocks' absmax        int8, fp8: f32 [N]
+  /// mxfp4: u8 [N, ceil(K / 32)]
   ConstTensor scales = {};
   /// nf4 only. Block b belongs to group b / group_blocks, a power of two; nested is f32 [groups,
   /// 2], of each group the scale and the offset of its blocks' absmax; map is f32 [256].

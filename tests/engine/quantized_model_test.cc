@@ -105,7 +105,8 @@ struct Mode {
   double mean_distance;  // from the log-odds of the model as it is
 };
 constexpr Mode kModes[] = {{"nf4", 0.4},       {"int8", 0.15},           {"int8-weight", 0.05},
-                           {"llm-int8", 0.15}, {"llm-int8-batch", 0.15}, {"fp8", 0.25}};
+                           {"llm-int8", 0.15}, {"llm-int8-batch", 0.15}, {"fp8", 0.25},
+                           {"mxfp4", 0.6}};
 
 class EveryMode : public ::testing::TestWithParam<Mode> {
  protected:

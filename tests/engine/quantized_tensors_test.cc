@@ -459,6 +459,24 @@ TEST(Corrupted, ForeignInt8) {
       });
 }
 
+TEST(Corrupted, ForeignMxfp4) {
+  TensorMap foreign = written(kWide, quantized(96, 256, WeightFormat::kMxfp4));
+  foreign.erase("wide.weight_checksum");
+  EXPECT_TRUE(refusal(foreign, kWide).ok());
+  expect_refused(foreign, kWide,
+                 {
+                     {"a scale that is NaN", value("wide.weight_scale", 7, uint8_t{255}),
+                      "scale 7 is nan, expected 0 to 10000"},
+                     {"huge scale", value("wide.weight_scale", 0, uint8_t{141}),
+                      "scale 0 is 16384, expected 0 to 10000"},
+                     {"fewer scales", shorter("wide.weight_scale"),
+                      "weight_scale: expected 768 values of u8, got u8[95, 8]"},
+                     {"scales in f32", zeros("wide.weight_scale", DType::kF32, 768),
+                      "weight_scale: expected 768 values of u8, got f32[768]"},
+                     {"no scales", without("wide.weight_scale"), "wide.weight is not quantised"},
+                 });
+}
+
 TEST(Corrupted, OwnFilesHaveChecksums) {
   for (const FormatInfo& info : quantized_formats()) {
     SCOPED_TRACE(info.name);

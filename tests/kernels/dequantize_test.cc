@@ -30,7 +30,7 @@ TEST(DequantizeCheck, RefusesWhatTheContractExcludes) {
   EXPECT_EQ(message({.w = int8, .y = f32({4, 8}).slice(1, 0, 6)}),
             "dequantize: y must be contiguous");
   EXPECT_EQ(message({.w = {}, .y = f32({4, 6})}),
-            "dequantize: w must be nf4 | int8 | fp8, got dense");
+            "dequantize: w must be nf4 | int8 | fp8 | mxfp4, got dense");
 }
 
 /// Tiny; a block and more; rows that begin within a block, and, of odd length, within a byte; a
@@ -58,6 +58,7 @@ TEST_P(DequantizeImpl, GivesTheBitsOfReference) {
     const WeightFormat format = info.format;
     for (int64_t group_blocks : {1, 4, 256}) {
       if (format != WeightFormat::kNf4 && group_blocks != 1) continue;
+      if (!test::can_be(format, c.cols)) continue;
       OpTester<Dequantize> t(*impl);
       const QuantizedWeight w = test::random_weight(t, format, c.rows, c.cols, group_blocks);
       const Tensor y = t.output({c.count, c.cols}, c.dtype);
@@ -153,6 +154,38 @@ TEST(DequantizeReference, EightBitIsCodeTimesScaleRoundedOnce) {
   EXPECT_EQ(y[1], -224);
   EXPECT_EQ(y[2], 0x1p-9f * (1 + 0x1p-8f));
   EXPECT_TRUE(std::isnan(y[3]));
+}
+
+TEST(DequantizeReference, Mxfp4IsCodeTimesPowerOfTwo) {
+  // Two rows of 34: the second block of each has two values.
+  std::vector<uint8_t> codes(34, 0x00);
+  codes[0] = 0x7f;                                              // -6, 6
+  codes[16] = 0x21;                                             // 0.5, 1
+  codes[17] = 0x80;                                             // 0, -0
+  codes[33] = 0x13;                                             // 1.5, 0.5
+  const std::vector<uint8_t> scales = {128, 0, /**/ 127, 254};  // 2, 2^-127, 1, 2^127
+  const QuantizedWeight w{.format = WeightFormat::kMxfp4,
+                          .rows = 2,
+                          .cols = 34,
+                          .codes = ConstTensor(codes.data(), DType::kU8, {2, 17}),
+                          .scales = ConstTensor(scales.data(), DType::kU8, {2, 2})};
+  float y[68];
+  Context ctx;
+  for (const auto* impl : test::candidates<Dequantize>()) {
+    if (impl->device != Device::kCpu) continue;
+    ThreadPool pool(1);
+    ctx.threads = &pool;
+    ASSERT_TRUE(impl->run({.w = w, .y = Tensor(y, DType::kF32, {2, 34})}, ctx).ok());
+    EXPECT_EQ(y[0], -12);
+    EXPECT_EQ(y[1], 12);
+    EXPECT_EQ(y[2], 0);
+    EXPECT_EQ(y[32], 0x1p-128f);
+    EXPECT_EQ(y[33], 0x1p-127f);
+    EXPECT_EQ(y[34], 0);
+    EXPECT_TRUE(std::signbit(y[35]));
+    EXPECT_EQ(y[66], 0x1.8p127f);
+    EXPECT_EQ(y[67], 0x1p126f);
+  }
 }
 
 }  // namespace

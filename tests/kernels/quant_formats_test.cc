@@ -1,4 +1,4 @@
-/// What the bytes of nf4, int8 and fp8 mean, and how encoders choose them.
+/// What the bytes of nf4, int8, fp8 and mxfp4 mean, and how encoders choose them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "kernels/core/load.h"
 #include "kernels/quant/eight_bit.h"
+#include "kernels/quant/mxfp4.h"
 #include "kernels/quant/nf4.h"
 
 namespace vlr {
@@ -40,6 +41,7 @@ TEST(WeightFormat, HasNames) {
   EXPECT_EQ(weight_format_name(WeightFormat::kNf4), "nf4");
   EXPECT_EQ(weight_format_name(WeightFormat::kInt8), "int8");
   EXPECT_EQ(weight_format_name(WeightFormat::kFp8), "fp8");
+  EXPECT_EQ(weight_format_name(WeightFormat::kMxfp4), "mxfp4");
 }
 
 TEST(QuantizedWeight, CheckSaysWhatIsWrong) {
@@ -52,7 +54,7 @@ TEST(QuantizedWeight, CheckSaysWhatIsWrong) {
                              .scales = ConstTensor(data, DType::kF32, {3})};
   EXPECT_EQ(message(int8), "");
   EXPECT_EQ(int8.bytes(), 15 + 12);
-  EXPECT_EQ(message({}), "op: w must be nf4 | int8 | fp8, got dense");
+  EXPECT_EQ(message({}), "op: w must be nf4 | int8 | fp8 | mxfp4, got dense");
   QuantizedWeight w = int8;
   w.format = WeightFormat::kFp8;
   EXPECT_EQ(message(w), "op: w codes must be f8_e4m3, got i8[3, 5]");
@@ -97,6 +99,20 @@ TEST(QuantizedWeight, CheckSaysWhatIsWrong) {
   w = nf4;
   w.rows = 5;
   EXPECT_EQ(message(w), "op: N * K must be even for nf4, got w 5 x 25");
+
+  const QuantizedWeight mxfp4{.format = WeightFormat::kMxfp4,
+                              .rows = 3,
+                              .cols = 34,
+                              .codes = ConstTensor(data, DType::kU8, {3, 17}),
+                              .scales = ConstTensor(data, DType::kU8, {3, 2})};
+  EXPECT_EQ(message(mxfp4), "");
+  EXPECT_EQ(mxfp4.bytes(), 51 + 6);
+  w = mxfp4;
+  w.cols = 33;
+  EXPECT_EQ(message(w), "op: K must be even for mxfp4, got 33");
+  w = mxfp4;
+  w.scales = ConstTensor(data, DType::kU8, {3, 1});
+  EXPECT_EQ(message(w), "op: w scales must be [3, 2], got u8[3, 1]");
 }
 
 TEST(DynamicMap, IsThatOfBitsandbytes) {
@@ -421,6 +437,86 @@ TEST(Encoders, KeepNanVisible) {
   const RowQuantized q = quantize_weight_rows(rows, DType::kF8E4M3, pool);
   EXPECT_FALSE(std::isnan(q.scales[0]));
   EXPECT_TRUE(std::isnan(q.scales[1]));
+}
+
+/// Values of e2m1 by its definition: 2 bits of exponent with bias 1, 1 of fraction.
+double e2m1_value(int code) {
+  const int exponent = (code >> 1) & 3, fraction = code & 1;
+  const double size =
+      exponent == 0 ? std::ldexp(fraction, -1) : std::ldexp(2 + fraction, exponent - 2);
+  return code & 8 ? -size : size;
+}
+
+TEST(E2M1, EveryCodeIsItsValue) {
+  for (int code = 0; code < 16; ++code) {
+    const float value = kE2m1Values[static_cast<size_t>(code)];
+    EXPECT_EQ(static_cast<double>(value), e2m1_value(code)) << code;
+    EXPECT_EQ(f32_to_e2m1(value), code);
+  }
+}
+
+TEST(E2M1, RoundsToNearestTiesToTheEvenCode) {
+  for (int code = 0; code + 1 < 8; ++code) {
+    const auto low = static_cast<size_t>(code);
+    const float middle = (kE2m1Values[low] + kE2m1Values[low + 1]) / 2;
+    EXPECT_EQ(f32_to_e2m1(middle), code % 2 == 0 ? code : code + 1) << middle;
+    EXPECT_EQ(f32_to_e2m1(std::nextafter(middle, 0.0f)), code) << middle;
+    EXPECT_EQ(f32_to_e2m1(std::nextafter(middle, 9.0f)), code + 1) << middle;
+    EXPECT_EQ(f32_to_e2m1(-middle), 8 + (code % 2 == 0 ? code : code + 1)) << middle;
+  }
+  EXPECT_EQ(f32_to_e2m1(100), 7);
+  EXPECT_EQ(f32_to_e2m1(-100), 15);
+}
+
+TEST(E8M0, IsAPowerOfTwo) {
+  for (int bits = 0; bits < 255; ++bits)
+    EXPECT_EQ(e8m0_to_f32(static_cast<uint8_t>(bits)), std::ldexp(1.0f, bits - 127)) << bits;
+  EXPECT_TRUE(std::isnan(e8m0_to_f32(255)));
+}
+
+TEST(Mxfp4, ScalesMakeTheLargestValueFourToEight) {
+  ThreadPool threads(2);
+  // Two rows of 36: a block of 32 and one of 4.
+  std::vector<float> v(72, 0);
+  v[0] = 3;       // 3 / 0.5 = 6
+  v[1] = -0.25f;  // -0.5
+  v[32] = 7.9f;   // 6, the largest there is
+  v[35] = 1;
+  v[36] = 0x1p-140f;  // smaller than any scale makes 4
+  v[68] = 0x1.fp127f;
+  const Mxfp4Tensor t = encode_mxfp4(ConstTensor(v.data(), DType::kF32, {2, 36}), threads);
+  EXPECT_EQ(t.scales, (std::vector<uint8_t>{126, 127, /**/ 0, 252}));
+  ASSERT_EQ(t.codes.size(), 36u);
+  EXPECT_EQ(t.codes[0], std::byte{0x97});
+  EXPECT_EQ(t.codes[16], std::byte{0x07});
+  EXPECT_EQ(t.codes[17], std::byte{0x20});
+  EXPECT_EQ(t.codes[18], std::byte{0x00});
+  EXPECT_EQ(t.codes[34], std::byte{0x07});
+}
+
+TEST(Mxfp4, IsAsFarAsTheFormatHasToBe) {
+  ThreadPool one(1), three(3);
+  std::vector<float> v = random_normal(300 * 320, 0.02f);
+  std::vector<uint16_t> bf16, f16;
+  round_to_16_bits(v, bf16, f16);
+  const auto encode = [](const void* data, DType dtype, ThreadPool& threads) {
+    return encode_mxfp4(ConstTensor(data, dtype, {300, 320}), threads);
+  };
+  const Mxfp4Tensor t = encode(v.data(), DType::kF32, one);
+  for (const Mxfp4Tensor& other :
+       {encode(v.data(), DType::kF32, three), encode(bf16.data(), DType::kBF16, three),
+        encode(f16.data(), DType::kF16, three)}) {
+    EXPECT_TRUE(t.codes == other.codes && t.scales == other.scales);
+  }
+  double squares = 0, all = 0;
+  for (size_t i = 0; i < v.size(); ++i) {
+    const int pair = static_cast<int>(t.codes[i / 2]);
+    const float got = kE2m1Values[static_cast<size_t>(i % 2 == 0 ? pair & 15 : pair >> 4)] *
+                      e8m0_to_f32(t.scales[i / 32]);
+    squares += std::pow(static_cast<double>(got) - static_cast<double>(v[i]), 2);
+    all += std::pow(static_cast<double>(v[i]), 2);
+  }
+  EXPECT_NEAR(std::sqrt(squares / all), 0.116, 0.01);
 }
 
 }  // namespace

@@ -8,10 +8,16 @@
 #include "kernels/core/integer.h"
 #include "kernels/quant/eight_bit.h"
 #include "kernels/quant/formats.h"
+#include "kernels/quant/mxfp4.h"
 #include "kernels/quant/nf4.h"
 #include "tests/support/op_tester.h"
 
 namespace vlr::test {
+
+/// Whether a weight with so many columns can have the format, on its own.
+inline bool can_be(WeightFormat format, int64_t cols) {
+  return format != WeightFormat::kMxfp4 || cols % 2 == 0;
+}
 
 /// Any code that an encoder makes, and scales that give values of size about 1.
 template <class Op>
@@ -41,6 +47,15 @@ QuantizedWeight random_weight(OpTester<Op>& t, WeightFormat format, int64_t rows
     const Tensor map = t.random_dense({256});
     std::ranges::copy(dynamic_map(), map.as<float>());
     w.map = map;
+    return w;
+  }
+  if (format == WeightFormat::kMxfp4) {
+    const int64_t blocks = mxfp4_row_blocks(cols);
+    w.codes = bytes(rows * cols / 2, DType::kU8, {rows, cols / 2});
+    const Tensor scales = bytes(rows * blocks, DType::kU8, {rows, blocks});
+    for (int64_t i = 0; i < scales.numel(); ++i)  // 2^-4 to 1/2
+      scales.as<uint8_t>()[i] = static_cast<uint8_t>(123 + (scales.as<uint8_t>()[i] & 3));
+    w.scales = scales;
     return w;
   }
   const DType dtype = format == WeightFormat::kInt8 ? DType::kI8 : DType::kF8E4M3;

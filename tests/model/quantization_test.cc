@@ -30,7 +30,7 @@ TEST(QuantMode, Names) {
   EXPECT_EQ(wrong.error().code(), Code::kInvalidArgument);
   EXPECT_EQ(wrong.error().message(),
             "quantisation must be one of none, nf4, int8, int8-weight, llm-int8, llm-int8-batch, "
-            "fp8, got 'fp4'");
+            "fp8, mxfp4, got 'fp4'");
   EXPECT_FALSE(parse_quant_mode(""));
   EXPECT_FALSE(parse_quant_mode("NF4"));
 }
@@ -38,10 +38,11 @@ TEST(QuantMode, Names) {
 TEST(QuantMode, FormatsAndActivations) {
   for (const ModeInfo& info : quant_modes()) {
     const QuantMode m = info.mode;
-    const WeightFormat format = m == QuantMode::kNone  ? WeightFormat::kDense
-                                : m == QuantMode::kNf4 ? WeightFormat::kNf4
-                                : m == QuantMode::kFp8 ? WeightFormat::kFp8
-                                                       : WeightFormat::kInt8;
+    const WeightFormat format = m == QuantMode::kNone    ? WeightFormat::kDense
+                                : m == QuantMode::kNf4   ? WeightFormat::kNf4
+                                : m == QuantMode::kFp8   ? WeightFormat::kFp8
+                                : m == QuantMode::kMxfp4 ? WeightFormat::kMxfp4
+                                                         : WeightFormat::kInt8;
     EXPECT_EQ(stored_format(m), format) << quant_mode_name(m);
     EXPECT_TRUE(!sets_outliers_apart(m) || is_w8a8(m)) << quant_mode_name(m);
   }
