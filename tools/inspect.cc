@@ -7,6 +7,7 @@
 
 #include "engine/runtime/safetensors.h"
 #include "engine/weights/quantized_tensors.h"
+#include "kernels/core/format_bytes.h"
 #include "model/config.h"
 #include "model/text_decoder.h"
 #include "model/vision_encoder.h"
@@ -111,14 +112,13 @@ void print_sizes(const Contents& c) {
                v->depth, v->hidden_size, v->num_heads, v->head_dim(), v->intermediate_size,
                fmt::join(v->deepstack_visual_indexes, ", "));
   }
-  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {:.1f} MB\n",
-             c.checkpoint.files().size(), c.checkpoint.tensors().size(), millions(c.parameters),
-             millions(c.bytes));
+  fmt::print("files   {} with {} tensors, {:.2f} M parameters, {}\n", c.checkpoint.files().size(),
+             c.checkpoint.tensors().size(), millions(c.parameters), format_bytes(c.bytes));
   const bool quantised = c.formats.size() > 1 || !c.formats.contains(WeightFormat::kDense);
   if (!quantised) return;
   for (const auto& [format, totals] : c.formats) {
-    fmt::print("{:<7} {} weights, {:.2f} M parameters, {:.1f} MB\n", weight_format_name(format),
-               totals.weights, millions(totals.parameters), millions(totals.bytes));
+    fmt::print("{:<7} {} weights, {:.2f} M parameters, {}\n", weight_format_name(format),
+               totals.weights, millions(totals.parameters), format_bytes(totals.bytes));
   }
 }
 

@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "kernels/core/format_bytes.h"
 #include "tools/common.h"
 #include "tools/machine.h"
 #include "tools/memory_log.h"
@@ -227,13 +229,13 @@ void print_timeline(const Timeline& timeline, double nodes_seconds, const bench:
     seconds += c.seconds;
     bytes += c.bytes;
   }
-  fmt::print("\ncopies of weights beside the nodes: {:.1f} MB in {:.3f} ms, {:.1f} GB/s\n",
-             1e-6 * bytes, 1e3 * seconds, 1e-9 * bytes / seconds);
+  fmt::print("\ncopies of weights beside the nodes: {} in {:.3f} ms, {:.1f} GB/s\n",
+             format_bytes(std::llround(bytes)), 1e3 * seconds, 1e-9 * bytes / seconds);
 }
 
 void print_memory(const MemoryLog& memory, int64_t peak_bytes, const Machine& machine) {
   const auto line = [](std::string_view name, int64_t bytes) {
-    fmt::print("{:<42} {:>12.1f} MB\n", name, static_cast<double>(bytes) * 1e-6);
+    fmt::print("{:<42} {:>12}\n", name, format_bytes(bytes));
   };
   memory.print();
   fmt::print("\n");

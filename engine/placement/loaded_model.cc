@@ -29,7 +29,7 @@ class Loading {
   Status load_for_device(const WeightPlan& plan, WeightLoading& loading);
   Status load_for_cpu(const WeightPlan& plan, WeightLoading& loading);
   Status check_quantised();
-  void say(std::string_view what) const;
+  void report(std::string_view what) const;
 
   const Options& options_;
   PreparedModel prepared_;
@@ -57,7 +57,7 @@ Loading::Loading(const Options& options, PreparedModel prepared, OpenDevice& dev
   model.stored_quantized = prepared_.stored_quantized;
 }
 
-void Loading::say(std::string_view what) const {
+void Loading::report(std::string_view what) const {
   if (options_.on_progress)
     options_.on_progress({.bytes_done = bytes_, .bytes_total = bytes_, .what = what});
 }
@@ -148,7 +148,7 @@ Status Loading::make_runner(Observers observers) {
 Status Loading::measure_kernels() {
   const double start = seconds_now();
   if (gpu_ && options_.measure_kernels) {
-    say("kernels");
+    report("kernels");
     const BatchLimits& limits = model_.placed.limits;
     VLR_RETURN_IF_ERROR(model_.runner->measure(limits.tokens, limits.patches));
   }
@@ -159,7 +159,7 @@ Status Loading::measure_kernels() {
 Status Loading::check() {
   const double start = seconds_now();
   if (!model_.modes.empty()) {
-    say("self-check");
+    report("self-check");
     VLR_RETURN_IF_ERROR(device_.compute([&] { return check_quantised(); }));
   }
   VLR_RETURN_IF_ERROR(device_.synchronize());
