@@ -112,6 +112,8 @@ struct Node {
   std::function<Status(const Bindings&, Context&)> run;
   std::function<Result<int64_t>(const Bindings&, const Context&)> workspace;
   std::function<Cost(const Bindings&)> cost;
+  /// Whether the op has an implementation of a name: ops::expect_impl.
+  Status (*expect_impl)(std::string_view impl, Device device) = nullptr;
 };
 
 /// Nodes that compute every row of their outputs from the same row of their inputs. They may run
@@ -170,6 +172,7 @@ class Graph {
         .workspace = [args](const Bindings& b,
                             const Context& ctx) { return ops::workspace_bytes<Op>(args(b), ctx); },
         .cost = [args](const Bindings& b) { return Op::cost(args(b)); },
+        .expect_impl = ops::expect_impl<Op>,
     });
     return output;
   }

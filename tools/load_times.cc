@@ -49,7 +49,7 @@ nlohmann::ordered_json to_json(const ReadStats& stats) {
           {"page_cache_bytes", stats.page_cache_bytes},
           {"direct_bytes", stats.direct_bytes},
           {"seconds", stats.seconds},
-          {"GB/s", stats.gb_per_second()}};
+          {"GB/s", gb_per_second(stats.bytes, stats.seconds)}};
 }
 
 }  // namespace vlr::tools

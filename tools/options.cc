@@ -17,7 +17,7 @@ and TB are powers of 1000. The entries of a list or a map are separated by comma
 `linear=reference`. A flag of a list or a map takes one entry and can be repeated. A flag of an option that is true by
 default switches it off.
 
-Options that say "on a GPU" change nothing on a CPU. Callbacks (`log`, `on_progress`, `on_memory`, `on_value`,
+Options that say "on a GPU" change nothing on a CPU, but for `device_map`, which it refuses. Callbacks (`log`, `on_progress`, `on_memory`, `on_value`,
 `on_node`, `on_copy`) are members of `vlr::Options` too and have a setter each in C.
 
 This page is written by `vlr options`, and a test compares the two.

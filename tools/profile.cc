@@ -1,7 +1,6 @@
 /// vlr profile: one request, every node timed.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -9,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "kernels/core/clock.h"
 #include "kernels/core/format_bytes.h"
 #include "tools/common.h"
 #include "tools/machine.h"
@@ -21,10 +21,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr size_t kTopNodes = 20;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// What happened when, from Options::on_node. Nodes of a run are told one after the other when the
 /// run has ended, so it began as long before as they took together.
@@ -50,11 +46,11 @@ class Timeline {
     copies.clear();
     runs.clear();
     in_use.clear();
-    start_ = now();
+    start_ = seconds_now();
     memory = {{.seconds = 0, .held = log_.now()}};
     log_.on_change = [this](const MemoryState& held) {
       const std::lock_guard lock(mutex_);
-      memory.push_back({.seconds = now() - start_, .held = held});
+      memory.push_back({.seconds = seconds_now() - start_, .held = held});
     };
     sample();
   }
@@ -62,18 +58,18 @@ class Timeline {
   void end() {
     log_.on_change = nullptr;
     sample();
-    memory.push_back({.seconds = now() - start_, .held = log_.now()});
+    memory.push_back({.seconds = seconds_now() - start_, .held = log_.now()});
   }
   void add(const NodeTiming& t) {
     if (runs.empty() || runs.back().name != t.run) {
-      runs.push_back({.name = t.run, .begin = nodes.size(), .end_seconds = now() - start_});
+      runs.push_back({.name = t.run, .begin = nodes.size(), .end_seconds = seconds_now() - start_});
       sample();
     }
     nodes.push_back(t);
   }
   void add(const CopyTiming& t) { copies.push_back(t); }
   void sample() {
-    in_use.push_back({.seconds = now() - start_, .bytes = machine_.memory_in_use()});
+    in_use.push_back({.seconds = seconds_now() - start_, .bytes = machine_.memory_in_use()});
   }
   /// Nodes [begin, end) of a run.
   std::span<const NodeTiming> nodes_of(size_t run) const {

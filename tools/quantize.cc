@@ -1,4 +1,4 @@
-/// vlr quantize: a checkpoint -> the same with its linear layers in nf4, int8 or fp8.
+/// vlr quantize: a checkpoint -> the same with its linear layers in 8 or 4 bits.
 #include <fmt/format.h>
 #include <unistd.h>
 

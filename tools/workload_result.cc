@@ -48,7 +48,7 @@ ordered_json to_json(const WorkloadResult& r) {
   if (r.sm_mhz > 0) row["sm_mhz"] = r.sm_mhz;
   if (r.disk.bytes > 0) {
     row["disk_gib"] = gib(r.disk.bytes) / r.runs();
-    row["disk_gb_per_s"] = r.disk.gb_per_second();
+    row["disk_gb_per_s"] = gb_per_second(r.disk.bytes, r.disk.reading_seconds);
     row["disk_wait_ms"] = 1e3 * r.disk.waiting_seconds / r.runs();
   }
   ordered_json& parts = row["memory_bytes"] = ordered_json::object();
@@ -77,7 +77,7 @@ void print(const WorkloadResult& r) {
                  : "");
   if (r.disk.bytes > 0)
     fmt::print("  from disk {:.2f} GiB a run at {:.2f} GB/s, waited for {:.3f} ms\n",
-               gib(r.disk.bytes) / r.runs(), r.disk.gb_per_second(),
+               gib(r.disk.bytes) / r.runs(), gb_per_second(r.disk.bytes, r.disk.reading_seconds),
                1e3 * r.disk.waiting_seconds / r.runs());
   fmt::print("  op by op {:.3f} ms, of that in nodes {:.3f} ms:\n", 1e3 * r.observed_seconds,
              1e3 * r.nodes_seconds);

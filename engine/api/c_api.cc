@@ -54,7 +54,7 @@ Status score_into(vlr_reranker& reranker, std::span<const vlr::Request> requests
   size_t documents = 0;
   for (const vlr::Request& r : requests) documents += r.documents.size();
   if (documents > 0 && !results) return missing("results");
-  if (documents > 0 && result_size < offsetof(vlr_result, message)) {
+  if (documents > 0 && (result_size < kFirstResultSize || result_size % alignof(vlr_result) != 0)) {
     return {Code::kInvalidArgument,
             "result_size must be sizeof(vlr_result), got " + std::to_string(result_size)};
   }

@@ -49,10 +49,15 @@ void copy_struct(T* to, T from) {
   std::memcpy(to, &from, std::min(size, sizeof(T)));
 }
 
+/// What every version of these structs has had since 0.2.0; what is added later comes behind.
+inline constexpr size_t kFirstErrorSize = offsetof(vlr_error, message) + sizeof(vlr_error::message),
+                        kFirstResultSize =
+                            offsetof(vlr_result, message) + sizeof(vlr_result::message);
+
 inline vlr_code report(Code code, std::string_view message, vlr_error* error) {
   const auto c_code = static_cast<vlr_code>(code);
   // One that was not initialised has no room that is known.
-  if (error && error->struct_size >= sizeof(vlr_error)) {
+  if (error && error->struct_size >= kFirstErrorSize) {
     error->code = c_code;
     copy_text(error->message, message);
   }

@@ -1,5 +1,7 @@
 /// Reranker::plan(): a model that is prepared for a device that is not there, and asked what it
 /// takes.
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -18,12 +20,18 @@ namespace {
 
 constexpr int64_t kNoCap = int64_t{1} << 40;  // there is no card to ask
 
+/// Products of these have room in 64 bits.
 Status check_workload(const Workload& w) {
-  if (w.documents >= 1 && w.tokens_per_document >= 1 && w.images_per_document >= 0 &&
-      w.images_per_query >= 0 && w.patches_per_image >= 4)
-    return {};
-  return {Code::kInvalidArgument,
-          "workload: at least one document of one token, and four patches an image"};
+  const auto check = [](std::string_view what, int64_t value, int64_t least, int64_t most) {
+    if (value >= least && value <= most) return Status();
+    return Status(Code::kInvalidArgument,
+                  fmt::format("workload: {} must be {} to {}, got {}", what, least, most, value));
+  };
+  VLR_RETURN_IF_ERROR(check("documents", w.documents, 1, int64_t{1} << 24));
+  VLR_RETURN_IF_ERROR(check("tokens_per_document", w.tokens_per_document, 1, int64_t{1} << 30));
+  VLR_RETURN_IF_ERROR(check("images_per_document", w.images_per_document, 0, 1 << 12));
+  VLR_RETURN_IF_ERROR(check("images_per_query", w.images_per_query, 0, 1 << 12));
+  return check("patches_per_image", w.patches_per_image, 4, int64_t{1} << 24);
 }
 
 }  // namespace

@@ -86,7 +86,13 @@ bool Prefetch::fits(const LoadedMedia& medium, MediaResult& result) const {
 /// Features of what was collected, into the cache; then nothing is collected any more.
 Status Prefetch::run_batch(Wave& wave, Batch& batch) {
   WaveFeatures& features = replica_.scorer().features();
+  OpenDevice& device = replica_.device();
+  VLR_ASSIGN_OR_RETURN(const OpenDevice::Mark start, device.mark(true));
   VLR_RETURN_IF_ERROR(features.compute(wave, batch.needed, out_.usage));
+  VLR_ASSIGN_OR_RETURN(const OpenDevice::Mark end, device.mark(true));
+  VLR_RETURN_IF_ERROR(device.wait(end));
+  VLR_ASSIGN_OR_RETURN(const double vision, device.seconds_between(start, end));
+  out_.usage.seconds.vision += vision;
   VLR_RETURN_IF_ERROR(features.write_to_folder());
   for (const auto& [m, index] : batch.members) {
     const Hash128& content = wave.media[m].content;

@@ -225,14 +225,15 @@ Status ShardWriter::write_index() const {
   return write_text_file((to_ / "model.safetensors.index.json").string(), index.dump(2) + "\n");
 }
 
-/// Tokenizer, templates and whatever else is there: all files but weights and what names them.
+/// Tokenizer, templates and whatever else is there: all files but weights, packed ones too, and what
+/// names them.
 Status copy_other_files(const fs::path& from, const fs::path& to) {
   std::error_code error;
   for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     std::error_code at_file;
-    if (name == "config.json" || name.ends_with(".safetensors") ||
-        name.ends_with(".safetensors.index.json") || !fs::is_regular_file(it->path(), at_file))
+    if (name == "config.json" || name.find(".safetensors") != name.npos ||
+        !fs::is_regular_file(it->path(), at_file))
       continue;
     fs::copy_file(it->path(), to / name, fs::copy_options::overwrite_existing, at_file);
     if (at_file) {

@@ -23,6 +23,17 @@ bool is_number(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
+Result<WeightPlace> place_of(std::string_view name, std::string_view place) {
+  if (place == "cpu") return WeightPlace::kStreamed;
+  if (place == "disk") return WeightPlace::kDisk;
+  if (place == "cpu-exec") return WeightPlace::kCpuExec;
+  if (place == "cuda" || is_number(place) ||
+      (place.starts_with("cuda:") && is_number(place.substr(5))))
+    return WeightPlace::kDevice;
+  return wrong(fmt::format("{}: a place is cuda, cuda:N, N, cpu, disk or cpu-exec, got {}",
+                           in_quotes(name), in_quotes(place)));
+}
+
 /// The canonical prefix of what a module's name stands for, with a dot behind it.
 std::string prefix_of(std::string_view name) {
   if (name.empty()) return "";
@@ -71,22 +82,7 @@ std::string group_of(std::string_view weight, bool by_matrix) {
 
 }  // namespace
 
-Status DeviceMap::add(std::string_view name, std::string_view place) {
-  const auto in_map = [&](std::string_view what) {
-    return wrong(fmt::format("{}: {}", in_quotes(name), what));
-  };
-  WeightPlace where = WeightPlace::kDevice;
-  if (place == "cpu") {
-    where = WeightPlace::kStreamed;
-  } else if (place == "disk") {
-    where = WeightPlace::kDisk;
-  } else if (place == "cpu-exec") {
-    where = WeightPlace::kCpuExec;
-  } else if (place != "cuda" && !is_number(place) &&
-             !(place.starts_with("cuda:") && is_number(place.substr(5)))) {
-    return in_map(
-        fmt::format("a place is cuda, cuda:N, N, cpu, disk or cpu-exec, got {}", in_quotes(place)));
-  }
+Status DeviceMap::add(std::string_view name, WeightPlace where) {
   // layers.18-35 is many layers.
   const size_t dash = name.rfind('-'), dot = name.rfind('.');
   if (dash == name.npos || dot == name.npos || dot > dash) {
@@ -100,7 +96,7 @@ Status DeviceMap::add(std::string_view name, std::string_view place) {
            std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
   };
   if (!parse(from, first) || !parse(to, last) || first > last || last >= kMaxLayers)
-    return in_map("a range is FIRST-LAST, as in layers.18-35");
+    return wrong(fmt::format("{}: a range is FIRST-LAST, as in layers.18-35", in_quotes(name)));
   for (int64_t n = first; n <= last; ++n) {
     const std::string one = fmt::format("{}.{}", name.substr(0, dot), n);
     rules_.push_back({one, prefix_of(one), where});
@@ -138,8 +134,10 @@ Result<DeviceMap> DeviceMap::parse(std::string_view text) {
       if (!place.is_string() && !place.is_number_unsigned())
         return wrong(fmt::format("{}: a place is a string or a number, got {}", in_quotes(name),
                                  place.type_name()));
-      VLR_RETURN_IF_ERROR(
-          map.add(name, place.is_string() ? place.get<std::string>() : place.dump()));
+      VLR_ASSIGN_OR_RETURN(
+          const WeightPlace where,
+          place_of(name, place.is_string() ? place.get<std::string>() : place.dump()));
+      VLR_RETURN_IF_ERROR(map.add(name, where));
     }
     return map;
   }
@@ -149,7 +147,9 @@ Result<DeviceMap> DeviceMap::parse(std::string_view text) {
     const size_t equals = item.find('=');
     if (equals == item.npos)
       return wrong(fmt::format("expected NAME=PLACE, got {}", in_quotes(item)));
-    VLR_RETURN_IF_ERROR(map.add(item.substr(0, equals), item.substr(equals + 1)));
+    const std::string_view name = item.substr(0, equals);
+    VLR_ASSIGN_OR_RETURN(const WeightPlace where, place_of(name, item.substr(equals + 1)));
+    VLR_RETURN_IF_ERROR(map.add(name, where));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return map;

@@ -30,6 +30,8 @@ class DeviceMap {
  public:
   /// kInvalidArgument: not a map, a name or a place that is none; the errors of reading a file.
   static Result<DeviceMap> parse(std::string_view text);
+  /// One more NAME=PLACE, whose place is kDevice, kStreamed for cpu, kDisk or kCpuExec.
+  Status add(std::string_view name, WeightPlace place);
 
   /// Sets place and group of every weight that a name stands for. A decoder layer is one group, or
   /// `by_matrix` four: each of its products with what is read beside it. A group of which some
@@ -43,7 +45,6 @@ class DeviceMap {
     std::string prefix;  ///< of canonical names of weights, ending in '.', or empty
     WeightPlace place = WeightPlace::kDevice;  ///< kStreamed or kDisk of what is in a group
   };
-  Status add(std::string_view name, std::string_view place);
   std::vector<Rule> rules_;
 };
 

@@ -3,8 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
 #include <utility>
+
+#include "kernels/dequantize/dequantize.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear_w8a8/linear_w8a8.h"
+#include "kernels/linear_weight_only/linear_weight_only.h"
+#include "kernels/quantize_rows/quantize_rows.h"
 
 namespace vlr {
 
@@ -39,18 +45,26 @@ GraphOptions graph_options(const Options& options, const OpenDevice& device, DTy
           .quant = std::move(quant)};
 }
 
-Status check_impls(const ImplChoices& choices, const ModelRunner& runner) {
-  std::set<std::string_view> ops;
+Status check_impls(const ImplChoices& choices, ModelRunner& runner) {
+  std::map<std::string_view, decltype(Node::expect_impl)> ops;
   for (const Graph* g : runner.graphs()) {
-    for (const Node& node : g->nodes()) ops.insert(node.op);
+    for (const Node& node : g->nodes()) ops.emplace(node.op, node.expect_impl);
   }
   // What some ops are made of can be chosen too.
-  if (ops.contains("linear_weight_only")) ops.insert({"dequantize", "linear"});
-  if (ops.contains("linear_w8a8")) ops.insert({"linear", "quantize_rows"});
+  const auto add_part = [&]<class Op>() { ops.emplace(Op::kName, ops::expect_impl<Op>); };
+  const bool weight_only = ops.contains(ops::LinearWeightOnly::kName),
+             w8a8 = ops.contains(ops::LinearW8A8::kName);
+  if (weight_only) add_part.template operator()<ops::Dequantize>();
+  if (weight_only || w8a8) add_part.template operator()<ops::Linear>();
+  if (w8a8) add_part.template operator()<ops::QuantizeRows>();
   for (const auto& [op, impl] : choices) {
-    if (ops.contains(op)) continue;
+    if (const auto it = ops.find(op); it != ops.end()) {
+      VLR_RETURN_IF_ERROR(it->second(impl, runner.device().kind()));
+      continue;
+    }
     std::string names;
-    for (std::string_view name : ops) names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
+    for (const auto& [name, expect] : ops)
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
     return {Code::kInvalidArgument,
             fmt::format("impl: the model runs no op '{}'; it runs {}", op, names)};
   }

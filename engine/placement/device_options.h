@@ -19,7 +19,7 @@ GraphOptions graph_options(const Options& options, const OpenDevice& device, DTy
                            QuantModes quant);
 
 /// Every op of --impl is one that the graphs run.
-Status check_impls(const ImplChoices& choices, const ModelRunner& runner);
+Status check_impls(const ImplChoices& choices, ModelRunner& runner);
 
 }  // namespace vlr
 

@@ -6,10 +6,12 @@
 
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/arena_picture.h"
+#include "engine/runtime/host_pool.h"
 #include "engine/runtime/purposes.h"
 #include "engine/tasks/task.h"
 #include "engine/weights/weight_store.h"
 #include "kernels/core/format_bytes.h"
+#include "kernels/core/integer.h"
 #include "multimodal/patchify.h"
 
 namespace vlr {
@@ -21,7 +23,8 @@ struct Document {
       : image_tokens(w.patches_per_image / kPatchesPerToken),
         visual_tokens((w.images_per_document + w.images_per_query) * image_tokens),
         // Longer texts are cut.
-        tokens(std::min(w.tokens_per_document + visual_tokens, max_length + kTailBound)) {}
+        tokens(std::min(w.tokens_per_document + visual_tokens - kTailBound, max_length) +
+               kTailBound) {}
   int64_t image_tokens, visual_tokens, tokens;
 };
 
@@ -182,8 +185,11 @@ Result<MemoryPlan> plan_memory(MemoryPlanner& planner, const PlacedModel& placed
           : limits.prefix_rows;
   const int64_t feature_bytes = passes.text.visual_tokens * runner.feature_row_bytes(),
                 pixels = passes.text.visual_tokens * kPatchesPerToken * kPatchValues,
-                cached = std::min(options.vision_cache_bytes,
-                                  w.documents * d.visual_tokens * runner.feature_row_bytes()),
+                image_pages =
+                    ceil_div(d.image_tokens * runner.feature_row_bytes(), PagePool::kPageBytes),
+                cached = PagePool::slab_bytes(
+                    (w.documents * w.images_per_document + w.images_per_query) * image_pages,
+                    options.vision_cache_bytes),
                 inputs = runner.text_input_bytes(passes.text) +
                          (passes.patches > 0 ? runner.vision()->input_bytes(passes.patches) : 0) +
                          kRounding;

@@ -141,13 +141,15 @@ Result<WeightPlan> MemoryPlanner::place(const Placement& p) const {
   if (given_map_) {
     VLR_RETURN_IF_ERROR(map_.apply(plan, p.by_matrix));
   } else {
-    std::string text = p.host_embeddings ? ",embed_tokens=cpu" : "";
-    if (p.stream_vision) text += ",vision=cpu";
+    constexpr auto kToHost = WeightPlace::kStreamed;
+    DeviceMap map;
+    if (p.host_embeddings) VLR_RETURN_IF_ERROR(map.add("embed_tokens", kToHost));
+    if (p.stream_vision) VLR_RETURN_IF_ERROR(map.add("vision", kToHost));
     const int64_t layers = config_.text_config.num_hidden_layers, n = p.streamed_layers;
-    for (int64_t i = 0; i < n; ++i)
-      text += fmt::format(",layers.{}=cpu", (2 * i + 1) * layers / (2 * n));
-    VLR_ASSIGN_OR_RETURN(const DeviceMap map,
-                         DeviceMap::parse(text.empty() ? text : text.substr(1)));
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t layer = (2 * i + 1) * layers / (2 * n);
+      VLR_RETURN_IF_ERROR(map.add(fmt::format("layers.{}", layer), kToHost));
+    }
     VLR_RETURN_IF_ERROR(map.apply(plan, p.by_matrix));
   }
   for (WeightSpec& spec : plan) {

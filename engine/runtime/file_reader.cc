@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/runtime/descriptor.h"
 #include "kernels/core/format_bytes.h"
 #include "kernels/core/integer.h"
 
@@ -30,23 +31,6 @@ ssize_t system_read(int fd, void* to, size_t bytes, off_t offset, int flags) {
   const iovec buffer{to, bytes};
   return flags ? ::preadv2(fd, &buffer, 1, offset, flags) : ::pread(fd, to, bytes, offset);
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& o) noexcept {
-    std::swap(fd_, o.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::string describe(const FileIdentity& f) {
   return fmt::format("{} bytes, inode {}, modified at {}.{:09}", f.bytes, f.inode,

@@ -53,15 +53,16 @@ struct ReadOptions {
   int threads() const;
 };
 
+inline double gb_per_second(int64_t bytes, double seconds) {
+  return seconds > 0 ? static_cast<double>(bytes) * 1e-9 / seconds : 0;
+}
+
 /// What reading came to.
 struct ReadStats {
   int64_t bytes = 0;  ///< that were wanted: page_cache_bytes + direct_bytes
   int64_t page_cache_bytes = 0;
   int64_t direct_bytes = 0;
   double seconds = 0;  ///< of what the reading was for; kept by the caller
-  double gb_per_second() const {
-    return seconds > 0 ? static_cast<double>(bytes) * 1e-9 / seconds : 0;
-  }
 };
 
 /// What O_DIRECT wants offsets, lengths and addresses to be multiples of.

@@ -55,6 +55,14 @@ std::shared_ptr<uint8_t[]> HostPool::take(size_t bytes) {
   return {data, [owned, state = state_](uint8_t*) { state->give(std::move(*owned)); }};
 }
 
+namespace {
+constexpr int64_t kSlabPages = (int64_t{64} << 20) / PagePool::kPageBytes;
+}  // namespace
+
+int64_t PagePool::slab_bytes(int64_t pages, int64_t most_bytes) {
+  return std::min(round_up(pages, kSlabPages), most_bytes / kPageBytes) * kPageBytes;
+}
+
 struct PagePool::State {
   State(OpenDevice& d, std::string p, int64_t bytes)
       : device(d), purpose(std::move(p)), capacity(bytes / kPageBytes) {}
@@ -70,7 +78,6 @@ struct PagePool::State {
   // One more slab; false if the system has no more. Not ahead of time on another thread: pinning
   // holds up what others launch.
   bool grow() {
-    constexpr int64_t kSlabPages = (int64_t{64} << 20) / kPageBytes;
     const int64_t pages = std::min(kSlabPages, capacity - taken);
     Buffer slab = device.staging(purpose);
     if (pages == 0 || !device.activate().ok() || !slab.reserve(pages * kPageBytes).ok()) {

@@ -33,6 +33,8 @@ class HostPool {
 class PagePool {
  public:
   static constexpr int64_t kPageBytes = int64_t{256} << 10;
+  /// What a pool of at most `most_bytes` takes from the system for so many pages.
+  static int64_t slab_bytes(int64_t pages, int64_t most_bytes);
 
   /// Memory is taken from the system in slabs, as it is needed, up to `bytes`.
   PagePool(OpenDevice& device, std::string_view purpose, int64_t bytes);

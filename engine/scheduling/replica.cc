@@ -42,7 +42,6 @@ Replica::~Replica() {
 }
 
 PatchMemory Replica::patch_memory() {
-  if (!device_->is_gpu()) return {};
   if (!patches_) patches_.emplace(*device_, purposes::kPatches, kKeptPatchBytes);
   return [this](size_t bytes) -> std::shared_ptr<uint8_t[]> {
     if (auto pinned = patches_->take(bytes)) return pinned;

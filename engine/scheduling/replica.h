@@ -43,8 +43,8 @@ class Replica {
   WaveScorer& scorer() { return *scorer_; }
   const std::string& preset() const { return preset_; }  ///< PreparedModel::preset
 
-  /// Where decoded patches are to stand, so that the device reads them without the host's waiting;
-  /// null on the CPU. The replica must outlive it and what it gives.
+  /// Where decoded patches are to stand: counted, and on a GPU read without the host's waiting. The
+  /// replica must outlive it and what it gives.
   PatchMemory patch_memory();
 
   /// From now on what changes in memory belongs to scoring.

@@ -1,5 +1,4 @@
 #include "engine/weights/group_reader.h"
-#include "engine/runtime/purposes.h"
 
 #include <fmt/format.h>
 
@@ -8,17 +7,14 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/runtime/purposes.h"
+#include "kernels/core/clock.h"
+
 namespace vlr {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // A disk wants several requests at a time; each is a piece of kReadPiece bytes.
 constexpr int64_t kMaxThreads = 16;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -116,7 +112,7 @@ void GroupReader::work() {
       const OffloadBlob& blob = blob_of(*p);
       const int64_t piece = p->next++;
       ++p->in_flight;
-      if (in_flight_++ == 0) busy_since_ = Clock::now();
+      if (in_flight_++ == 0) busy_since_ = seconds_now();
       lock.unlock();
       try {
         if (status.ok()) status = blob.read(piece, p->data, bounce);
@@ -127,7 +123,7 @@ void GroupReader::work() {
       --p->in_flight;
       ++p->done;
       stats_.bytes += blob.piece_bytes(piece);
-      if (--in_flight_ == 0) stats_.reading_seconds += seconds_since(busy_since_);
+      if (--in_flight_ == 0) stats_.reading_seconds += seconds_now() - busy_since_;
     }
     if (!status.ok()) p->status = std::move(status);
     work_.notify_all();
@@ -159,12 +155,12 @@ Result<const std::byte*> GroupReader::take(int group) {
   if (wanted_.size() > places_.size()) wanted_.pop_back();
   work_.notify_all();
   Place* p = nullptr;
-  const auto start = Clock::now();
+  const double start = seconds_now();
   read_.wait(lock, [&] {
     p = holder(group);
     return p && !p->draining && p->in_flight == 0 && (!p->status.ok() || complete(*p));
   });
-  stats_.waiting_seconds += seconds_since(start);
+  stats_.waiting_seconds += seconds_now() - start;
   std::erase(wanted_, group);
   if (!p->status.ok()) {
     p->group = -1;
@@ -186,7 +182,7 @@ void GroupReader::give(int group, CopyMark copied) {
 DiskStats GroupReader::stats() {
   const std::lock_guard lock(mutex_);
   DiskStats out = stats_;
-  if (in_flight_ > 0) out.reading_seconds += seconds_since(busy_since_);
+  if (in_flight_ > 0) out.reading_seconds += seconds_now() - busy_since_;
   return out;
 }
 

@@ -29,9 +29,6 @@ struct DiskStats {
   int64_t bytes = 0;
   double reading_seconds = 0;  ///< during which a read was under way
   double waiting_seconds = 0;  ///< for which the caller had to wait
-  double gb_per_second() const {
-    return reading_seconds > 0 ? static_cast<double>(bytes) * 1e-9 / reading_seconds : 0;
-  }
   DiskStats operator-(const DiskStats& o) const {
     return {bytes - o.bytes, reading_seconds - o.reading_seconds,
             waiting_seconds - o.waiting_seconds};
@@ -99,7 +96,7 @@ class GroupReader {
   bool stop_ = false;
   DiskStats stats_;
   int in_flight_ = 0;
-  std::chrono::steady_clock::time_point busy_since_;
+  double busy_since_ = 0;  ///< seconds_now()
 
   std::vector<std::thread> threads_;
 };

@@ -15,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/runtime/descriptor.h"
 #include "kernels/core/format_bytes.h"
 #include "kernels/core/integer.h"
 
@@ -55,20 +56,6 @@ Hash128 sum_of(std::string head) {
 }
 
 std::string error_text(int error) { return std::generic_category().message(error); }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 bool read_all(int fd, std::span<char> to, int64_t offset) {
   for (size_t done = 0; done < to.size();) {

@@ -64,6 +64,18 @@ bool supports(const Impl<Op>& impl, const typename Op::Args& args, const Context
   return !impl.supports || impl.supports(args, ctx);
 }
 
+/// kUnimplemented, with the names that there are, unless `name` is an implementation on `device`.
+template <class Op>
+Status expect_impl(std::string_view name, Device device) {
+  std::vector<std::string_view> names;
+  for (const Impl<Op>& impl : Op::impls()) {
+    if (impl.device != device) continue;
+    if (impl.name == name) return {};
+    names.push_back(impl.name);
+  }
+  return no_implementation(Op::kName, name, device, names);
+}
+
 /// The implementation that run() takes: the one asked for by name in ctx.choices, else the first on
 /// ctx.device that supports the arguments. None hands them on to another: the order of the list is
 /// the only fallback. Looks at shapes, dtypes and addresses, never at data.
@@ -80,10 +92,7 @@ Result<const Impl<Op>*> choose(const typename Op::Args& args, const Context& ctx
     if (supports(impl, args, ctx)) return &impl;
   }
   if (known) return unsupported(Op::kName, wanted, ctx.device);
-  std::vector<std::string_view> names;
-  for (const Impl<Op>& impl : Op::impls())
-    if (impl.device == ctx.device) names.push_back(impl.name);
-  return no_implementation(Op::kName, wanted, ctx.device, names);
+  return expect_impl<Op>(wanted, ctx.device);
 }
 
 template <class Op>

@@ -4,10 +4,11 @@
 ///
 ///   x         [T, H, D]    f32 | bf16 | f16; row and head strides are free; queries first, then
 ///                          keys, as the columns of one product hold them
-///   q_weight  [D]          dtype of x, or with f32 x also bf16 | f16; optional when num_q_heads =
-///   0 k_weight  [D]          the same; optional when num_q_heads = H table     [T, 2, D/2]  f32,
-///   contiguous: cosines, then sines (see rope_table) y         [T, H, D]    dtype of x; row and
-///   head strides are free; may be x itself, otherwise
+///   q_weight  [D]          dtype of x, or with f32 x also bf16 | f16; optional when
+///                          num_q_heads = 0
+///   k_weight  [D]          the same; optional when num_q_heads = H
+///   table     [T, 2, D/2]  f32, contiguous: cosines, then sines (see rope_table)
+///   y         [T, H, D]    dtype of x; row and head strides are free; may be x itself, otherwise
 ///                          must not overlap it
 ///
 /// 0 <= num_q_heads <= H; D even, >= 2; eps > 0.

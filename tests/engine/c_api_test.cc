@@ -225,7 +225,7 @@ TEST(CApi, TouchesNothingBehindACallersStruct) {
   const RerankerHandle reranker = open_demo();
   const RequestHandle request = request_of("a star", {"a sun", "chess"});
   const std::vector<vlr_result> whole = scores_of(reranker.get(), request.get());
-  for (const size_t stride : {offsetof(vlr_result, message), sizeof(vlr_result) + 24}) {
+  for (const size_t stride : {sizeof(vlr_result), sizeof(vlr_result) + 24}) {
     std::vector<char> raw(2 * stride, '\x7e');
     ASSERT_EQ(vlr_score(reranker.get(), request.get(), reinterpret_cast<vlr_result*>(raw.data()),
                         stride, nullptr, nullptr, nullptr, nullptr),
@@ -242,6 +242,13 @@ TEST(CApi, TouchesNothingBehindACallersStruct) {
                       &error),
             VLR_INVALID_ARGUMENT);
   EXPECT_STREQ(error.message, "result_size must be sizeof(vlr_result), got 8");
+  // Nothing that would cut a message, or leave the next result where no vlr_result may be.
+  for (const size_t wrong : {offsetof(vlr_result, message) + 5, sizeof(vlr_result) + 1}) {
+    EXPECT_EQ(vlr_score(reranker.get(), request.get(), results.data(), wrong, nullptr, nullptr,
+                        nullptr, &error),
+              VLR_INVALID_ARGUMENT)
+        << wrong;
+  }
 
   vlr_usage usage = VLR_USAGE_INIT;
   usage.struct_size = offsetof(vlr_usage, image_tokens);

@@ -198,9 +198,19 @@ TEST(Memory, EventsAddUpToWhatIsHeld) {
     for (const auto& [name, bytes] : seen.host) all[name] += bytes;
     EXPECT_EQ(as_map(memory.parts), without_zeros(all));
     EXPECT_TRUE(memory.host_parts.empty());
-    EXPECT_THAT(as_map(memory.parts),
-                AllOf(Contains(Key("arena")), Contains(Key("vision features")),
-                      Contains(Key("inputs")), Contains(Key("vision cache"))));
+    EXPECT_THAT(
+        as_map(memory.parts),
+        AllOf(Contains(Key("arena")), Contains(Key("vision features")), Contains(Key("inputs")),
+              Contains(Key("vision cache")), Contains(Key("decoded patches"))));
+    // What a plan says of pictures is what they take.
+    const auto plan = Reranker::plan(demo_model(), options,
+                                     {.documents = 1,
+                                      .tokens_per_document = 100,
+                                      .images_per_document = 1,
+                                      .patches_per_image = 64});
+    ASSERT_TRUE(plan) << plan.error().message();
+    EXPECT_EQ(as_map(plan->parts)["vision cache"], as_map(memory.parts)["vision cache"]);
+    EXPECT_GT(as_map(plan->parts)["decoded patches"], 0);
     EXPECT_EQ(reranker.peak_memory(), seen.device_peak);
 
     score_bits(reranker, with_picture());  // inputs take turns in two places

@@ -338,6 +338,15 @@ TEST(Open, SaysWhatIsWrong) {
   EXPECT_EQ(error(demo_model(), {.device = "tpu"}).code(), Code::kInvalidArgument);
   EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"linear", "nobody"}}}).message(),
               HasSubstr("no implementation 'nobody'"));
+  // Of an op that only the prefix pass runs, of a part of another op, and no name at all.
+  EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"convert", "zz"}}}).message(),
+              HasSubstr("convert: no implementation 'zz' on cpu; there "));
+  EXPECT_THAT(
+      error(demo_model(), {.device = "cpu", .quant = "nf4", .impls = {{"dequantize", "zz"}}})
+          .message(),
+      HasSubstr("dequantize: no implementation 'zz' on cpu; there are threads, reference"));
+  EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"linear", ""}}}).message(),
+              HasSubstr("linear: no implementation '' on cpu"));
   EXPECT_THAT(error(demo_model(), {.device = "cpu", .impls = {{"lineal", "blocked"}}}).message(),
               HasSubstr("the model runs no op 'lineal'"));
   EXPECT_EQ(error(demo_model(), {.device = "cpu", .dtype = "bf16"}).code(), Code::kUnimplemented);
