@@ -636,7 +636,11 @@ TEST_F(CliPlan, PartsAddUp) {
   EXPECT_GT(total, 25);  // the weights
   EXPECT_NEAR(sum, total, 0.05);
   EXPECT_THAT(ran.out, HasSubstr("vision features"));
-  expect_unusable(run({"plan", "-m", kModel, "--documents", "0"}), "at least one document");
+  expect_unusable(run({"plan", "-m", kModel, "--documents", "0"}),
+                  "workload: documents must be 1 to 16777216, got 0");
+  // Sums of these would leave 64 bits.
+  expect_unusable(run({"plan", "-m", kModel, "--tokens", "9223372036854775807", "--images", "3"}),
+                  "workload: tokens_per_document must be 1 to 1073741824, got 9223372036854775807");
 }
 
 TEST_F(CliPlan, Json) {
