@@ -1,6 +1,7 @@
 #include "model/json.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -8,6 +9,8 @@
 #include <memory>
 #include <new>
 #include <system_error>
+
+#include "kernels/core/regular_file.h"
 
 namespace vlr {
 namespace {
@@ -43,9 +46,25 @@ Result<json> parse_json(std::string_view text) {
   }
 }
 
-Result<std::string> read_text_file(const std::string& path, int64_t max_bytes) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                             std::fclose);
+bool is_lfs_pointer(std::string_view text) {
+  return text.starts_with("version https://git-lfs.github.com/spec/");
+}
+
+Status lfs_pointer(const std::string& path) {
+  return {Code::kDataLoss,
+          path + ": a Git LFS pointer, not the file that it stands for; `git lfs pull` fetches it"};
+}
+
+Result<std::string> read_text_file(const std::string& path, int64_t max_bytes, bool pipes) {
+  std::FILE* opened = nullptr;
+  if (pipes) {
+    opened = std::fopen(path.c_str(), "rb");
+  } else {
+    VLR_ASSIGN_OR_RETURN(const int fd, open_regular(path));
+    opened = ::fdopen(fd, "rb");
+    if (!opened) ::close(fd);
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(opened, std::fclose);
   if (!file) {
     return {Code::kNotFound, fmt::format("{}: {}", path, std::generic_category().message(errno))};
   }
@@ -60,6 +79,7 @@ Result<std::string> read_text_file(const std::string& path, int64_t max_bytes) {
   if (std::ferror(file.get())) {
     return {Code::kDataLoss, fmt::format("{}: {}", path, std::generic_category().message(errno))};
   }
+  if (is_lfs_pointer(text)) return lfs_pointer(path);
   return text;
 }
 

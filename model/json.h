@@ -15,9 +15,15 @@ namespace vlr {
 /// (its message gives the position), is nested deeper than 64 levels or longer than 64 MB.
 Result<nlohmann::json> parse_json(std::string_view text);
 
-/// Reads a file as it is; kNotFound if it cannot be opened, kDataLoss if it is longer than
-/// `max_bytes`.
-Result<std::string> read_text_file(const std::string& path, int64_t max_bytes);
+/// Reads a regular file as it is; kNotFound if it cannot be opened, kInvalidArgument if it is
+/// something else, as a FIFO, which may be waited for only where `pipes` says so. kDataLoss if it is
+/// longer than `max_bytes`, or a Git LFS pointer, which stands for a file that was not fetched.
+Result<std::string> read_text_file(const std::string& path, int64_t max_bytes, bool pipes = false);
+
+/// Whether these are the first bytes of what Git LFS leaves in place of a file.
+bool is_lfs_pointer(std::string_view text);
+/// What to say of a file that is one.
+Status lfs_pointer(const std::string& path);
 
 /// Writes a file, or replaces it; kInvalidArgument with the reason if it cannot. A file that could
 /// not be completed is removed.

@@ -180,7 +180,7 @@ int fail(const Status& status) {
 
 Result<std::string> read_input(const std::string& path) {
   constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  if (path != "-") return read_text_file(path, kMaxBytes);
+  if (path != "-") return read_text_file(path, kMaxBytes, true);
   return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 

@@ -59,7 +59,7 @@ Status check_same_file(const std::string& path, const FileIdentity& expected,
 }
 
 Status check_same_file(const std::string& path, const FileIdentity& expected) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) {
     return {Code::kDataLoss,
             fmt::format("{}: cannot be opened any more: {}", path, error_text(errno))};
@@ -223,14 +223,14 @@ Result<FileReader> FileReader::open(const std::vector<File>& files, const ReadOp
     State::OpenFile& f = state->files.emplace_back();
     f.path = file.path;
     f.identity = file.identity;
-    f.cached = Descriptor(::open(f.path.c_str(), O_RDONLY | O_CLOEXEC));
+    f.cached = Descriptor(::open(f.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (f.cached.get() < 0)
       return {Code::kNotFound, fmt::format("{}: open: {}", f.path, error_text(errno))};
     VLR_ASSIGN_OR_RETURN(const FileIdentity found, FileIdentity::of(f.cached.get(), f.path));
     VLR_RETURN_IF_ERROR(check_same_file(f.path, f.identity, found));
     if (options.path == ReadPath::kPageCache) continue;
     // Refused where the file system cannot; and the path may name another file by now.
-    f.direct = Descriptor(::open(f.path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+    f.direct = Descriptor(::open(f.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT));
     if (f.direct.get() < 0) continue;
     VLR_ASSIGN_OR_RETURN(const FileIdentity again, FileIdentity::of(f.direct.get(), f.path));
     VLR_RETURN_IF_ERROR(check_same_file(f.path, f.identity, again));

@@ -19,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include "kernels/core/regular_file.h"
 #include "model/json.h"
 
 namespace vlr {
@@ -395,8 +396,8 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> he
 }
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return system_error(Code::kNotFound, path, "open");
+  VLR_ASSIGN_OR_RETURN(const int opened, open_regular(path));
+  const FileDescriptor fd(opened);
   SafetensorsFile file;
   file.path_ = path;
   VLR_ASSIGN_OR_RETURN(file.identity_, FileIdentity::of(fd.get(), path));
@@ -410,6 +411,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   file.map_ = map;
 
   const std::span bytes(static_cast<const std::byte*>(map), size);
+  if (is_lfs_pointer({static_cast<const char*>(map), size})) return lfs_pointer(path);
   Result<SafetensorsHeader> header = parse_safetensors_header(bytes, file.bytes());
   if (!header) return header.error().with_context(path);
   for (auto& [name, entry] : header->tensors) {

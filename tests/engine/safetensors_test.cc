@@ -366,7 +366,7 @@ TEST_F(CheckpointFolder, SaysWhatIsMissing) {
   EXPECT_THAT(error(), HasSubstr("expected model.safetensors.index.json or model.safetensors"));
   EXPECT_EQ(code_, Code::kNotFound);
   index(R"({"weight_map": {"a": "three.safetensors"}})");
-  EXPECT_THAT(error(), HasSubstr("three.safetensors: open: No such file"));
+  EXPECT_THAT(error(), HasSubstr("three.safetensors: No such file"));
   EXPECT_EQ(code_, Code::kNotFound);
   index(R"({"weight_map": {"a": "one.safetensors", "b": "one.safetensors"}})");
   EXPECT_THAT(error(), HasSubstr("'b' should be in one.safetensors, which does not have it"));
