@@ -12,6 +12,7 @@ namespace vlr::tools {
 void add_checkpoint(CLI::App& app, Run& run) {
   struct Command {
     std::string preset, out, tokenizer;
+    bool force = false;
   };
   auto command = std::make_shared<Command>();
   CLI::App* make = app.add_subcommand("make", "Write a synthetic checkpoint");
@@ -21,10 +22,12 @@ void add_checkpoint(CLI::App& app, Run& run) {
       ->required();
   make->add_option("--out", command->out, "Folder to write")->required();
   make->add_option("--tokenizer", command->tokenizer, "A tokenizer.json to copy into it");
+  make->add_flag("--force", command->force, "Replace another checkpoint in the folder to write");
   make->callback([command, &run] {
     run = [command] {
       SyntheticOptions options;
       options.tokenizer_json = command->tokenizer;
+      options.force = command->force;
       int64_t shown = -1;
       const bool terminal = isatty(STDERR_FILENO) != 0;
       options.progress = [&](int64_t done, int64_t total) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/runtime/safetensors.h"
+#include "engine/weights/folder_writer.h"
 #include "model/json.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
@@ -57,19 +58,17 @@ Status make_checkpoint(std::string_view preset, const std::string& folder,
                        const SyntheticOptions& options) {
   VLR_ASSIGN_OR_RETURN(const ModelConfig config, synthetic_config(preset));
   VLR_ASSIGN_OR_RETURN(const int64_t shard_bytes, synthetic_shard_bytes(preset));
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", folder, error.message())};
-  const std::string index_path = folder + "/model.safetensors.index.json";
-  fs::remove(index_path, error);  // of an older checkpoint; readers would prefer it
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", index_path, error.message())};
+  const std::string text = format_config(config);
+  const auto same = [&](std::string_view there) { return there == text; };
+  VLR_ASSIGN_OR_RETURN(FolderWriter writer,
+                       FolderWriter::begin(folder, {.anything = options.force, .like_it = same}));
   if (!options.tokenizer_json.empty()) {
-    fs::copy_file(options.tokenizer_json, folder + "/tokenizer.json",
-                  fs::copy_options::overwrite_existing, error);
+    std::error_code error;
+    fs::copy_file(options.tokenizer_json, writer.path() / "tokenizer.json", error);
     if (error)
       return {Code::kNotFound, fmt::format("{}: {}", options.tokenizer_json, error.message())};
   }
-  VLR_RETURN_IF_ERROR(write_text_file(folder + "/config.json", format_config(config)));
+  VLR_RETURN_IF_ERROR(write_text_file((writer.path() / "config.json").string(), text));
 
   std::vector<NamedShape> tensors = checkpoint_tensors(config, DType::kBF16);
   int64_t total = 0, done = 0;
@@ -87,10 +86,13 @@ Status make_checkpoint(std::string_view preset, const std::string& folder,
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_file_name(i, shards.size());
     for (const NamedShape& t : shards[i]) weight_map.emplace(t.name, name);
-    VLR_RETURN_IF_ERROR(write_safetensors(folder + "/" + name, shards[i], fill));
+    VLR_RETURN_IF_ERROR(write_safetensors((writer.path() / name).string(), shards[i], fill));
   }
-  if (shards.size() == 1) return {};
-  return write_index(index_path, weight_map, total / dtype_bytes(DType::kBF16), total);
+  if (shards.size() > 1) {
+    VLR_RETURN_IF_ERROR(write_index((writer.path() / "model.safetensors.index.json").string(),
+                                    weight_map, total / dtype_bytes(DType::kBF16), total));
+  }
+  return writer.commit();
 }
 
 }  // namespace vlr
