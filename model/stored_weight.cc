@@ -44,15 +44,16 @@ Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight
   };
   if (!json->is_object()) return {Code::kDataLoss, name + ": expected a JSON object"};
   if (!has("blocksize", kNf4Block)) return wrong("blocksize", "64");
-  if (!json->contains("nested_offset"))
-    return wrong("nested_offset", "there: absmax that is not quantised itself is not read");
-  if (!has("nested_blocksize", kNf4NestedBlock)) return wrong("nested_blocksize", "256");
-  const auto& offset = (*json)["nested_offset"];
-  if (!offset.is_number()) return wrong("nested_offset", "a number");
   Nf4State s;
-  s.offset = offset.get<double>();
-  if (!std::isfinite(s.offset) || std::fabs(s.offset) > static_cast<double>(kLargestScale))
-    return wrong("nested_offset", "a finite number of moderate size");
+  s.nested = json->contains("nested_offset") || json->contains("nested_blocksize");
+  if (s.nested) {
+    if (!has("nested_blocksize", kNf4NestedBlock)) return wrong("nested_blocksize", "256");
+    if (!json->contains("nested_offset") || !(*json)["nested_offset"].is_number())
+      return wrong("nested_offset", "a number");
+    s.offset = (*json)["nested_offset"].get<double>();
+    if (!std::isfinite(s.offset) || std::fabs(s.offset) > static_cast<double>(kLargestScale))
+      return wrong("nested_offset", "a finite number of moderate size");
+  }
   constexpr int64_t kMaxDim = int64_t{1} << 31;
   const auto dim = [&](size_t i) -> int64_t {
     const auto& shape = (*json)["shape"];
@@ -87,9 +88,32 @@ std::optional<Shape> nf4_shape(const StoredTensors& tensors, std::string_view na
                   s->rows, s->cols, describe(static_cast<const StoredShape&>(t))));
 }
 
+/// A code a value; scales of rows, or one of all.
 template <DType kCode>
-std::optional<Shape> shape_of_codes(const StoredTensors&, std::string_view, const StoredTensor& t) {
+std::optional<Shape> shape_of_codes(const StoredTensors& tensors, std::string_view name,
+                                    const StoredTensor& t) {
   if (t.shape.size() != 2 || t.dtype != kCode) return {};
+  const std::string module = module_of(name);
+  const auto beside = [&](std::string_view suffix) { return tensors.find(joined(module, suffix)); };
+  if (const auto zero = beside(kWeightZero); zero != tensors.end()) {
+    return Shape(Code::kUnimplemented,
+                 zero->first + ": codes with a zero point of their own are not read");
+  }
+  if (const auto inverse = beside(kScaleInv); inverse != tensors.end()) {
+    return Shape(
+        Code::kUnimplemented,
+        fmt::format("{}: {}, scales of blocks, are not read; a scale a row is, or one of all",
+                    inverse->first, describe(static_cast<const StoredShape&>(inverse->second))));
+  }
+  const auto scale = beside(kWeightScale);
+  if (scale != tensors.end() && scale->second.shape.size() == 2 && scale->second.shape[1] > 1) {
+    return Shape(
+        Code::kUnimplemented,
+        fmt::format("{}: expected [{}, 1] or [1], a scale a row or one of all, got {}: scales of "
+                    "blocks are not read",
+                    scale->first, t.shape[0],
+                    describe(static_cast<const StoredShape&>(scale->second))));
+  }
   return Shape(t.shape);
 }
 
@@ -117,8 +141,14 @@ std::span<const StoredForm> stored_forms() {
        nf4_shape,
        {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kQuantState, kFp4State},
        {}},
-      {WeightFormat::kInt8, shape_of_codes<DType::kI8>, {}, {kScb, kWeightFormat}},
-      {WeightFormat::kFp8, shape_of_codes<DType::kF8E4M3>, {}, {kWeightScale}},
+      {WeightFormat::kInt8,
+       shape_of_codes<DType::kI8>,
+       {},
+       {kScb, kWeightFormat, kWeightScale, kInputScale, kInputZero}},
+      {WeightFormat::kFp8,
+       shape_of_codes<DType::kF8E4M3>,
+       {},
+       {kWeightScale, kInputScale, kInputZero}},
       {WeightFormat::kMxfp4, mxfp4_shape, {}, {kWeightScale}},
   };
   return kForms;
@@ -131,13 +161,14 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
   if (it == tensors.end()) return {Code::kNotFound, fmt::format("the checkpoint has no {}", name)};
   const StoredTensor& t = it->second;
   if (tensors.contains(joined(name, kFp4State))) {
-    return {Code::kUnimplemented, fmt::format("{}: fp4 is not read; nf4 is", name)};
+    return {Code::kUnimplemented, fmt::format("{}: bitsandbytes fp4 is not read; nf4 is", name)};
   }
   for (const StoredForm& form : stored_forms()) {
     const std::optional<Shape> shape = form.shape(tensors, name, t);
     if (!shape) continue;
     if (!*shape) return shape->error();
-    return StoredWeight{form.format, **shape};
+    const bool nested = form.format != WeightFormat::kNf4 || nf4_state(tensors, name)->nested;
+    return StoredWeight{form.format, **shape, nested};
   }
   return StoredWeight{WeightFormat::kDense, t.shape};
 }

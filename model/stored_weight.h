@@ -1,6 +1,7 @@
 /// What a checkpoint's files store a weight [N, K] as: which tensors there are beside it. The layout
 /// of every format is a row of the table in docs/formats.md; what the files call them is here.
-/// Source: bitsandbytes 0.50 (functional.py, QuantState.as_dict; nn/modules.py, Linear8bitLt).
+/// Sources: bitsandbytes 0.50 (functional.py, QuantState.as_dict; nn/modules.py, Linear8bitLt),
+/// compressed-tensors 0.20 (compressors/naive_quantized).
 #ifndef VLR_MODEL_STORED_WEIGHT_H_
 #define VLR_MODEL_STORED_WEIGHT_H_
 
@@ -24,7 +25,9 @@ inline constexpr std::string_view kAbsmax = ".absmax", kQuantMap = ".quant_map",
                                   kQuantState = ".quant_state.bitsandbytes__nf4";
 // Beside the module's weight, not under its name: bitsandbytes takes whatever is there for its own.
 inline constexpr std::string_view kScb = ".SCB", kWeightFormat = ".weight_format",
-                                  kWeightScale = ".weight_scale",
+                                  kWeightScale = ".weight_scale", kInputScale = ".input_scale",
+                                  kInputZero = ".input_zero_point", kScaleInv = ".weight_scale_inv",
+                                  kWeightZero = ".weight_zero_point",
                                   kFingerprint = ".weight_fingerprint",
                                   kChecksum = ".weight_checksum";
 // What bitsandbytes may have beside a weight that is something else.
@@ -40,6 +43,7 @@ std::string module_of(std::string_view name);  ///< "m" of "m.weight"
 struct StoredWeight {
   WeightFormat format = WeightFormat::kDense;
   std::vector<int64_t> shape;  ///< [N, K] where it is quantised
+  bool nested_scales = true;   ///< nf4: scales of blocks are quantised themselves
 };
 
 /// The tensor `name`, or the quantised weight of that name. kInvalidArgument says what a quantised
@@ -53,6 +57,7 @@ bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name);
 struct Nf4State {
   int64_t rows = 0, cols = 0;
   double offset = 0;
+  bool nested = true;  ///< absmax is quantised itself
 };
 Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight);
 

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <functional>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "model/stored_weight.h"
@@ -136,6 +138,49 @@ std::vector<NamedShape> needed_tensors(const ModelConfig& config, const NameMap&
   return needed;
 }
 
+/// The N of "<list>N.rest"; none if the name is something else.
+std::optional<int64_t> index_in(std::string_view list, std::string_view name) {
+  if (!drop_prefix(name, list)) return {};
+  int64_t n = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), n);
+  if (error != std::errc() || end == name.data() + name.size() || *end != '.') return {};
+  return n;
+}
+
+/// Why scores would be others if this unused tensor were used; "": it is harmless.
+std::string harm_of(const ModelConfig& config, const NameMap& all, const NameMap& unused,
+                    std::string_view name) {
+  if (name.find("lora_") != name.npos || name.find(".modules_to_save.") != name.npos)
+    return "is an adapter's, which has to be merged into the model";
+  struct Layers {
+    std::string list;
+    int64_t count;
+    std::string_view key;
+  };
+  std::vector<Layers> lists = {{std::string(weights::kTextLayers),
+                                config.text_config.num_hidden_layers, "num_hidden_layers"}};
+  if (const auto& vision = config.vision_config) {
+    const std::string visual(kVisual);
+    lists.push_back({visual + "blocks.", vision->depth, "depth"});
+    lists.push_back({visual + "deepstack_merger_list.",
+                     std::ssize(vision->deepstack_visual_indexes),
+                     "the length of deepstack_visual_indexes"});
+  }
+  for (const auto& [list, count, key] : lists) {
+    if (const auto n = index_in(list, name); n && *n >= count)
+      return fmt::format("config.json has {} of them, as {}", count, key);
+  }
+  if (name == "score.bias" || name == "classifier.bias" || name == "lm_head.bias")
+    return "a bias of the head is not read";
+  // Whatever else a module has whose weight is used.
+  for (size_t dot = name.rfind('.'); dot != name.npos && dot > 0; dot = name.rfind('.', dot - 1)) {
+    const std::string weight = std::string(name.substr(0, dot)) + ".weight";
+    if (weight != name && all.contains(weight) && !unused.contains(weight))
+      return "is not read, and the weight beside it is";
+  }
+  return "";
+}
+
 NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameMap& map) {
   NameReport report;
   map = canonical_to_stored(stored, report.ambiguous);
@@ -160,10 +205,19 @@ NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameM
     if (want.name == kPatchEmbed && got.shape.size() == 5 && got.shape.back() == want.shape[1]) {
       line += " (channels last, an MLX conversion, which vlr does not read)";
     }
+    if (got.dtype == DType::kU32)
+      line += " (packed codes, as in an MLX conversion, which vlr does not read)";
     if (want.name == kScore) line += " (only one label, yes against no, is supported)";
     report.wrong_shape.push_back(std::move(line));
   }
-  for (const auto& [name, stored_name] : unused) report.unexpected.push_back(stored_name);
+  for (const auto& [name, stored_name] : unused) {
+    std::string why = harm_of(config, map, unused, name);
+    if (why.empty()) {
+      report.unexpected.push_back(stored_name);
+    } else {
+      report.harmful.push_back(fmt::format("{}: {}", stored_name, std::move(why)));
+    }
+  }
   return report;
 }
 
@@ -230,6 +284,11 @@ Status NameReport::status() const {
             fmt::format("{} tensors do not have the shape that config.json gives: {}",
                         wrong_shape.size(), excerpt(wrong_shape))};
   }
+  if (!harmful.empty()) {
+    return {Code::kUnimplemented,
+            fmt::format("{} tensors that would change scores are not used: {}", harmful.size(),
+                        excerpt(harmful))};
+  }
   return {};
 }
 
@@ -246,8 +305,13 @@ Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTenso
   const auto part = [&](std::string_view canonical, int64_t first_row, int64_t num_rows) {
     const std::string& source = map.find(canonical)->second;
     const auto weight = stored_weight(stored, source);  // compare() has seen that it is one
-    return WeightPart{source,   weight->shape,  first_row,
-                      num_rows, weight->format, stored.find(source)->second.aligned()};
+    return WeightPart{source,
+                      weight->shape,
+                      first_row,
+                      num_rows,
+                      weight->format,
+                      stored.find(source)->second.aligned(),
+                      weight->nested_scales};
   };
   const auto whole = [&](std::string_view canonical) {
     return part(canonical, 0, stored_weight(stored, map.find(canonical)->second)->shape[0]);
@@ -305,7 +369,9 @@ Result<WeightPlan> make_weight_plan(const ModelConfig& config, const StoredTenso
 std::vector<FormatPart> format_parts(const WeightSpec& spec) {
   std::vector<FormatPart> out;
   for (const WeightPart& part : spec.parts)
-    out.push_back({.values = part.num_rows * spec.shape[1], .source = part.source});
+    out.push_back({.values = part.num_rows * spec.shape[1],
+                   .source = part.source,
+                   .nested_scales = part.nested_scales});
   return out;
 }
 

@@ -24,7 +24,8 @@ struct WeightPart {
   int64_t first_row = 0;
   int64_t num_rows = 0;
   WeightFormat stored = WeightFormat::kDense;  ///< otherwise all rows are taken
-  bool aligned = true;  ///< to its dtype, where it is in its file, as writers do
+  bool aligned = true;        ///< to its dtype, where it is in its file, as writers do
+  bool nested_scales = true;  ///< nf4: its scales are quantised themselves
 };
 
 /// Where a GPU finds a weight: in its memory; in pinned memory of the host, over the bus; or in its
@@ -95,9 +96,10 @@ struct NameReport {
   std::vector<std::string> missing;      ///< "model.visual.pos_embed.weight [2304, 1152]"
   std::vector<std::string> wrong_shape;  ///< "...: expected [2304, 1152], got bf16[2304, 1024]"
   std::vector<std::string> ambiguous;    ///< two stored names for one tensor
+  std::vector<std::string> harmful;      ///< not used, and scores would be others if they were
   std::vector<std::string> unexpected;   ///< not used; harmless
 
-  /// kNotFound or kInvalidArgument with the first few lines of what cannot be used.
+  /// kNotFound, kInvalidArgument or kUnimplemented with the first few lines of what cannot be used.
   Status status() const;
 };
 

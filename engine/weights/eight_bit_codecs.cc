@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 
 #include "engine/weights/stored_codecs.h"
 #include "kernels/core/integer.h"
@@ -17,32 +16,28 @@ namespace {
 
 constexpr int64_t kPieceRows = 64;  // per task
 
-int code_size(int8_t code) { return std::abs(static_cast<int>(code)); }
-int code_size(uint8_t code) { return code & 0x7f; }
+Status verify_int8(const StoredTensors&, std::string_view name, const QuantizedTensor& t,
+                   ThreadPool&) {
+  return check_scales(name, t.scales);
+}
 
-/// A quantiser scales each row by its largest value, so every row has the largest code.
-template <class Code, int kLargest>
-Status check_row_codes(std::string_view name, const QuantizedTensor& t, ThreadPool& threads) {
+/// e4m3 has two codes that are NaN.
+Status verify_fp8(const StoredTensors&, std::string_view name, const QuantizedTensor& t,
+                  ThreadPool& threads) {
+  VLR_RETURN_IF_ERROR(check_scales(name, t.scales));
   std::atomic<int64_t> bad_row{-1};
   threads.parallel_for(ceil_div(t.rows, kPieceRows), [&](int64_t task, int) {
     const int64_t end = std::min(t.rows, (task + 1) * kPieceRows);
     for (int64_t r = task * kPieceRows; r < end; ++r) {
       const std::byte* row = t.codes.data() + r * t.cols;
-      int largest = 0;
+      bool numbers = true;
       for (int64_t k = 0; k < t.cols; ++k)
-        largest = std::max(largest, code_size(static_cast<Code>(row[k])));
-      if (largest != kLargest && largest != 0) bad_row = r;
+        numbers = numbers && (row[k] & std::byte{0x7f}) != std::byte{0x7f};
+      if (!numbers) bad_row = r;
     }
   });
   if (bad_row < 0) return {};
-  return broken(name, fmt::format("row {} has no code for its largest value", bad_row.load()));
-}
-
-template <class Code, int kLargest>
-Status verify(const StoredTensors&, std::string_view name, const QuantizedTensor& t,
-              ThreadPool& threads) {
-  VLR_RETURN_IF_ERROR(check_scales(name, t.scales));
-  return check_row_codes<Code, kLargest>(name, t, threads);
+  return broken(name, fmt::format("row {} has a code that is not a number", bad_row.load()));
 }
 
 Status read_int8(const StoredTensors& tensors, std::string_view name, QuantizedTensor& t) {
@@ -54,13 +49,20 @@ Status read_int8(const StoredTensors& tensors, std::string_view name, QuantizedT
                                                 static_cast<int>(bytes[0]))};
     }
   }
-  VLR_ASSIGN_OR_RETURN(t.scales, read_floats(tensors, joined(module_of(name), kScb), t.rows));
+  const std::string absmax = joined(module_of(name), kScb),
+                    scale = joined(module_of(name), kWeightScale);
+  if (!tensors.contains(absmax) && tensors.contains(scale)) {  // compressed-tensors'
+    VLR_ASSIGN_OR_RETURN(t.scales, read_row_scales(tensors, scale, t.rows));
+    return {};
+  }
+  VLR_ASSIGN_OR_RETURN(t.scales, read_floats(tensors, absmax, t.rows));
+  t.scale_divisor = kInt8Max;
   return {};
 }
 
 Status read_fp8(const StoredTensors& tensors, std::string_view name, QuantizedTensor& t) {
   VLR_ASSIGN_OR_RETURN(t.scales,
-                       read_floats(tensors, joined(module_of(name), kWeightScale), t.rows));
+                       read_row_scales(tensors, joined(module_of(name), kWeightScale), t.rows));
   return {};
 }
 
@@ -69,6 +71,7 @@ void quantize_int8(const ConstTensor& dense, std::span<const float> absmax, Quan
                    ThreadPool& threads) {
   t.codes = quantize_weight_rows(dense, DType::kI8, threads).codes;
   t.scales.assign(absmax.begin(), absmax.end());
+  t.scale_divisor = kInt8Max;
 }
 
 void quantize_fp8(const ConstTensor& dense, std::span<const float>, QuantizedTensor& t,
@@ -79,7 +82,7 @@ void quantize_fp8(const ConstTensor& dense, std::span<const float>, QuantizedTen
 }
 
 Status join_int8(JoinedWeight& out, QuantizedTensor& p, size_t, std::span<const int64_t>) {
-  for (float& absmax : p.scales) absmax /= kInt8Max;
+  for (float& scale : p.scales) scale /= p.scale_divisor;
   append_bytes(out.beside[0], p.scales);
   return {};
 }
@@ -111,14 +114,14 @@ void write_fp8(std::string_view name, const QuantizedTensor& t, DType,
 
 extern const StoredCodec kInt8Codec = {.format = WeightFormat::kInt8,
                                        .read = read_int8,
-                                       .verify = verify<int8_t, 127>,
+                                       .verify = verify_int8,
                                        .quantize = quantize_int8,
                                        .join = join_int8,
                                        .write = write_int8};
 
 extern const StoredCodec kFp8Codec = {.format = WeightFormat::kFp8,
                                       .read = read_fp8,
-                                      .verify = verify<uint8_t, 0x7e>,  // 448
+                                      .verify = verify_fp8,
                                       .quantize = quantize_fp8,
                                       .join = join_fp8,
                                       .write = write_fp8};

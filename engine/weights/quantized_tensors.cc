@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 
 #include "engine/weights/stored_codecs.h"
 #include "kernels/core/integer.h"
@@ -91,6 +92,26 @@ Result<std::vector<float>> read_floats(const StoredTensors& tensors, const std::
   VLR_ASSIGN_OR_RETURN(const auto bytes, read_sidecar(tensors, name, DType::kF32, numel));
   std::vector<float> out(static_cast<size_t>(numel));
   std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+Result<std::vector<float>> read_row_scales(const StoredTensors& tensors, const std::string& name,
+                                           int64_t rows) {
+  const auto it = tensors.find(name);
+  if (it == tensors.end())
+    return {Code::kInvalidArgument, fmt::format("{}: the checkpoint has none", name)};
+  const StoredTensor& t = it->second;
+  const bool floats = t.dtype == DType::kF32 || t.dtype == DType::kBF16 || t.dtype == DType::kF16;
+  if (!floats || (t.numel() != rows && t.numel() != 1)) {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: expected {} values, or one, of f32, bf16 or f16, got {}", name, rows,
+                        describe(static_cast<const StoredShape&>(t)))};
+  }
+  const std::vector<std::byte> bytes(t.data, t.data + t.bytes());  // aligned
+  const ConstTensor values(bytes.data(), t.dtype, {t.numel()});
+  std::vector<float> out(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r)
+    out[static_cast<size_t>(r)] = load_f32(values, t.numel() == 1 ? 0 : r);
   return out;
 }
 
@@ -192,6 +213,7 @@ Result<JoinedWeight> join(std::vector<QuantizedTensor> parts) {
                           p.cols)};
     }
     values.push_back(p.rows * p.cols);
+    out.nested_scales = out.nested_scales && p.nested_scales;
     fingerprints = fingerprints && !p.fingerprint.empty();
   }
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -226,6 +248,40 @@ std::vector<WrittenTensor> tensors_to_write(std::string_view name, const Quantiz
   append_tensor(out, joined(module, kChecksum), DType::kU8, {8},
                 std::as_bytes(std::span(&checksum, 1)));
   return out;
+}
+
+uint64_t checksum_of(std::span<const std::byte> bytes) {
+  Checksum sum;
+  sum.add(bytes);
+  return sum.value();
+}
+
+Status check_dense(const StoredTensors& tensors, const std::map<std::string, uint64_t>& checksums,
+                   ThreadPool& threads) {
+  struct Held {
+    const std::string* name;
+    const StoredTensor* tensor;
+    uint64_t want, got = 0;
+  };
+  std::vector<Held> all;
+  for (const auto& [name, want] : checksums) {
+    const auto it = tensors.find(name);
+    if (it == tensors.end()) return broken(name, "config.json has its checksum, no file has it");
+    all.push_back({.name = &name, .tensor = &it->second, .want = want});
+  }
+  // The largest first, so that none is left for the end.
+  std::ranges::sort(all, std::greater(), [](const Held& h) { return h.tensor->bytes(); });
+  threads.parallel_for(std::ssize(all), [&](int64_t i, int) {
+    Held& h = all[static_cast<size_t>(i)];
+    h.got = checksum_of({h.tensor->data, static_cast<size_t>(h.tensor->bytes())});
+  });
+  for (const Held& h : all) {
+    if (h.got != h.want) {
+      return broken(*h.name, fmt::format("its bytes have the checksum {:016x}, expected {:016x}",
+                                         h.got, h.want));
+    }
+  }
+  return {};
 }
 
 float probe_sign(int64_t k) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,7 +26,9 @@ struct QuantizedTensor {
   int64_t rows = 0, cols = 0;
   std::vector<std::byte> codes;
   std::vector<uint8_t> byte_scales;  ///< of blocks, where the format has them in 8 bits
-  std::vector<float> scales;         ///< int8: absmax, fp8: scale of rows; nf4: of every 256 blocks
+  std::vector<float> scales;         ///< int8, fp8: of rows; nf4: of every 256 blocks, or of each
+  float scale_divisor = 1;           ///< of scales: 127 where files have the absmax of int8's rows
+  bool nested_scales = true;         ///< nf4: scales of blocks are quantised themselves
   std::vector<float> map;            ///< nf4: [256]
   float offset = 0;                  ///< nf4
   std::vector<float> fingerprint;    ///< [rows]; empty: unknown
@@ -37,8 +40,8 @@ Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat f
                                         ThreadPool& threads);
 
 /// Rows of a stored quantised weight. kDataLoss, with the tensor's name, when its bytes do not have
-/// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or its codes are
-/// not what a quantiser leaves: see docs/quantisation.md. kInvalidArgument for a dense one.
+/// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or a code is no
+/// number: see docs/quantisation.md. kInvalidArgument for a dense one.
 Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
                                        ThreadPool& threads);
 
@@ -49,6 +52,7 @@ struct JoinedWeight {
   int64_t rows = 0, cols = 0;
   std::vector<std::byte> codes;
   std::array<std::vector<std::byte>, kMaxSidecars> beside;
+  bool nested_scales = true;       ///< of all parts
   std::vector<float> fingerprint;  ///< [rows]; empty unless all parts have one
 };
 Result<JoinedWeight> join(std::vector<QuantizedTensor> parts);
@@ -61,6 +65,13 @@ struct WrittenTensor {
 /// `original`: the dtype that the weight had.
 std::vector<WrittenTensor> tensors_to_write(std::string_view name, const QuantizedTensor& weight,
                                             DType original);
+
+/// 64 bits of a tensor's bytes, as checkpoints keep them.
+uint64_t checksum_of(std::span<const std::byte> bytes);
+/// Tensors that are not quantised against their checksums, all of them read. kDataLoss names one
+/// that differs, or is not there.
+Status check_dense(const StoredTensors& tensors, const std::map<std::string, uint64_t>& checksums,
+                   ThreadPool& threads);
 
 /// +1 or -1 for every input channel: what fingerprints multiply weights with.
 float probe_sign(int64_t k);

@@ -19,7 +19,8 @@ struct StoredCodec {
   WeightFormat format;
   /// What is beside the codes; format, shape and codes of `t` are set.
   Status (*read)(const StoredTensors& tensors, std::string_view name, QuantizedTensor& t);
-  /// kDataLoss: codes or scales are not what a quantiser leaves.
+  /// kDataLoss: scales or codes are no numbers that any quantiser leaves. Which codes a row or a
+  /// block has is the quantiser's business.
   Status (*verify)(const StoredTensors& tensors, std::string_view name, const QuantizedTensor& t,
                    ThreadPool& threads);
   /// Codes and what is beside them, of a dense weight whose rows have these largest values.
@@ -43,6 +44,9 @@ Result<std::span<const std::byte>> read_sidecar(const StoredTensors& tensors,
                                                 int64_t numel);
 Result<std::vector<float>> read_floats(const StoredTensors& tensors, const std::string& name,
                                        int64_t numel);
+/// Scales of rows as f32, in any of the dtypes that writers choose; a single one is that of all rows.
+Result<std::vector<float>> read_row_scales(const StoredTensors& tensors, const std::string& name,
+                                           int64_t rows);
 /// Finite, not negative, of moderate size.
 Status check_scales(std::string_view name, const std::vector<float>& scales);
 void append_tensor(std::vector<WrittenTensor>& out, std::string name, DType dtype,

@@ -48,8 +48,9 @@ struct Nf4Tensor {
 /// Encodes `values` (f32 | bf16 | f16, contiguous).
 Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads);
 
-/// Blocks that share a scale and an offset, when parts of so many values are joined.
-int64_t nf4_group_blocks(std::span<const int64_t> part_values);
+/// Blocks that share a scale and an offset, when parts of so many values are joined. Without nested
+/// scales every block has its own scale, and `largest` is 1.
+int64_t nf4_group_blocks(std::span<const int64_t> part_values, int64_t largest = kNf4NestedBlock);
 
 /// The absmax of block `block` of a weight.
 float nf4_absmax(const QuantizedWeight& w, int64_t block);

@@ -12,9 +12,13 @@ namespace {
 std::vector<Sidecar> sidecars(int64_t rows, int64_t cols, std::span<const FormatPart> parts) {
   const int64_t blocks = ceil_div(rows * cols, kNf4Block);
   std::vector<int64_t> values;
-  for (const FormatPart& part : parts) values.push_back(part.values);
+  int64_t largest = kNf4NestedBlock;
+  for (const FormatPart& part : parts) {
+    values.push_back(part.values);
+    if (!part.nested_scales) largest = 1;
+  }
   return {{".absmax", DType::kU8, {blocks}},
-          {".nested", DType::kF32, {ceil_div(blocks, nf4_group_blocks(values)), 2}},
+          {".nested", DType::kF32, {ceil_div(blocks, nf4_group_blocks(values, largest)), 2}},
           {".map", DType::kF32, {256}}};
 }
 
@@ -89,8 +93,8 @@ static_assert(kNf4Block <= kMaxRun);
 }  // namespace
 
 // A part of a joined weight has groups of its own.
-int64_t nf4_group_blocks(std::span<const int64_t> part_values) {
-  int64_t group = kNf4NestedBlock;
+int64_t nf4_group_blocks(std::span<const int64_t> part_values, int64_t largest) {
+  int64_t group = largest;
   for (size_t i = 0; i + 1 < part_values.size(); ++i) {
     while (part_values[i] % (group * kNf4Block) != 0 && group > 1) group /= 2;
   }

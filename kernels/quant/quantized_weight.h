@@ -4,7 +4,7 @@
 ///   nf4    kNf4Codebook[code] * absmax of its block, rounded to the dtype asked for. A block is 64
 ///          consecutive values of the flattened weight; its absmax is itself stored in 8 bits:
 ///          map[absmax code] * scale + offset, scale and offset those of the block's group.
-///   int8   code * scale of its row; codes from -127 to 127
+///   int8   code * scale of its row; codes from -128 to 127, of which vlr writes no -128
 ///   fp8    e4m3 (no infinities, largest 448) * scale of its row
 ///   mxfp4  e2m1 (largest 6) * scale of its block of 32 values of a row, 2^(scale code - 127)
 /// Sources: Dettmers et al. 2023 (QLoRA: NF4, double quantisation), Dettmers et al. 2022

@@ -228,6 +228,39 @@ TEST(CompareNames, Reports) {
   EXPECT_TRUE(make_weight_plan(config, more));
 }
 
+TEST(CompareNames, NamesUnusedTensorsThatWouldChangeScores) {
+  const ModelConfig config = *synthetic_config("a");
+  const std::string layers = "model.language_model.layers.";
+  const auto harm = [&](const std::string& name) {
+    StoredTensors stored = stored_tensors(config);
+    stored[name];
+    const NameReport report = compare_names(config, stored);
+    EXPECT_EQ(report.harmful.empty(), !report.unexpected.empty()) << name;
+    EXPECT_EQ(report.status().code(), report.harmful.empty() ? Code::kOk : Code::kUnimplemented);
+    return report.harmful.empty() ? "" : report.harmful[0].substr(name.size());
+  };
+  const std::string count = std::to_string(config.text_config.num_hidden_layers);
+  EXPECT_EQ(harm(layers + count + ".mlp.up_proj.weight"),
+            ": config.json has " + count + " of them, as num_hidden_layers");
+  EXPECT_EQ(harm(layers + "900.norm"),
+            ": config.json has " + count + " of them, as num_hidden_layers");
+  EXPECT_EQ(
+      harm("model.visual.blocks.99.norm1.weight"),
+      ": config.json has " + std::to_string(config.vision_config->depth) + " of them, as depth");
+  EXPECT_THAT(harm("model.visual.deepstack_merger_list.99.norm.weight"), HasSubstr("deepstack"));
+  EXPECT_THAT(harm("base_model.model." + layers + "0.mlp.up_proj.lora_A.weight"),
+              HasSubstr("an adapter's"));
+  for (const char* bias : {"score.bias", "classifier.bias", "model.score.bias", "lm_head.bias"})
+    EXPECT_EQ(harm(bias), ": a bias of the head is not read");
+  for (const char* beside : {"0.self_attn.q_proj.bias", "0.mlp.up_proj.weight_scale_2",
+                             "0.mlp.up_proj.base.x", "0.input_layernorm.bias"})
+    EXPECT_EQ(harm(layers + beside), ": is not read, and the weight beside it is");
+  for (const char* harmless : {"model.rotary.inv_freq", "value_head.weight", "score",
+                               "model.language_model.layers.0.self_attn.rotary_emb.inv_freq",
+                               "model.language_model.layers.x.norm"})
+    EXPECT_EQ(harm(harmless), "") << harmless;
+}
+
 TEST(CompareNames, ShortensTheMessage) {
   const Status status = compare_names(*synthetic_config("8b"), {}).status();
   EXPECT_EQ(status.code(), Code::kNotFound);
