@@ -88,8 +88,11 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
   const bool synthetic = !preset.empty();
   auto out = std::make_unique<OpenModel>(options);
   OpenModel& m = *out;
-  auto config = synthetic ? synthetic_config(preset)
-                          : read_config((fs::path(folder) / "config.json").string());
+  ModelFolder files;
+  if (!synthetic) {
+    VLR_ASSIGN_OR_RETURN(files, ModelFolder::open(folder, ModelFolder::Weights::kNeeded));
+  }
+  auto config = synthetic ? synthetic_config(preset) : files.config;
   if (!config) return config.error();
   m.name = synthetic ? preset : size_of_model(*config, folder);
   const HeadTokens head = head_tokens(*config);
@@ -97,7 +100,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
     return fill_synthetic_weight(weight, to, ctx.stream);
   };
   auto source = synthetic ? ModelSource::synthetic(*std::move(config), head, fill)
-                          : ModelSource::of_folder(folder, *std::move(config), head);
+                          : ModelSource::of_folder(std::move(files), head);
   if (!source) return source.error();
   source->read = read;
   VLR_ASSIGN_OR_RETURN(m.replica, Replica::open(pair_score(), *std::move(source), m.options,

@@ -1,14 +1,15 @@
 /// vlr inspect: what a checkpoint holds, and the graphs that are made from it.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "engine/placement/prepared_model.h"
 #include "engine/runtime/safetensors.h"
 #include "engine/weights/quantized_tensors.h"
 #include "kernels/core/format_bytes.h"
 #include "model/config.h"
+#include "model/quantization.h"
 #include "model/text_decoder.h"
 #include "model/vision_encoder.h"
 #include "model/weight_plan.h"
@@ -95,6 +96,7 @@ ordered_json to_json(const Contents& c, const std::string& model) {
   out["missing"] = c.report.missing;
   out["wrong_shape"] = c.report.wrong_shape;
   out["ambiguous"] = c.report.ambiguous;
+  out["harmful"] = c.report.harmful;
   out["unexpected"] = c.report.unexpected;
   return out;
 }
@@ -141,6 +143,7 @@ void print_report(const NameReport& report) {
   list("missing", report.missing);
   list("wrong shape", report.wrong_shape);
   list("ambiguous", report.ambiguous);
+  list("changes scores", report.harmful);
   list("unexpected", report.unexpected);
 }
 
@@ -161,21 +164,28 @@ int InspectCommand::show_graph(const ModelConfig& config) const {
   return kServed;
 }
 
+/// Whether it would open, as far as names, shapes and formats go; else, why it would not.
+int usable(const ModelFolder& folder) {
+  auto plan = make_weight_plan(folder.config, folder.checkpoint->tensors(), {.yes = 0, .no = 1});
+  if (!plan) return fail(plan.error());
+  const auto modes = apply_quantization(*plan, {}, folder.stored);
+  return modes ? kServed : fail(modes.error());
+}
+
 int InspectCommand::run() const {
-  const auto config = read_config((std::filesystem::path(model) / "config.json").string());
-  if (!config) return fail(config.error());
-  if (!graph.empty()) return show_graph(*config);
-  const auto checkpoint = Checkpoint::open(model);
-  if (!checkpoint) return fail(checkpoint.error());
-  const Contents contents(*config, *checkpoint);
+  const auto folder = ModelFolder::open(
+      model, graph.empty() ? ModelFolder::Weights::kNeeded : ModelFolder::Weights::kIfThere);
+  if (!folder) return fail(folder.error());
+  if (!graph.empty()) return show_graph(folder->config);
+  const Contents contents(folder->config, *folder->checkpoint);
   if (json) {
     fmt::print("{}\n", to_json(contents, model).dump(1));
-    return kServed;
+    return usable(*folder);
   }
   print_sizes(contents);
-  if (tensors) print_tensors(checkpoint->tensors());
+  if (tensors) print_tensors(folder->checkpoint->tensors());
   print_report(contents.report);
-  return contents.report.status().ok() ? kServed : kUnusable;
+  return usable(*folder);
 }
 
 }  // namespace

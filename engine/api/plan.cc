@@ -2,7 +2,6 @@
 /// takes.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -40,10 +39,9 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
                                   const Workload& workload) {
   VLR_RETURN_IF_ERROR(check_options(given));
   Options options = given;
-  VLR_ASSIGN_OR_RETURN(ModelConfig config,
-                       read_config((std::filesystem::path(path) / "config.json").string()));
   VLR_RETURN_IF_ERROR(check_workload(workload));
-  VLR_ASSIGN_OR_RETURN(ModelSource source, ModelSource::of_config(path, std::move(config)));
+  VLR_ASSIGN_OR_RETURN(ModelFolder folder, ModelFolder::open(path, ModelFolder::Weights::kIfThere));
+  VLR_ASSIGN_OR_RETURN(ModelSource source, ModelSource::of_shapes(std::move(folder)));
   ThreadPool threads(options.num_threads);
   const ImplChoices choices(options.impls.begin(), options.impls.end());
   VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse_for_planning(options.device));

@@ -131,10 +131,12 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
   const double start = seconds_now();
   VLR_RETURN_IF_ERROR(check_options(options));
   const std::filesystem::path folder(path);
-  VLR_ASSIGN_OR_RETURN(ModelConfig config, read_config((folder / "config.json").string()));
+  VLR_ASSIGN_OR_RETURN(ModelFolder files, ModelFolder::open(path, ModelFolder::Weights::kNeeded));
+  ModelConfig config = files.config;
   VLR_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::open((folder / "tokenizer.json").string()));
   VLR_ASSIGN_OR_RETURN(const HeadTokens head, check_tokenizer(tokenizer, config, pair_score()));
-  VLR_ASSIGN_OR_RETURN(ModelSource source, ModelSource::of_folder(path, config, head, options.log));
+  VLR_ASSIGN_OR_RETURN(ModelSource source,
+                       ModelSource::of_folder(std::move(files), head, options.log));
   std::unique_ptr<Impl> impl(new Impl(options, std::move(config), std::move(tokenizer)));
   Impl& m = *impl;
   VLR_ASSIGN_OR_RETURN(m.replica, Replica::open(m.task, std::move(source), m.options, m.threads,

@@ -1,63 +1,146 @@
 #include "engine/placement/prepared_model.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
-#include <set>
+#include <system_error>
 #include <utility>
 
 #include "engine/placement/device_options.h"
 #include "engine/placement/preset.h"
+#include "kernels/core/regular_file.h"
+#include "model/json.h"
 #include "model/synthetic.h"
 
 namespace vlr {
 namespace {
 
-std::string config_path(const std::string& folder) {
-  return (std::filesystem::path(folder) / "config.json").string();
+namespace fs = std::filesystem;
+
+constexpr std::string_view kTakes =
+    "vlr takes a folder with config.json, tokenizer.json and weights in safetensors";
+
+/// The first bytes of a file.
+Result<std::string> first_bytes(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const int fd, open_regular(path));
+  std::string bytes(64, '\0');
+  const ssize_t n = ::read(fd, bytes.data(), bytes.size());
+  ::close(fd);
+  if (n < 0) return {Code::kDataLoss, path + ": " + std::generic_category().message(errno)};
+  bytes.resize(static_cast<size_t>(n));
+  return bytes;
 }
 
-/// What the headers of a folder's files say of where tensors begin: a plan that was made without
-/// them takes every tensor for aligned. Files that are not there, or cannot be read, change nothing.
-void set_alignment(WeightPlan& plan, const std::string& folder) {
-  const auto checkpoint = Checkpoint::open(folder);
-  if (!checkpoint) return;
-  std::set<std::string, std::less<>> unaligned;
-  for (const auto& [name, tensor] : checkpoint->tensors())
-    if (!tensor.aligned()) unaligned.insert(canonical_name(name));
-  for (WeightSpec& weight : plan) {
-    for (WeightPart& part : weight.parts)
-      part.aligned = !unaligned.contains(canonical_name(part.source));
+bool is_hub_id(const std::string& path) {
+  const size_t slash = path.find('/');
+  return slash != path.npos && slash > 0 && slash + 1 < path.size() &&
+         path.find('/', slash + 1) == path.npos && path[0] != '.' && path[0] != '~';
+}
+
+/// What was given is a folder.
+Status check_is_folder(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::is_directory(status)) return {};
+  if (!fs::exists(status)) {
+    const std::string what = path + ": " + std::generic_category().message(ENOENT);
+    if (!is_hub_id(path)) return {Code::kNotFound, fmt::format("{}; {}", what, kTakes)};
+    return {Code::kNotFound,
+            fmt::format("{}; {}. A model of that name on a hub has to be downloaded first", what,
+                        kTakes)};
   }
+  const auto bytes = first_bytes(path);
+  const bool gguf = bytes && bytes->starts_with("GGUF");
+  return {gguf ? Code::kUnimplemented : Code::kInvalidArgument,
+          fmt::format("{}: {}; {}", path, gguf ? "a GGUF file, which is not read" : "not a folder",
+                      kTakes)};
+}
+
+/// Weights in a folder that are of another format.
+std::string other_weights(const std::string& folder) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string(),
+                      suffix = it->path().extension().string();
+    if (suffix == ".gguf" || suffix == ".pt" || suffix == ".pth" || suffix == ".onnx" ||
+        suffix == ".npz" || (suffix == ".bin" && name.starts_with("pytorch_model")))
+      names.push_back(name);
+  }
+  return names.empty() ? "" : *std::ranges::min_element(names);
+}
+
+Status check_beside(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder / "adapter_config.json", error)) {
+    return {Code::kUnimplemented,
+            fmt::format("{}: an adapter, which is not applied; merge it into the model",
+                        (folder / "adapter_config.json").string())};
+  }
+  // Read by others: here it has to be a file, and to be there.
+  const std::string tokenizer = (folder / "tokenizer.json").string();
+  if (!fs::exists(tokenizer, error)) return {};
+  VLR_ASSIGN_OR_RETURN(const std::string bytes, first_bytes(tokenizer));
+  return is_lfs_pointer(bytes) ? lfs_pointer(tokenizer) : Status();
 }
 
 }  // namespace
 
-Result<ModelSource> ModelSource::of_folder(const std::string& folder, ModelConfig config,
-                                           HeadTokens head, const Log& log) {
-  ModelSource out{.config = std::move(config)};
-  VLR_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(folder));
-  VLR_ASSIGN_OR_RETURN(out.plan, make_weight_plan(out.config, checkpoint.tensors(), head));
-  if (log) {
-    const std::vector<std::string> unexpected =
-        compare_names(out.config, checkpoint.tensors()).unexpected;
-    if (!unexpected.empty()) {
-      log(fmt::format("{}: {} tensors are not used, {} is the first", folder, unexpected.size(),
-                      unexpected.front()));
-    }
+Result<ModelFolder> ModelFolder::open(const std::string& path, Weights weights) {
+  VLR_RETURN_IF_ERROR(check_is_folder(path));
+  const fs::path folder(path);
+  VLR_RETURN_IF_ERROR(check_beside(folder));
+  ModelFolder out{.path = path, .config = {}};
+  const std::string config = (folder / "config.json").string();
+  const std::string other = other_weights(path);
+  std::error_code error;
+  if (!other.empty() && !fs::exists(config, error)) {
+    return {Code::kUnimplemented,
+            fmt::format("{}: {} and no config.json; {}", path, other, kTakes)};
   }
-  VLR_ASSIGN_OR_RETURN(out.stored, read_stored_quantization(config_path(folder)));
-  out.checkpoint = std::move(checkpoint);
+  VLR_ASSIGN_OR_RETURN(out.config, read_config(config));
+  VLR_ASSIGN_OR_RETURN(out.stored, read_stored_quantization(config));
+  auto checkpoint = Checkpoint::open(path);
+  if (checkpoint) {
+    out.checkpoint = *std::move(checkpoint);
+    return out;
+  }
+  const bool missing = checkpoint.error().code() == Code::kNotFound;
+  if (missing && !other.empty())
+    return {Code::kUnimplemented, fmt::format("{}: {} is not read; {}", path, other, kTakes)};
+  if (!missing || weights == Weights::kNeeded) return checkpoint.error();
   return out;
 }
 
-Result<ModelSource> ModelSource::of_config(const std::string& folder, ModelConfig config) {
-  ModelSource out{.config = std::move(config)};
+Result<ModelSource> ModelSource::of_folder(ModelFolder folder, HeadTokens head, const Log& log) {
+  ModelSource out{.config = std::move(folder.config), .stored = std::move(folder.stored)};
+  const StoredTensors& tensors = folder.checkpoint->tensors();
+  VLR_ASSIGN_OR_RETURN(out.plan, make_weight_plan(out.config, tensors, head));
+  if (log) {
+    const std::vector<std::string> unexpected = compare_names(out.config, tensors).unexpected;
+    if (!unexpected.empty()) {
+      log(fmt::format("{}: {} tensors are not used, {} is the first", folder.path,
+                      unexpected.size(), unexpected.front()));
+    }
+  }
+  out.checkpoint = std::move(folder.checkpoint);
+  return out;
+}
+
+Result<ModelSource> ModelSource::of_shapes(ModelFolder folder) {
+  constexpr HeadTokens kAny{.yes = 0, .no = 1};
+  ModelSource out{.config = std::move(folder.config), .stored = std::move(folder.stored)};
+  if (folder.checkpoint) {
+    VLR_ASSIGN_OR_RETURN(out.plan,
+                         make_weight_plan(out.config, folder.checkpoint->tensors(), kAny));
+    return out;
+  }
   const StoredTensors tensors =
       checkpoint_without_data(out.config, out.config.dtype.value_or(DType::kBF16));
-  VLR_ASSIGN_OR_RETURN(out.plan, make_weight_plan(out.config, tensors, {.yes = 0, .no = 1}));
-  VLR_ASSIGN_OR_RETURN(out.stored, read_stored_quantization(config_path(folder)));
+  VLR_ASSIGN_OR_RETURN(out.plan, make_weight_plan(out.config, tensors, kAny));
   // What the files are quantised in, by the rules that they were made with.
   for (WeightSpec& weight : out.plan) {
     for (WeightPart& part : weight.parts) {
@@ -65,7 +148,6 @@ Result<ModelSource> ModelSource::of_config(const std::string& folder, ModelConfi
       part.stored = stored_format(mode.value_or(QuantMode::kNone));
     }
   }
-  set_alignment(out.plan, folder);
   return out;
 }
 

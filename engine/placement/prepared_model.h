@@ -4,6 +4,7 @@
 #ifndef VLR_ENGINE_PLACEMENT_PREPARED_MODEL_H_
 #define VLR_ENGINE_PLACEMENT_PREPARED_MODEL_H_
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -21,6 +22,19 @@
 
 namespace vlr {
 
+/// What a checkpoint's folder holds, before anything is made of it. Opening, planning, inspecting and
+/// quantising a folder all begin here, and refuse by name what vlr does not read: other formats of
+/// files and of weights, an adapter beside the model, files that were not fetched.
+struct ModelFolder {
+  enum class Weights : uint8_t { kNeeded, kIfThere };
+  static Result<ModelFolder> open(const std::string& path, Weights weights);
+
+  std::string path = {};
+  ModelConfig config = {};
+  StoredQuantization stored = {};
+  std::optional<Checkpoint> checkpoint = {};  ///< none: no weights are there, and none are needed
+};
+
 /// What a model is, and where its weights come from.
 struct ModelSource {
   /// Writes a weight to memory of a GPU, as DeviceWeights::Fill.
@@ -28,11 +42,10 @@ struct ModelSource {
   using Log = std::function<void(std::string_view)>;
 
   /// A checkpoint's files. Tensors that the model does not use are logged.
-  static Result<ModelSource> of_folder(const std::string& folder, ModelConfig config,
-                                       HeadTokens head, const Log& log = {});
-  /// Shapes and formats alone, as config.json says: to plan with. Of files, if they are there, their
-  /// headers say which tensors can be used where they are.
-  static Result<ModelSource> of_config(const std::string& folder, ModelConfig config);
+  static Result<ModelSource> of_folder(ModelFolder folder, HeadTokens head, const Log& log = {});
+  /// Shapes and formats alone, to plan with: those of the files if they are there, else what
+  /// config.json says.
+  static Result<ModelSource> of_shapes(ModelFolder folder);
   /// Weights made from their names.
   static Result<ModelSource> synthetic(ModelConfig config, HeadTokens head, Fill fill);
 
