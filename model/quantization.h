@@ -26,6 +26,7 @@ enum class QuantMode : uint8_t {
   kLlmInt8,       ///< kInt8, with a token's outlying activations in 16 bits beside it
   kLlmInt8Batch,  ///< the same with outliers found over the whole batch, as bitsandbytes does
   kFp8,           ///< e4m3 weights and activations (W8A8), a scale a token
+  kFp8Weight,     ///< e4m3 weights, 16-bit products
   kMxfp4,         ///< mxfp4 weights, 16-bit products
 };
 /// What a layer's product computes with.
@@ -43,11 +44,16 @@ struct ModeInfo {
   Computes computes;
   /// How a checkpoint in this format computes, unless it or the options say otherwise.
   bool usual;
+  /// How far the relevance probe's log-odds may be from those of the codes decoded and multiplied
+  /// densely, as a share of their size: what rounding explains (docs/quantisation.md).
+  double probe_distance;
 };
 std::span<const ModeInfo> quant_modes();
-/// Every mode has a row, and every format one that is usual.
+/// Every mode has a row, and every format one that is usual and one that decodes it first.
 const ModeInfo& mode_info(QuantMode m);
 QuantMode usual_mode(WeightFormat format);
+/// The mode whose products are dense ones of the decoded weight: activations keep their 16 bits.
+QuantMode decoding_mode(WeightFormat format);
 
 inline std::string_view quant_mode_name(QuantMode m) { return mode_info(m).name; }
 std::string quant_mode_names();  ///< "none, nf4, ..."
@@ -81,12 +87,20 @@ using QuantModes = std::map<std::string, QuantMode, std::less<>>;
 /// One name for all modes: "none", "nf4", ..., or "mixed".
 std::string_view quant_name(const QuantModes& modes);
 
-/// What a checkpoint's config.json says in `quantization_config`.
+/// Log-odds of the relevance probe's documents that a checkpoint keeps; empty: it does not.
+struct ProbeRecord {
+  std::vector<float> decoded = {};  ///< by its codes, decoded and multiplied densely
+  std::vector<float> before = {};   ///< by the model before it was quantised: what vlr kept once
+};
+
+/// What a checkpoint's config.json says in `quantization_config`, whatever tool wrote it.
 struct StoredQuantization {
   QuantMode int8_mode = QuantMode::kLlmInt8;  ///< how its int8 weights want to be computed
   std::vector<QuantRule> rules;               ///< by which its layers were chosen
-  std::vector<float> probe;  ///< log-odds of the built-in probe before; empty: unknown
+  ProbeRecord probe;
+  std::map<std::string, uint64_t> dense_checksums;  ///< of tensors that are not quantised, by name
 };
+/// kUnimplemented names a method that is not read.
 Result<StoredQuantization> parse_stored_quantization(std::string_view config_json);
 /// The same of a file, named in errors.
 Result<StoredQuantization> read_stored_quantization(const std::string& path);

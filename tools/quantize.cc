@@ -3,10 +3,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "engine/api/quantize_checkpoint.h"
-#include "engine/placement/loaded_model.h"
-#include "engine/tasks/pair_score.h"
+#include "engine/placement/prepared_model.h"
 #include "kernels/core/format_bytes.h"
 #include "tools/common.h"
 
@@ -16,23 +19,20 @@ namespace {
 struct QuantizeCommand {
   ModelOptions model;
   std::string out;
-  bool probe = true, verify = true;
+  bool probe = true, verify = true, force = false;
   int run();
 };
 
-/// Log-odds of the relevance probe's documents.
 Result<std::vector<float>> run_probe(const std::string& folder, const Options& options) {
   VLR_ASSIGN_OR_RETURN(Reranker reranker, open_with_bar(folder, options));
-  std::vector<float> out;
-  const std::vector<Request> requests = pair_score().probe();
-  VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(requests));
-  for (const Response& response : responses) {
-    for (const DocumentResult& r : response.results) {
-      if (!r.scored()) return {Code::kDataLoss, "relevance probe: " + r.message};
-      out.push_back(r.log_odds);
-    }
-  }
-  return out;
+  return probe_log_odds(reranker);
+}
+
+/// Mean distance of log-odds.
+double mean_distance(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::fabs(static_cast<double>(a[i] - b[i]));
+  return sum / static_cast<double>(a.size());
 }
 
 int QuantizeCommand::run() {
@@ -42,13 +42,14 @@ int QuantizeCommand::run() {
   plain.quant_rules.clear();
   const auto rules = quant_rules(model.options);
   if (!rules) return fail(rules.error());
-  std::vector<float> before;
   QuantizeOptions options;
+  options.force = force;
+  std::vector<float> before, decoded;
   if (probe) {
-    options.probe = [&]() -> Result<std::vector<float>> {
-      auto scores = run_probe(model.model, plain);
-      if (!scores) return scores.error().with_context("the model as it is");
-      return before = *std::move(scores);
+    options.probe = [&](const std::string& folder) -> Result<std::vector<float>> {
+      auto scores = run_probe(folder, decoding_options(plain, *rules));
+      if (!scores) return scores.error().with_context("the weights that were written, decoded");
+      return decoded = *std::move(scores);
     };
   }
   const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -78,9 +79,23 @@ int QuantizeCommand::run() {
   }
   const auto after = run_probe(out, plain);
   if (!after) return fail(after.error());
-  fmt::print("its checks pass; log-odds of the relevance probe, before and after:\n");
-  for (size_t i = 0; i < before.size(); ++i)
-    fmt::print("  {:>+8.3f} {:>+8.3f}\n", before[i], (*after)[i]);
+  // What the format costs is for information, and the model as it is may be too large to run here.
+  const auto original = run_probe(model.model, plain);
+  if (original) before = *original;
+  fmt::print(
+      "its checks pass; log-odds of the relevance probe by the model as it is, by the weights that "
+      "were written, decoded, and by the model as it opens:\n");
+  for (size_t i = 0; i < decoded.size(); ++i) {
+    fmt::print("  {} {:>+8.3f} {:>+8.3f}\n",
+               before.empty() ? "       ?" : fmt::format("{:>+8.3f}", before[i]), decoded[i],
+               (*after)[i]);
+  }
+  if (original) {
+    fmt::print("{:.2f} from the model as it is, on average: what the format costs\n",
+               mean_distance(*after, before));
+  } else {
+    fmt::print("the model as it is was not asked: {}\n", original.error().message());
+  }
   return kServed;
 }
 
@@ -94,7 +109,8 @@ void add_quantize(CLI::App& app, Run& run) {
   app.add_option("--out", command->out, "Folder to write")->required();
   app.add_flag_callback(
       "--no-probe", [command] { command->probe = false; },
-      "Keep no scores of the model as it is; it then need not run");
+      "Keep no scores of what was written; it then need not run");
+  app.add_flag("--force", command->force, "Replace another checkpoint in the folder to write");
   app.add_flag_callback(
       "--no-verify", [command] { command->verify = false; }, "Do not open what was written");
   command->model.add_options_to(app, kRunsModel, kVisionCache);

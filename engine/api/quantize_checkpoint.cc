@@ -9,7 +9,10 @@
 #include <set>
 #include <vector>
 
+#include "engine/placement/prepared_model.h"
 #include "engine/runtime/safetensors.h"
+#include "engine/tasks/pair_score.h"
+#include "engine/weights/folder_writer.h"
 #include "engine/weights/quantized_tensors.h"
 #include "model/config.h"
 #include "model/json.h"
@@ -21,6 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
+using DenseChecksums = std::map<std::string, uint64_t>;  // by tensor
+
 constexpr int64_t kConfigBytes = int64_t{4} << 20;
 
 /// What transformers needs to load the checkpoint through bitsandbytes, and vlr's own rules. fp8 is
@@ -29,7 +34,7 @@ constexpr int64_t kConfigBytes = int64_t{4} << 20;
 ordered_json quantization_config(std::span<const QuantRule> rules,
                                  const std::set<WeightFormat>& formats,
                                  const std::vector<std::string>& dense_modules,
-                                 std::span<const float> probe) {
+                                 const DenseChecksums& checksums, std::span<const float> probe) {
   ordered_json q;
   if (formats == std::set{WeightFormat::kNf4}) {
     q = {{"quant_method", "bitsandbytes"},
@@ -54,7 +59,9 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
   vlr["rules"] = ordered_json::array();
   for (const QuantRule& rule : rules)
     vlr["rules"].push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode)));
-  if (!probe.empty()) vlr["probe"] = std::vector<float>(probe.begin(), probe.end());
+  for (const auto& [name, sum] : checksums)
+    vlr["dense_checksums"][name] = fmt::format("{:016x}", sum);
+  if (!probe.empty()) vlr["probe_decoded"] = std::vector<float>(probe.begin(), probe.end());
   return q;
 }
 
@@ -125,21 +132,18 @@ Result<ShardPlan> plan_shards(const StoredTensors& tensors, std::span<const Quan
 }
 
 /// What could not be opened is not written.
-Status check_opens(const std::string& config_path, const StoredTensors& tensors,
+Status check_opens(const ModelConfig& model, const StoredTensors& tensors,
                    std::span<const QuantRule> rules) {
-  VLR_ASSIGN_OR_RETURN(const ModelConfig model, read_config(config_path));
   VLR_ASSIGN_OR_RETURN(WeightPlan plan, make_weight_plan(model, tensors, {.yes = 0, .no = 1}));
   return apply_quantization(plan, rules, {}).error();
 }
 
-/// Makes the folder. Whoever reads it before all is there finds no config.
-Status make_folder(const fs::path& to) {
-  std::error_code error;
-  fs::create_directories(to, error);
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", to.string(), error.message())};
-  fs::remove(to / "config.json", error);
-  fs::remove(to / "model.safetensors.index.json", error);
-  return {};
+/// Whether a checkpoint is one of vlr's making, by its config.json.
+bool is_quantized_by_vlr(std::string_view config) {
+  const auto json = parse_json(config);
+  if (!json || !json->is_object()) return false;
+  const auto q = json->find("quantization_config");
+  return q != json->end() && q->is_object() && q->contains("vlr");
 }
 
 /// Quantises a plan's tensors and writes its files, one after the other.
@@ -151,6 +155,8 @@ class ShardWriter {
       : checkpoint_(checkpoint), to_(to), options_(options), threads_(threads) {}
 
   Status write(const ShardPlan& plan);
+  /// Of what was written as it was.
+  const DenseChecksums& dense_checksums() const { return dense_checksums_; }
 
  private:
   /// Of one file.
@@ -158,7 +164,7 @@ class ShardWriter {
     std::vector<NamedShape> shapes;
     std::map<std::string, std::vector<std::byte>> data;  // of what is not in the checkpoint
   };
-  Status add(const PlannedTensor& planned, Contents& contents) const;
+  Status add(const PlannedTensor& planned, Contents& contents);
   Status write_file(const std::string& file, const Contents& contents);
   Status write_index() const;
 
@@ -167,6 +173,7 @@ class ShardWriter {
   const QuantizeOptions& options_;
   ThreadPool& threads_;
   std::map<std::string, std::string> weight_map_;  // tensor -> file
+  DenseChecksums dense_checksums_;
   int64_t written_bytes_ = 0;
 };
 
@@ -184,13 +191,14 @@ Status ShardWriter::write(const ShardPlan& plan) {
   return plan.shards.size() > 1 ? write_index() : Status();
 }
 
-Status ShardWriter::add(const PlannedTensor& planned, Contents& contents) const {
+Status ShardWriter::add(const PlannedTensor& planned, Contents& contents) {
   const StoredTensor& tensor = *checkpoint_.find(planned.name);
+  const auto bytes = std::span(tensor.data, static_cast<size_t>(tensor.bytes()));
   if (planned.mode == QuantMode::kNone) {
     contents.shapes.push_back({static_cast<const StoredShape&>(tensor), planned.name});
+    dense_checksums_.emplace(planned.name, checksum_of(bytes));
     return {};
   }
-  const auto bytes = std::span(tensor.data, static_cast<size_t>(tensor.bytes()));
   std::vector<std::byte> copy;
   if (!tensor.aligned()) copy.assign(bytes.begin(), bytes.end());
   const ConstTensor dense(copy.empty() ? bytes.data() : copy.data(), tensor.dtype,
@@ -253,23 +261,58 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
   std::error_code error;
   if (fs::equivalent(from, to, error))
     return {Code::kInvalidArgument, to + ": must be another folder than the model's"};
-  VLR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(from));
+  VLR_ASSIGN_OR_RETURN(const ModelFolder files,
+                       ModelFolder::open(from, ModelFolder::Weights::kNeeded));
+  const Checkpoint& checkpoint = *files.checkpoint;
   const std::string config_path = (fs::path(from) / "config.json").string();
   VLR_ASSIGN_OR_RETURN(ordered_json config, read_config_json(config_path));
   VLR_ASSIGN_OR_RETURN(const ShardPlan plan,
                        plan_shards(checkpoint.tensors(), rules, options.max_shard_bytes));
-  VLR_RETURN_IF_ERROR(check_opens(config_path, checkpoint.tensors(), rules));
-  std::vector<float> probe;
+  VLR_RETURN_IF_ERROR(check_opens(files.config, checkpoint.tensors(), rules));
+  VLR_ASSIGN_OR_RETURN(
+      FolderWriter folder,
+      FolderWriter::begin(to, {.anything = options.force, .like_it = is_quantized_by_vlr}));
+  ShardWriter writer(checkpoint, folder.path(), options, threads);
+  VLR_RETURN_IF_ERROR(writer.write(plan));
+  VLR_RETURN_IF_ERROR(checkpoint.check_unchanged());
+  VLR_RETURN_IF_ERROR(copy_other_files(from, folder.path()));
+  const auto write_config = [&](std::span<const float> probe) {
+    config["quantization_config"] = quantization_config(rules, plan.formats, plan.dense_modules,
+                                                        writer.dense_checksums(), probe);
+    return write_text_file((folder.path() / "config.json").string(), config.dump(2) + "\n");
+  };
+  VLR_RETURN_IF_ERROR(write_config({}));
   if (options.probe) {
-    VLR_ASSIGN_OR_RETURN(probe, options.probe());
+    VLR_ASSIGN_OR_RETURN(const std::vector<float> probe, options.probe(folder.path().string()));
+    VLR_RETURN_IF_ERROR(write_config(probe));
   }
-  const fs::path folder(to);
-  VLR_RETURN_IF_ERROR(make_folder(folder));
-  VLR_RETURN_IF_ERROR(ShardWriter(checkpoint, folder, options, threads).write(plan));
-  VLR_RETURN_IF_ERROR(copy_other_files(from, folder));
-  config["quantization_config"] =
-      quantization_config(rules, plan.formats, plan.dense_modules, probe);
-  return write_text_file((folder / "config.json").string(), config.dump(2) + "\n");
+  return folder.commit();
+}
+
+Options decoding_options(Options options, std::span<const QuantRule> rules) {
+  options.quant.clear();
+  options.quant_rules.clear();
+  for (const QuantRule& rule : rules) {
+    const QuantMode mode =
+        rule.mode == QuantMode::kNone ? QuantMode::kNone : decoding_mode(stored_format(rule.mode));
+    options.quant_rules.push_back(fmt::format("{}={}", rule.pattern, quant_mode_name(mode)));
+  }
+  options.exact = true;
+  options.self_check = false;
+  return options;
+}
+
+Result<std::vector<float>> probe_log_odds(Reranker& reranker) {
+  std::vector<float> out;
+  const std::vector<Request> requests = pair_score().probe();
+  VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(requests));
+  for (const Response& response : responses) {
+    for (const DocumentResult& r : response.results) {
+      if (!r.scored()) return {Code::kDataLoss, "relevance probe: " + r.message};
+      out.push_back(r.log_odds);
+    }
+  }
+  return out;
 }
 
 }  // namespace vlr

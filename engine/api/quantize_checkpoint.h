@@ -10,27 +10,36 @@
 
 #include "kernels/core/thread_pool.h"
 #include "model/quantization.h"
+#include "vlr/reranker.h"
 #include "vlr/status.h"
 
 namespace vlr {
 
 struct QuantizeOptions {
   int64_t max_shard_bytes = int64_t{1} << 30;  ///< of tensor data; what is held in memory
-  /// Gives log-odds of the relevance probe by the model as it is, to be kept with the checkpoint.
-  /// Asked for once it is known that the rules make sense; empty: none are kept.
-  std::function<Result<std::vector<float>>()> probe = {};
+  /// Gives log-odds of the relevance probe by the checkpoint in `folder`, which is what was written,
+  /// to be kept with it. Empty: none are kept.
+  std::function<Result<std::vector<float>>(const std::string& folder)> probe = {};
   /// Told the bytes read so far and those to read in all, after every tensor.
   std::function<void(int64_t done, int64_t total)> progress = {};
+  bool force = false;  ///< replace a checkpoint that vlr did not quantise
 };
 
 /// Writes `from`'s tensors to `to`, those that the rules choose quantised with their fingerprints;
 /// config.json, last, with a quantization_config that transformers and vlr read; and copies of all
 /// other files but weights. Makes the folder, which must not be `from`, once the rules make sense;
-/// replaces files of these names. kInvalidArgument where rules choose nothing, one of them matches
-/// nothing, or a tensor is quantised already.
+/// replaces files of these names once all of it is on disk. kInvalidArgument where rules choose
+/// nothing, one of them matches nothing, or a tensor is quantised already; and where `to` has a
+/// checkpoint of somebody else, or another process is writing one there.
 Status quantize_checkpoint(const std::string& from, const std::string& to,
                            std::span<const QuantRule> rules, const QuantizeOptions& options,
                            ThreadPool& threads);
+
+/// The options to ask such a checkpoint with for QuantizeOptions::probe: its codes decoded, and
+/// multiplied as dense weights are. Nothing is compared with what is not known yet.
+Options decoding_options(Options options, std::span<const QuantRule> rules);
+/// Log-odds of the relevance probe's documents; kDataLoss where one is not scored.
+Result<std::vector<float>> probe_log_odds(Reranker& reranker);
 
 }  // namespace vlr
 

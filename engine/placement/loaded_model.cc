@@ -6,6 +6,7 @@
 #include "engine/placement/device_options.h"
 #include "engine/placement/memory_watch.h"
 #include "engine/runtime/purposes.h"
+#include "engine/weights/quantized_tensors.h"
 #include "kernels/core/clock.h"
 
 namespace vlr {
@@ -78,6 +79,10 @@ Status Loading::choose_places() {
 }
 
 Status Loading::load_weights() {
+  if (options_.self_check && prepared_.source.checkpoint) {
+    VLR_RETURN_IF_ERROR(check_dense(prepared_.source.checkpoint->tensors(),
+                                    model_.stored.dense_checksums, *device_.context().threads));
+  }
   // What the device computes with, and what the CPU does.
   WeightPlan plan, cpu_plan;
   for (const WeightSpec& spec : model_.placed.plan)

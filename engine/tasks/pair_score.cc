@@ -2,14 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace vlr {
 namespace {
 
-/// How far log-odds may be from those before, on average over the probe.
+/// How far log-odds may be from those before the model was quantised, on average over the probe:
+/// for folders that keep these, and none of their codes decoded.
 constexpr double kProbeDistance = 2.0;
-/// Without those: how far answers have to be ahead, on average. Scrambled weights give every
+/// Log-odds below this size say little: distances are shares of this much at least.
+constexpr double kProbeSize = 1.0;
+/// Without any of them: how far answers have to be ahead, on average. Scrambled weights give every
 /// document about the same log-odds, with either one ahead.
 constexpr double kProbeAhead = 0.5;
 
@@ -40,28 +45,42 @@ std::vector<Request> probe() {
   return out;
 }
 
-Status check_probe(std::span<const float> log_odds, std::span<const float> before,
-                   const QuantModes& modes) {
-  const std::string_view mode_name = quant_name(modes);
-  for (const float v : log_odds) {
-    if (!std::isfinite(v))
-      return {Code::kDataLoss, fmt::format("relevance probe: a log-odds is {}", v)};
+/// Against the codes decoded and multiplied densely: the difference is rounding, or damage.
+Status check_decoded(std::span<const float> log_odds, std::span<const float> decoded,
+                     const QuantModes& modes) {
+  double limit = 0, squares = 0, error = 0;
+  for (const auto& [name, mode] : modes) limit = std::max(limit, mode_info(mode).probe_distance);
+  for (size_t i = 0; i < decoded.size(); ++i) {
+    const double want = static_cast<double>(decoded[i]),
+                 d = static_cast<double>(log_odds[i]) - want;
+    squares += want * want;
+    error += d * d;
   }
-  if (!before.empty()) {
-    if (before.size() != log_odds.size()) {
-      return {Code::kDataLoss, fmt::format("relevance probe: {} expected log-odds for {} documents",
-                                           before.size(), log_odds.size())};
-    }
-    double sum = 0;
-    for (size_t i = 0; i < before.size(); ++i)
-      sum += std::fabs(static_cast<double>(log_odds[i]) - static_cast<double>(before[i]));
-    const double mean = sum / static_cast<double>(before.size());
-    if (mean <= kProbeDistance) return {};
-    return {Code::kDataLoss,
-            fmt::format("relevance probe: log-odds are {:.2f} from those before the model was "
-                        "quantised ({}), on average over {} documents; at most {} are expected",
-                        mean, mode_name, before.size(), kProbeDistance)};
-  }
+  const auto count = static_cast<double>(decoded.size());
+  const double size = std::max(kProbeSize, std::sqrt(squares / count)),
+               distance = std::sqrt(error / count) / size;
+  if (distance <= limit) return {};
+  return {Code::kDataLoss,
+          fmt::format("relevance probe: log-odds are {:.2f} from those of the weights that were "
+                      "written, decoded ({}), as a share of their size over {} documents; rounding "
+                      "explains {}",
+                      distance, quant_name(modes), decoded.size(), limit)};
+}
+
+Status check_before(std::span<const float> log_odds, std::span<const float> before,
+                    const QuantModes& modes) {
+  double sum = 0;
+  for (size_t i = 0; i < before.size(); ++i)
+    sum += std::fabs(static_cast<double>(log_odds[i]) - static_cast<double>(before[i]));
+  const double mean = sum / static_cast<double>(before.size());
+  if (mean <= kProbeDistance) return {};
+  return {Code::kDataLoss,
+          fmt::format("relevance probe: log-odds are {:.2f} from those before the model was "
+                      "quantised ({}), on average over {} documents; at most {} are expected",
+                      mean, quant_name(modes), before.size(), kProbeDistance)};
+}
+
+Status check_ahead(std::span<const float> log_odds, const QuantModes& modes) {
   double ahead = 0;
   for (size_t i = 0; i + 1 < log_odds.size(); i += 2)
     ahead += static_cast<double>(log_odds[i]) - static_cast<double>(log_odds[i + 1]);
@@ -71,7 +90,25 @@ Status check_probe(std::span<const float> log_odds, std::span<const float> befor
       Code::kDataLoss,
       fmt::format("relevance probe: documents that answer are {:.2f} ahead of documents that do "
                   "not ({}), on average; a model that ranks has them {} ahead or more",
-                  ahead, mode_name, kProbeAhead)};
+                  ahead, quant_name(modes), kProbeAhead)};
+}
+
+Status check_probe(std::span<const float> log_odds, const ProbeRecord& kept,
+                   const QuantModes& modes) {
+  for (const float v : log_odds) {
+    if (!std::isfinite(v))
+      return {Code::kDataLoss, fmt::format("relevance probe: a log-odds is {}", v)};
+  }
+  for (const std::vector<float>* list : {&kept.decoded, &kept.before}) {
+    if (list->empty()) continue;
+    if (list->size() != log_odds.size()) {
+      return {Code::kDataLoss, fmt::format("relevance probe: {} expected log-odds for {} documents",
+                                           list->size(), log_odds.size())};
+    }
+  }
+  if (!kept.decoded.empty()) return check_decoded(log_odds, kept.decoded, modes);
+  if (!kept.before.empty()) return check_before(log_odds, kept.before, modes);
+  return check_ahead(log_odds, modes);
 }
 
 }  // namespace

@@ -35,9 +35,9 @@ struct Task {
 
   /// Requests whose answers are known, which show whether a quantised model still ranks.
   std::vector<Request> (*probe)();
-  /// `log_odds` of all documents of probe(), and what the model gave before it was quantised; empty
-  /// if nobody asked it then. kDataLoss with the figures where they are too far apart.
-  Status (*check_probe)(std::span<const float> log_odds, std::span<const float> before,
+  /// `log_odds` of all documents of probe(), and what the checkpoint keeps of them. kDataLoss with
+  /// the figures where they are further apart than the modes explain.
+  Status (*check_probe)(std::span<const float> log_odds, const ProbeRecord& kept,
                         const QuantModes& modes);
 };
 

@@ -194,7 +194,7 @@ struct Options {
   std::string preset = {};
   /// The text decoder's linear layers, quantised when the model is opened: none, nf4, int8, fp8 or
   /// another mode of docs/quantisation.md. Empty: as the checkpoint has them. What is stored
-  /// quantised can only choose how int8 computes.
+  /// quantised can only choose how its format computes.
   std::string quant = {};
   /// More of that for single layers, "PATTERN=MODE", the last match counting: "vision=nf4",
   /// "layers.0.=none", "mlp.down_proj=int8-weight". A rule that matches nothing is an error.

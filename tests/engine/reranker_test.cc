@@ -332,7 +332,7 @@ TEST(Open, SaysWhatIsWrong) {
     return Reranker::open(path, options).error();
   };
   EXPECT_EQ(error("/nowhere", {}).code(), Code::kNotFound);
-  EXPECT_THAT(error("/nowhere", {}).message(), HasSubstr("/nowhere/config.json"));
+  EXPECT_THAT(error("/nowhere", {}).message(), HasSubstr("/nowhere: No such file or directory"));
   EXPECT_EQ(error(demo_model(), {.max_length = 0}).code(), Code::kInvalidArgument);
   EXPECT_EQ(error(demo_model(), {.frame_factor = 48}).code(), Code::kInvalidArgument);
   EXPECT_EQ(error(demo_model(), {.device = "tpu"}).code(), Code::kInvalidArgument);

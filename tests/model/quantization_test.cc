@@ -30,7 +30,7 @@ TEST(QuantMode, Names) {
   EXPECT_EQ(wrong.error().code(), Code::kInvalidArgument);
   EXPECT_EQ(wrong.error().message(),
             "quantisation must be one of none, nf4, int8, int8-weight, llm-int8, llm-int8-batch, "
-            "fp8, mxfp4, got 'fp4'");
+            "fp8, fp8-weight, mxfp4, got 'fp4'");
   EXPECT_FALSE(parse_quant_mode(""));
   EXPECT_FALSE(parse_quant_mode("NF4"));
 }
@@ -38,9 +38,10 @@ TEST(QuantMode, Names) {
 TEST(QuantMode, FormatsAndActivations) {
   for (const ModeInfo& info : quant_modes()) {
     const QuantMode m = info.mode;
-    const WeightFormat format = m == QuantMode::kNone    ? WeightFormat::kDense
-                                : m == QuantMode::kNf4   ? WeightFormat::kNf4
-                                : m == QuantMode::kFp8   ? WeightFormat::kFp8
+    const WeightFormat format = m == QuantMode::kNone  ? WeightFormat::kDense
+                                : m == QuantMode::kNf4 ? WeightFormat::kNf4
+                                : m == QuantMode::kFp8 || m == QuantMode::kFp8Weight
+                                    ? WeightFormat::kFp8
                                 : m == QuantMode::kMxfp4 ? WeightFormat::kMxfp4
                                                          : WeightFormat::kInt8;
     EXPECT_EQ(stored_format(m), format) << quant_mode_name(m);
@@ -240,7 +241,7 @@ TEST(StoredQuantization, OfConfigsThatSayNothing) {
     const auto s = parse_stored_quantization(text);
     ASSERT_TRUE(s) << text << ": " << s.error().message();
     EXPECT_EQ(s->int8_mode, QuantMode::kLlmInt8) << text;
-    EXPECT_TRUE(s->rules.empty() && s->probe.empty()) << text;
+    EXPECT_TRUE(s->rules.empty() && s->probe.decoded.empty() && s->probe.before.empty()) << text;
   }
 }
 
@@ -259,15 +260,86 @@ TEST(StoredQuantization, BitsandbytesOwn) {
   EXPECT_EQ(mode_of("model.visual.blocks.0.attn.qkv.weight", eight->rules), QuantMode::kLlmInt8);
 }
 
+/// What compressed-tensors and others say of a linear layer's weights and activations.
+TEST(StoredQuantization, Published) {
+  const auto mode = [](const std::string& config, const char* weight) {
+    const auto s = parse_stored_quantization(R"({"quantization_config": )" + config + "}");
+    if (!s) return s.error().message().substr(0, s.error().message().find(" is not read"));
+    const auto m = mode_of(weight, s->rules);
+    return std::string(m ? quant_mode_name(*m) : "nothing");
+  };
+  const char* up = "model.language_model.layers.1.mlp.up_proj.weight";
+  const char* tower = "model.visual.blocks.0.attn.qkv.weight";
+  const auto group = [](const std::string& form, const std::string& weights,
+                        const std::string& activations) {
+    return R"({"quant_method": "compressed-tensors", "format": ")" + form +
+           R"(", "ignore": ["lm_head", "re:.*visual.*"], "sparsity_config": {},
+           "transform_config": {}, "config_groups": {"group_0": {"targets": ["Linear"],
+           "weights": {)" +
+           weights + R"(}, "input_activations": )" + activations + "}}}";
+  };
+  const std::string fp8 = R"("num_bits": 8, "type": "float", "strategy": "channel")",
+                    int8 = R"("num_bits": 8, "type": "int", "strategy": "channel",
+                              "symmetric": true)",
+                    tensor = R"("num_bits": 8, "type": "float", "strategy": "tensor")",
+                    token = R"({"num_bits": 8, "strategy": "token", "dynamic": true})";
+  EXPECT_EQ(mode(group("float-quantized", fp8, token), up), "fp8");
+  EXPECT_EQ(mode(group("float-quantized", fp8, token), tower), "none");
+  EXPECT_EQ(mode(group("float-quantized", tensor, token), up), "fp8");
+  EXPECT_EQ(mode(group("naive-quantized", fp8, "null"), up), "fp8-weight");
+  EXPECT_EQ(mode(group("int-quantized", int8, token), up), "int8");
+  EXPECT_EQ(mode(group("int-quantized", int8, "null"), up), "int8-weight");
+  EXPECT_EQ(mode(R"({"quant_method": "compressed-tensors", "format": "int-quantized"})", up),
+            "int8");
+  EXPECT_EQ(mode(R"({"quant_method": "fp8", "activation_scheme": "static",
+                     "modules_to_not_convert": ["model.visual", "layers.1.mlp"]})",
+                 up),
+            "none");
+  EXPECT_EQ(mode(R"({"quant_method": "fp8", "modules_to_not_convert": null})", tower), "fp8");
+
+  EXPECT_EQ(mode(group("float-quantized", R"("num_bits": 4, "type": "float")", token), up),
+            "compressed-tensors 'float-quantized' (weights of 4 bits)");
+  EXPECT_EQ(mode(group("float-quantized", fp8, R"({"num_bits": 4})"), up),
+            "compressed-tensors 'float-quantized' (activations of 4 bits)");
+  EXPECT_EQ(
+      mode(group("int-quantized", R"("num_bits": 8, "type": "int", "strategy": "group")", token),
+           up),
+      "compressed-tensors 'int-quantized' (scales by 'group')");
+  EXPECT_EQ(mode(group("mixed-precision", fp8, token), up), "compressed-tensors 'mixed-precision'");
+  EXPECT_EQ(mode(R"({"quant_method": "hqq"})", up), "quant_method 'hqq'");
+  EXPECT_EQ(mode(R"({"quant_method": "awq\u001b[2J"})", up), "quant_method 'awq?[2J'");
+  for (const char* hostile : {R"({"quant_method": "compressed-tensors", "format": 3})",
+                              R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+            "config_groups": {"a": 1}})",
+                              R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+            "config_groups": {"a": {"weights": {"num_bits": "8"}}}})"})
+    EXPECT_FALSE(
+        parse_stored_quantization(R"({"quantization_config": )" + std::string(hostile) + "}"))
+        << hostile;
+}
+
+TEST(StoredQuantization, DenseChecksums) {
+  const auto s = parse_stored_quantization(
+      R"({"quantization_config": {"vlr": {"dense_checksums": {"a": "00000000000000ff"}}}})");
+  ASSERT_TRUE(s) << s.error().message();
+  EXPECT_EQ(s->dense_checksums, (std::map<std::string, uint64_t>{{"a", 255}}));
+  for (const char* wrong : {"[]", R"({"a": 1})", R"({"a": "ff"})", R"({"a": "00000000000000fg"})"})
+    EXPECT_FALSE(parse_stored_quantization(
+        R"({"quantization_config": {"vlr": {"dense_checksums": )" + std::string(wrong) + "}}}"))
+        << wrong;
+}
+
 TEST(StoredQuantization, RulesAndProbe) {
   const auto s = parse_stored_quantization(
-      R"({"quantization_config": {"vlr": {"rules": ["text=nf4", "mlp.=int8"], "probe": [1, -2.5]}}})");
+      R"({"quantization_config": {"vlr": {"rules": ["text=nf4", "mlp.=int8"], "probe": [1, -2.5],
+          "probe_decoded": [3]}}})");
   ASSERT_TRUE(s) << s.error().message();
   ASSERT_EQ(s->rules.size(), 2u);
   EXPECT_EQ(s->rules[1].pattern, "mlp.");
   EXPECT_EQ(s->rules[1].mode, QuantMode::kInt8);
   EXPECT_EQ(s->int8_mode, QuantMode::kInt8);
-  EXPECT_EQ(s->probe, (std::vector<float>{1, -2.5f}));
+  EXPECT_EQ(s->probe.before, (std::vector<float>{1, -2.5f}));
+  EXPECT_EQ(s->probe.decoded, std::vector<float>{3});
 }
 
 TEST(StoredQuantization, HostileConfigs) {

@@ -700,22 +700,24 @@ TEST_F(CliQuantize, WritesAFolderThatOpensAsItWasQuantised) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_EQ(ran.err, "");
   const std::vector<std::string> lines = lines_of(ran.out);
-  ASSERT_EQ(lines.size(), 2u + 8);  // four queries, two documents each
+  ASSERT_EQ(lines.size(), 3u + 8);  // four queries, two documents each
   EXPECT_THAT(lines[0], StartsWith("q: written in "));
   EXPECT_THAT(lines[1], StartsWith("its checks pass"));
-  for (size_t i = 2; i < lines.size(); ++i) {
+  for (size_t i = 2; i + 1 < lines.size(); ++i) {
     std::istringstream in(lines[i]);
-    double before = 0, after = 0;
-    in >> before >> after;
+    double before = 0, decoded = 0, after = 0;
+    in >> before >> decoded >> after;
     EXPECT_NEAR(before, after, 2) << lines[i];
+    EXPECT_NEAR(decoded, after, 0.01) << lines[i];
   }
+  EXPECT_THAT(lines.back(), HasSubstr(" from the model as it is, on average"));
   for (const char* name : {"tokenizer.json", "preprocessor_config.json", "model.safetensors"})
     EXPECT_TRUE(std::filesystem::exists(folder_ / ("q/" + std::string(name)))) << name;
   const json q = json::parse(read_file(folder_ / "q/config.json"))["quantization_config"];
   EXPECT_EQ(q["quant_method"], "bitsandbytes");
   EXPECT_EQ(q["bnb_4bit_quant_type"], "nf4");
   EXPECT_EQ(q["vlr"]["rules"], json({"text=nf4"}));
-  EXPECT_EQ(q["vlr"]["probe"].size(), 8u);
+  EXPECT_EQ(q["vlr"]["probe_decoded"].size(), 8u);
 
   const json ahead = json::parse(run({"score", "-m", "q", "--threads", "2"}, kOneText).out),
              on_load = json::parse(scoring("score", {"--quant", "nf4"}, kOneText).out);
@@ -739,7 +741,7 @@ TEST_F(CliQuantize, RulesAndWhatIsLeftOut) {
   EXPECT_THAT(unprobed.out, HasSubstr("opened as mixed: its checks pass"));
   const json q = json::parse(read_file(folder_ / "q/config.json"))["quantization_config"];
   EXPECT_EQ(q["vlr"]["rules"], json({"text=int8", "layers.0.=none", "vision=fp8"}));
-  EXPECT_FALSE(q["vlr"].contains("probe"));
+  EXPECT_FALSE(q["vlr"].contains("probe_decoded"));
   const Ran unverified =
       scoring("quantize", {"--out", "q", "--quant", "fp8", "--no-probe", "--no-verify"});
   ASSERT_EQ(unverified.code, 0) << unverified.err;
@@ -753,7 +755,7 @@ TEST_F(CliQuantize, SaysWhatIsWrong) {
   expect_unusable(scoring("quantize", {"--out", kModel, "--quant", "nf4"}),
                   "must be another folder");
   expect_unusable(run({"quantize", "-m", folder_.path(), "--out", "q", "--quant", "nf4"}),
-                  "expected model.safetensors.index.json or model.safetensors, found neither");
+                  "config.json");
   expect_unusable(
       scoring("quantize", {"--out", "q", "--quant", "nf4", "--quant-rule", "q_proj=none"}),
       "parts of one weight need one quantisation");
