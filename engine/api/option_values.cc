@@ -116,6 +116,8 @@ Status check_whole(const OptionInfo& info, int64_t value) {
     return wrong(info, fmt::format("a multiple of {}", info.multiple_of), found);
   if (info.least && value < *info.least)
     return wrong(info, fmt::format("at least {}", *info.least), found);
+  if (info.most && value > *info.most)
+    return wrong(info, fmt::format("at most {}", *info.most), found);
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/placement/preset.h"
+#include "kernels/core/thread_pool.h"
 #include "model/quantization.h"
 
 namespace vlr {
@@ -102,8 +103,9 @@ const OptionInfo kTable[] = {
      .uses = kRunsModel,
      .flag = "--threads",
      .value = "N",
-     .doc = "CPU threads. 0: one per core",
-     .least = 0},
+     .doc = "CPU threads, at most 1024. 0: one per CPU that affinity and CPU quota allow",
+     .least = 0,
+     .most = ThreadPool::kMaxThreads},
     {.name = "max_length",
      .member = &Options::max_length,
      .group = kModel,

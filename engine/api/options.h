@@ -47,7 +47,7 @@ struct OptionInfo {
   std::string_view value = {};  ///< what the flag takes, as help shows it: "N"; SIZE: bytes
   std::string_view doc;
   std::string_view flag_doc = {};                  ///< of a flag that switches off: what that means
-  std::optional<int64_t> least = {};               ///< of whole numbers
+  std::optional<int64_t> least = {}, most = {};    ///< of whole numbers
   int64_t multiple_of = 1;                         ///< of whole numbers
   std::span<const std::string_view> choices = {};  ///< of texts, and of entries of a list
   Status (*check)(const Options&) = nullptr;       ///< what else its value has to be

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/api/guard.h"
 #include "engine/api/options.h"
 #include "engine/placement/device_options.h"
 #include "engine/placement/memory_plan.h"
@@ -33,10 +34,8 @@ Status check_workload(const Workload& w) {
   return check("patches_per_image", w.patches_per_image, 4, int64_t{1} << 24);
 }
 
-}  // namespace
-
-Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
-                                  const Workload& workload) {
+Result<MemoryPlan> plan_model(const std::string& path, const Options& given,
+                              const Workload& workload) {
   VLR_RETURN_IF_ERROR(check_options(given));
   Options options = given;
   VLR_RETURN_IF_ERROR(check_workload(workload));
@@ -63,6 +62,13 @@ Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& given,
         [&](const BatchLimits& limits) { return enough_for(workload, options, limits); });
   }
   return out;
+}
+
+}  // namespace
+
+Result<MemoryPlan> Reranker::plan(const std::string& path, const Options& options,
+                                  const Workload& workload) {
+  return guarded([&] { return plan_model(path, options, workload); });
 }
 
 }  // namespace vlr

@@ -3,6 +3,7 @@
 #include "vlr/reranker.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <mutex>
 #include <utility>
 
+#include "engine/api/guard.h"
 #include "engine/api/options.h"
 #include "engine/api/prefetch.h"
 #include "engine/placement/memory_planner.h"
@@ -21,6 +23,7 @@
 #include "engine/scheduling/wave_scorer.h"
 #include "engine/tasks/pair_score.h"
 #include "kernels/core/clock.h"
+#include "kernels/core/thread_start.h"
 #include "model/weight_plan.h"
 
 namespace vlr {
@@ -95,9 +98,19 @@ class Reranker::Impl {
   Result<std::vector<Explanation>> explain(const Request& request);
   Result<PrefetchResult> prefetch(const Request& request);
 
+  /// Runs a public call: with a model, in the process that opened it, alone if it is `exclusive`.
+  template <class F>
+  static auto call(Impl* impl, bool exclusive, F&& body) -> decltype(body(*impl));
+  /// After fork(), a child has none of the threads that work here, nor any GPU.
+  bool forked() const {
+    return process != getpid() && (threads.num_threads() > 1 || replica->device().is_gpu());
+  }
+
   const Task& task = pair_score();
   Options options;
   std::atomic<bool> cancelled{false};
+  std::atomic<bool> busy{false};  // score() or prefetch() is running
+  const pid_t process = getpid();
   std::string name, device_name, dtype_name, quant_name;
   ModelConfig config;
   Tokenizer tokenizer;
@@ -113,6 +126,7 @@ class Reranker::Impl {
       : options(o), config(std::move(c)), tokenizer(std::move(t)), threads(o.num_threads) {
     choices.insert(o.impls.begin(), o.impls.end());
     if (!options.log) return;
+    if (!threads.shortage().empty()) options.log(threads.shortage());
     options.log = [log = options.log, one = std::make_shared<std::mutex>()](std::string_view line) {
       const std::lock_guard lock(*one);
       log(line);
@@ -209,8 +223,11 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   // threads.
   PairRef next;
   const auto more = [&] { return next.request < std::ssize(requests); };
-  const auto policy = device.is_gpu() ? std::launch::async : std::launch::deferred;
+  // Deferred too if there can be no other thread.
+  const auto policy =
+      device.is_gpu() ? std::launch::async | std::launch::deferred : std::launch::deferred;
   const auto prepare = [&] {
+    const BlockSignals inherited;
     return std::async(policy, [&] { return prepare_wave(requests, max_length, next); });
   };
   std::future<std::shared_ptr<Wave>> coming;
@@ -332,44 +349,82 @@ Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request)
   return out;
 }
 
+template <class F>
+auto Reranker::Impl::call(Impl* impl, bool exclusive, F&& body) -> decltype(body(*impl)) {
+  return guarded([&]() -> decltype(body(*impl)) {
+    if (!impl) return Status(Code::kInvalidArgument, "this Reranker was moved from");
+    if (impl->forked())
+      return Status(Code::kInvalidArgument, "a Reranker works in the process that opened it only");
+    if (!exclusive) return body(*impl);
+    if (impl->busy.exchange(true)) {
+      return Status(Code::kInvalidArgument,
+                    "score() or prefetch() is running: one call of these at a time, and none from "
+                    "its callback");
+    }
+    struct Done {
+      std::atomic<bool>& busy;
+      ~Done() { busy = false; }
+    } const done{impl->busy};
+    return body(*impl);
+  });
+}
+
 Reranker::Reranker(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Reranker::Reranker(Reranker&&) noexcept = default;
-Reranker& Reranker::operator=(Reranker&&) noexcept = default;
-Reranker::~Reranker() = default;
+Reranker& Reranker::operator=(Reranker&& other) noexcept {
+  Reranker old(std::move(other));
+  impl_.swap(old.impl_);
+  return *this;
+}
+Reranker::~Reranker() {
+  // Whoever waited for threads that a forked child does not have would wait for ever.
+  if (impl_ && impl_->forked()) (void)impl_.release();
+}
 
 Result<Reranker> Reranker::open(const std::string& path, const Options& options) {
-  VLR_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Impl::open(path, options));
-  return Reranker(std::move(impl));
+  return guarded([&]() -> Result<Reranker> {
+    VLR_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Impl::open(path, options));
+    return Reranker(std::move(impl));
+  });
 }
 
 Result<Response> Reranker::score(const Request& request, const OnResult& on_result) {
-  VLR_ASSIGN_OR_RETURN(std::vector<Response> responses,
-                       impl_->score({&request, 1}, on_result, impl_->options.max_length));
+  VLR_ASSIGN_OR_RETURN(std::vector<Response> responses, score({&request, 1}, on_result));
   return std::move(responses[0]);
 }
 
 Result<std::vector<Response>> Reranker::score(std::span<const Request> requests,
                                               const OnResult& on_result) {
-  return impl_->score(requests, on_result, impl_->options.max_length);
+  return Impl::call(impl_.get(), true,
+                    [&](Impl& m) { return m.score(requests, on_result, m.options.max_length); });
 }
 
 Result<std::vector<Explanation>> Reranker::explain(const Request& request) {
-  return impl_->explain(request);
+  return Impl::call(impl_.get(), false, [&](Impl& m) { return m.explain(request); });
 }
 Result<PrefetchResult> Reranker::prefetch(const Request& request) {
-  return impl_->prefetch(request);
+  return Impl::call(impl_.get(), true, [&](Impl& m) { return m.prefetch(request); });
 }
-void Reranker::cancel() { impl_->cancelled = true; }
-std::string_view Reranker::model_name() const { return impl_->name; }
-std::string_view Reranker::device() const { return impl_->device_name; }
-std::string_view Reranker::dtype() const { return impl_->dtype_name; }
-std::string_view Reranker::quant() const { return impl_->quant_name; }
-std::string_view Reranker::preset() const { return impl_->replica->preset(); }
+void Reranker::cancel() {
+  if (impl_) impl_->cancelled = true;
+}
+std::string_view Reranker::model_name() const { return impl_ ? impl_->name : std::string_view(); }
+std::string_view Reranker::device() const {
+  return impl_ ? impl_->device_name : std::string_view();
+}
+std::string_view Reranker::dtype() const { return impl_ ? impl_->dtype_name : std::string_view(); }
+std::string_view Reranker::quant() const { return impl_ ? impl_->quant_name : std::string_view(); }
+std::string_view Reranker::preset() const {
+  return impl_ ? impl_->replica->preset() : std::string_view();
+}
 MemoryPlan Reranker::memory() const {
+  if (!impl_) return {};
   MemoryPlan out = memory_of(impl_->replica->device());
   out.layers = impl_->replica->model().layers;
   return out;
 }
-int64_t Reranker::peak_memory() const { return impl_->replica->device().budget().peak(); }
+int64_t Reranker::peak_memory() const {
+  return impl_ ? impl_->replica->device().budget().peak() : 0;
+}
 
 }  // namespace vlr

@@ -16,6 +16,7 @@
 #include "engine/runtime/descriptor.h"
 #include "kernels/core/format_bytes.h"
 #include "kernels/core/integer.h"
+#include "kernels/core/thread_start.h"
 
 namespace vlr {
 namespace {
@@ -283,8 +284,15 @@ ReadStats FileReader::stats() const {
 
 PieceThreads::PieceThreads(int num_threads, int64_t num_pieces, Body body)
     : num_pieces_(num_pieces), body_(std::move(body)) {
+  threads_.reserve(static_cast<size_t>(std::max(num_threads, 0)));
   try {
-    for (int t = 0; t < num_threads; ++t) threads_.emplace_back([this, t] { work(t); });
+    const BlockSignals inherited;
+    for (int t = 0; t < num_threads; ++t) {
+      threads_.emplace_back([this, t] {
+        name_thread("vlr-reader");
+        work(t);
+      });
+    }
   } catch (const std::system_error& e) {
     // Fewer threads do the same.
     if (threads_.empty() && num_pieces > 0) {

@@ -9,6 +9,7 @@
 
 #include "engine/runtime/purposes.h"
 #include "kernels/core/clock.h"
+#include "kernels/core/thread_start.h"
 
 namespace vlr {
 namespace {
@@ -40,8 +41,13 @@ Result<std::unique_ptr<GroupReader>> GroupReader::create(
     data += ring.buffer_bytes;
   }
   try {
-    for (int64_t t = 0; t < std::min(kMaxThreads, pieces * ring.buffers); ++t)
-      r->threads_.emplace_back([reader = r.get()] { reader->work(); });
+    const BlockSignals inherited;
+    for (int64_t t = 0; t < std::min(kMaxThreads, pieces * ring.buffers); ++t) {
+      r->threads_.emplace_back([reader = r.get()] {
+        name_thread("vlr-layers");
+        reader->work();
+      });
+    }
   } catch (const std::system_error& e) {
     // Fewer threads do the same.
     if (r->threads_.empty())

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "engine/runtime/arena.h"
+#include "kernels/core/thread_start.h"
 
 namespace vlr {
 namespace {
@@ -43,6 +44,7 @@ void SourceReader::read_ahead() {
   if (begun_ == order_.size()) return;
   const WeightSpec& spec = *order_[begun_++];
   // Deferred, if there can be no other thread.
+  const BlockSignals inherited;
   coming_ = std::async(std::launch::async | std::launch::deferred, [this, &spec]() -> Status {
     std::vector<Extent> extents;
     auto source = place_source(spec, checkpoint_, std::move(ahead_.memory), extents);

@@ -115,11 +115,12 @@ struct Response {
 
 /// What prefetch() made of an image or a video.
 struct MediaResult {
-  std::string name;                                   ///< its path
-  DocumentStatus status = DocumentStatus::kBadMedia;  ///< kOk: its features are in the cache
-  std::string message;                                ///< what was wrong, unless status is kOk
-  int64_t tokens = 0;                                 ///< that it takes in a prompt
-  bool was_cached = false;                            ///< there was nothing to do
+  std::string name;  ///< its path
+  /// kOk: its features are in the cache, and in the folder of one that has a folder.
+  DocumentStatus status = DocumentStatus::kBadMedia;
+  std::string message;      ///< what was wrong, unless status is kOk
+  int64_t tokens = 0;       ///< that it takes in a prompt
+  bool was_cached = false;  ///< there was nothing to do
 };
 struct PrefetchResult {
   std::vector<MediaResult> media;
@@ -230,7 +231,9 @@ struct Options {
   bool measure_kernels = true;       ///< on a GPU: choose library algorithms by measurement at open
   /// Fusions to leave out, to see what they bring: residual, qk, gelu, quantize.
   std::vector<std::string> no_fuse = {};
-  int num_threads = 0;          ///< 0: one per core
+  /// At most 1024; 0: one per CPU that affinity and the quotas of control groups allow. Where the
+  /// system refuses some of them, the others do the work, and `log` says so.
+  int num_threads = 0;
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
   std::string media_root = {};  ///< where relative media paths start; empty: the working directory
   /// Literal special tokens in user text act as such, as in the official pipeline.
@@ -327,7 +330,10 @@ struct Workload {
 /// Called for every document once it has its status; may be called from the thread of score() only.
 using OnResult = std::function<void(const DocumentResult&)>;
 
-/// A model that is ready to score. Move-only. One thread at a time may call it, but for cancel().
+/// A model that is ready to score. Move-only: one that was moved from gives errors and empty texts.
+/// One thread at a time may call it, but for cancel(). score() and prefetch() while one of them is
+/// running, in another thread or from its own callback, are kInvalidArgument; the other calls may be
+/// made from callbacks. After fork() a child has to open its own; this one gives it errors.
 class VLR_API Reranker {
  public:
   /// Opens a checkpoint folder: config.json, tokenizer.json, model.safetensors or its shards.

@@ -11,6 +11,9 @@
  *
  * Threads. One thread at a time may use a handle, but for vlr_cancel(). Different handles are
  * independent. Callbacks come from the thread of the call, except where they say something else.
+ * Scoring or prefetching with a reranker that is at it, from another thread or from a callback, is
+ * VLR_INVALID_ARGUMENT. So is the use of one in a child of fork(), which has to open its own. vlr's
+ * own threads are named vlr-... and take no signals.
  *
  * Sizes. Structs may grow at their end in later versions. Those that the library writes or reads
  * start with their size, which the VLR_..._INIT macros set; arrays of results come with the size of
@@ -34,7 +37,7 @@ typedef enum vlr_code {
   VLR_NOT_FOUND = 2,        /* no such file or tensor */
   VLR_DATA_LOSS = 3,        /* a file is damaged */
   VLR_UNIMPLEMENTED = 4,    /* valid, but nobody does it */
-  VLR_OUT_OF_MEMORY = 5,    /* an allocation failed, or a cap would be exceeded */
+  VLR_OUT_OF_MEMORY = 5,    /* no memory or no thread to be had, or a cap would be exceeded */
   VLR_DEVICE = 6,           /* any other error of the device */
   VLR_CANCELLED = 7,        /* the caller asked to stop */
   VLR_INTERNAL = 8          /* a bug of vlr's */

@@ -1,13 +1,20 @@
 #include "kernels/core/thread_pool.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "kernels/core/cpus.h"
+#include "kernels/core/thread_start.h"
 
 namespace vlr {
 
@@ -23,6 +30,34 @@ struct ThreadPool::State {
   bool stop = false;
   std::exception_ptr thrown;  // by a body, the first one
   std::vector<std::thread> workers;
+
+  ~State() {
+    {
+      const std::lock_guard lock(mutex);
+      stop = true;
+    }
+    start.notify_all();
+    for (std::thread& t : workers) t.join();
+  }
+
+  /// Why the system gave fewer; empty: it did not.
+  std::string start_workers(int wanted) {
+    workers.reserve(static_cast<size_t>(wanted));
+    try {
+      const BlockSignals inherited;
+      for (int thread = 1; thread <= wanted; ++thread) {
+        workers.emplace_back([this, thread] {
+          name_thread("vlr-worker");
+          work(thread);
+        });
+      }
+    } catch (const std::system_error& e) {  // of a limit on processes or on address space
+      return e.code().message();
+    } catch (const std::bad_alloc&) {
+      return "host memory";
+    }
+    return {};
+  }
 
   void drain(int thread) {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
@@ -51,21 +86,22 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  num_threads_ = num_threads > 0
-                     ? num_threads
-                     : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  for (int t = 1; t < num_threads_; ++t)
-    state_->workers.emplace_back([this, t] { state_->work(t); });
+  const int wanted = num_threads > 0 ? num_threads : usable_cpus();
+  std::string refusal = state_->start_workers(std::min(wanted, kMaxThreads) - 1);
+  if (!refusal.empty()) {
+    // The others of this process, who read files, find something left.
+    const int half = static_cast<int>(state_->workers.size()) / 2;
+    state_ = std::make_unique<State>();
+    (void)state_->start_workers(half);
+  } else if (wanted > kMaxThreads) {
+    refusal = "the most that are started";
+  }
+  num_threads_ = static_cast<int>(state_->workers.size()) + 1;
+  if (!refusal.empty())
+    shortage_ = fmt::format("{} threads instead of {}: {}", num_threads_, wanted, refusal);
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->start.notify_all();
-  for (std::thread& t : state_->workers) t.join();
-}
+ThreadPool::~ThreadPool() = default;
 
 void ThreadPool::parallel_for(int64_t count, const std::function<void(int64_t, int)>& body) {
   if (count <= 0) return;

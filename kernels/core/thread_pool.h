@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace vlr {
 
@@ -12,13 +13,18 @@ namespace vlr {
 /// may be called from any thread, and callers queue up; a body must not call it again.
 class ThreadPool {
  public:
-  /// 0 or less: one thread per core.
+  static constexpr int kMaxThreads = 1024;  // each takes megabytes of stack and scratch
+
+  /// 0 or less: one thread per CPU that the process may use. More than kMaxThreads are not started,
+  /// and where the system refuses a thread, those before it do the work; shortage() says so.
   explicit ThreadPool(int num_threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return num_threads_; }
+  /// Why there are fewer threads than were asked for, for a log; empty: there are not.
+  const std::string& shortage() const { return shortage_; }
 
   /// Calls body(index, thread) once for every index in [0, count), thread in [0, num_threads()).
   /// Indices are handed out one by one in ascending order. Returns when all are done; what
@@ -28,7 +34,8 @@ class ThreadPool {
  private:
   struct State;
   std::unique_ptr<State> state_;
-  int num_threads_;
+  int num_threads_ = 1;
+  std::string shortage_;
 };
 
 }  // namespace vlr

@@ -3,16 +3,17 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <exception>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "kernels/core/integer.h"
+#include "kernels/core/thread_start.h"
 #include "kernels/cuda/check.h"
 
 namespace vlr::cuda {
@@ -61,15 +62,17 @@ void touch(std::byte* p, int64_t bytes) {
   const int64_t num_threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, 32);
   const int64_t share = round_up(bytes / num_threads, kHugePage);
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(num_threads));
   const auto touch_from = [p, bytes, share](int64_t begin) {
     constexpr int64_t kPage = 4096;
     for (int64_t i = begin; i < std::min(begin + share, bytes); i += kPage)
       *static_cast<volatile std::byte*>(p + i) = std::byte{0};
   };
   try {
+    const BlockSignals inherited;
     for (int64_t begin = share; begin < bytes; begin += share)
       threads.emplace_back(touch_from, begin);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // no thread, or no memory for one
     // What nobody has touched, registering will.
   }
   touch_from(0);

@@ -95,6 +95,10 @@ TEST(OptionTable, SaysWhatWasExpectedAndFound) {
         {"99999999999999999999",
          "options: max_length must be a whole number, got "
          "'99999999999999999999'"}}},
+      {"num_threads",
+       {{"-1", "options: num_threads must be at least 0, got -1"},
+        {"1025", "options: num_threads must be at most 1024, got 1025"},
+        {"2147483647", "options: num_threads must be at most 1024, got 2147483647"}}},
       {"gpu_memory",
        {{"-1", "options: gpu_memory must be at least 0, got -1"},
         {"20 apples",

@@ -4,6 +4,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -12,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "engine/api/request_json.h"
 #include "tests/support/checkpoints.h"
@@ -141,6 +144,78 @@ TEST(Score, ACallbackThatThrowsLeavesNothingBehind) {
                std::runtime_error);
   EXPECT_EQ(score_bits(reranker, one).size(), 1u);
   EXPECT_EQ(score_bits(reranker, request), truth);
+}
+
+TEST(Score, ASecondCallBesideOneIsRefused) {
+  Reranker reranker = open_or_die(demo_model(), {.batch_tokens = 100});
+  const Request request = request_of("a star", mixed_documents());
+  const auto truth = score_bits(reranker, request);
+  std::vector<std::string> refused;
+  int explained = 0;
+  ASSERT_TRUE(reranker.score(request, [&](const DocumentResult&) {
+    for (const Status& s : {reranker.score(request).error(), reranker.prefetch(request).error()})
+      refused.push_back(s.code() == Code::kInvalidArgument ? s.message() : "another code");
+    std::thread([&] {
+      refused.push_back(reranker.score(std::span(&request, 1)).error().message());
+    }).join();
+    explained += reranker.explain(request).has_value();
+    EXPECT_GT(reranker.memory().total(), 0);
+  }));
+  EXPECT_EQ(refused.size(), 3 * truth.size());
+  EXPECT_THAT(refused, ::testing::Each(HasSubstr("score() or prefetch() is running")));
+  EXPECT_EQ(explained, static_cast<int>(truth.size()));
+  EXPECT_EQ(score_bits(reranker, request), truth);
+}
+
+TEST(Score, OfAModelThatWasMovedFromIsAnError) {
+  Reranker from = open_or_die(demo_model());
+  const Request request = request_of("a star", {text_document("a sun")});
+  Reranker to = std::move(from);
+  const auto moved = [&](const Status& s) {
+    EXPECT_EQ(s.code(), Code::kInvalidArgument);
+    EXPECT_EQ(s.message(), "this Reranker was moved from");
+  };
+  moved(from.score(request).error());  // NOLINT: what this is about
+  moved(from.score(std::span(&request, 1)).error());
+  moved(from.explain(request).error());
+  moved(from.prefetch(request).error());
+  from.cancel();
+  EXPECT_EQ(from.model_name(), "");
+  EXPECT_EQ(from.device(), "");
+  EXPECT_EQ(from.dtype(), "");
+  EXPECT_EQ(from.quant(), "");
+  EXPECT_EQ(from.preset(), "");
+  EXPECT_EQ(from.memory().total(), 0);
+  EXPECT_EQ(from.peak_memory(), 0);
+  from = std::move(to);
+  EXPECT_TRUE(from.score(request));
+  EXPECT_FALSE(to.score(request));  // NOLINT
+}
+
+// A child has none of its parent's threads: an error instead of waiting for them for ever.
+TEST(Score, InAForkedChildIsAnError) {
+  const Request request = request_of("a star", {text_document("a sun")});
+  for (const int num_threads : {1, 2}) {
+    auto reranker =
+        std::make_unique<Reranker>(open_or_die(demo_model(), {.num_threads = num_threads}));
+    const auto truth = score_bits(*reranker, request);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      alarm(60);
+      const auto scored = reranker->score(request);
+      const bool right =
+          num_threads == 1
+              ? scored && std::bit_cast<uint32_t>(scored->results[0].log_odds) == truth[0]
+              : scored.error().message() == "a Reranker works in the process that opened it only";
+      reranker.reset();
+      _exit(right ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << num_threads << ": " << status;
+    EXPECT_EQ(score_bits(*reranker, request), truth);
+  }
 }
 
 // Prefixes have rows in the cache before they are computed.
