@@ -277,9 +277,9 @@ Result<WorkloadResult> BenchCommand::measure(Work& work, OpenModel& m, const Mac
   out.finite = std::ranges::all_of(runs.log_odds(), [](float v) { return std::isfinite(v); });
   if (!scores_to.empty()) add_cases(work, runs.log_odds(), cases);
   print(out);
-  if (!out.finite) fmt::print(stderr, "vlr: {}: a score is not finite\n", out.name);
+  if (!out.finite) tell("vlr: {}: a score is not finite\n", out.name);
   if (!out.same_bits && model.options.exact)
-    fmt::print(stderr, "vlr: {}: scores differ from run to run\n", out.name);
+    tell("vlr: {}: scores differ from run to run\n", out.name);
   return out;
 }
 

@@ -39,7 +39,7 @@ int CacheCommand::clear() const {
   return kServed;
 }
 
-/// Bad files are named, and cost themselves.
+/// Bad files are named, and cost themselves; the exit code says that there are some.
 int CacheCommand::add() {
   if (model.options.vision_cache_dir.empty())
     return fail({Code::kInvalidArgument, "--vision-cache: which folder is to be filled?"});
@@ -65,7 +65,7 @@ int CacheCommand::add() {
       progress.step();
       if (r.status != DocumentStatus::kOk) {
         progress.clear();
-        fmt::print(stderr, "vlr: {}\n", r.message);
+        tell("vlr: {}\n", r.message);
         ++bad;
         continue;
       }
@@ -76,7 +76,7 @@ int CacheCommand::add() {
   progress.clear();
   fmt::print("{} added, {} were there, {} could not be used; {} visual tokens\n", added, known, bad,
              tokens);
-  return bad == std::ssize(files) ? kUnusable : kServed;
+  return bad > 0 ? kUnusable : kServed;
 }
 
 }  // namespace

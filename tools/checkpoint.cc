@@ -34,10 +34,10 @@ void add_checkpoint(CLI::App& app, Run& run) {
         const int64_t percent = total > 0 ? 100 * done / total : 100;
         if (!terminal || percent == shown) return;
         shown = percent;
-        fmt::print(stderr, "\r{:>11} / {}", format_bytes(done), format_bytes(total));
+        tell("\r{:>11} / {}", format_bytes(done), format_bytes(total));
       };
       const Status status = make_checkpoint(command->preset, command->out, options);
-      if (shown >= 0) fmt::print(stderr, "\n");
+      if (shown >= 0) tell("\n");
       return status.ok() ? kServed : fail(status);
     };
   });

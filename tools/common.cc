@@ -105,7 +105,7 @@ Status ModelOptions::finish() {
 
 Result<Reranker> ModelOptions::open() {
   VLR_RETURN_IF_ERROR(finish());
-  options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
+  options.log = [](std::string_view line) { tell("vlr: {}\n", line); };
   return open_with_bar(model, options);
 }
 
@@ -127,17 +127,12 @@ std::function<void(const LoadProgress&)> load_progress_bar() {
   return [](const LoadProgress& p) {
     constexpr int64_t kWidth = 30;
     const int64_t filled = kWidth * p.bytes_done / std::max<int64_t>(p.bytes_total, 1);
-    fmt::print(stderr, "\r[{:<{}}] {:>11} / {} {:<12}",
-               std::string(static_cast<size_t>(filled), '='), kWidth, format_bytes(p.bytes_done),
-               format_bytes(p.bytes_total), p.what);
-    std::fflush(stderr);
+    tell("\r[{:<{}}] {:>11} / {} {:<12}", std::string(static_cast<size_t>(filled), '='), kWidth,
+         format_bytes(p.bytes_done), format_bytes(p.bytes_total), p.what);
   };
 }
 
-void clear_progress_line() {
-  fmt::print(stderr, "\r{:76}\r", "");
-  std::fflush(stderr);
-}
+void clear_progress_line() { tell("\r{:76}\r", ""); }
 
 std::string media_path(const std::string& argument) {
   if (argument.empty() || !media::scheme_of(argument).empty()) return argument;
@@ -173,8 +168,13 @@ Result<FileKind> kind_of(const std::string& path, const std::string& media_root)
   return scheme.empty() ? FileKind::kText : FileKind::kPicture;
 }
 
+void tell_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
 int fail(const Status& status) {
-  fmt::print(stderr, "vlr: {}\n", status.message());
+  tell("vlr: {}\n", status.message());
   return kUnusable;
 }
 
@@ -185,10 +185,7 @@ Result<std::string> read_input(const std::string& path) {
 }
 
 Status write_line(const std::string& path, std::string_view text) {
-  std::ofstream file(path);
-  file << text << "\n";
-  file.close();
-  return file ? Status() : Status(Code::kInvalidArgument, path + ": cannot write");
+  return write_text_file(path, std::string(text) + "\n");
 }
 
 Result<RequestFile> read_requests(const std::string& path) {
@@ -224,7 +221,7 @@ Progress::Progress(int64_t total, std::string_view unit)
 Progress::~Progress() { clear(); }
 
 void Progress::clear() {
-  if (on_ && shown_ >= 0) fmt::print(stderr, "\r{:60}\r", "");
+  if (on_ && shown_ >= 0) tell("\r{:60}\r", "");
   shown_ = -1;
 }
 
@@ -233,8 +230,7 @@ void Progress::step() {
   const int64_t percent = 100 * done_ / std::max<int64_t>(total_, 1);
   if (!on_ || percent == shown_) return;
   shown_ = percent;
-  fmt::print(stderr, "\r{} / {} {}", done_, total_, unit_);
-  std::fflush(stderr);
+  tell("\r{} / {} {}", done_, total_, unit_);
 }
 
 }  // namespace vlr::tools

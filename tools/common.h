@@ -2,6 +2,8 @@
 #ifndef VLR_TOOLS_COMMON_H_
 #define VLR_TOOLS_COMMON_H_
 
+#include <fmt/format.h>
+
 #include <CLI/App.hpp>  // the rest of CLI11 is in vlr.cc: its formatter takes 2 s to compile
 #include <cstdint>
 #include <functional>
@@ -50,10 +52,16 @@ std::string media_path(const std::string& argument);
 
 /// "vlr: <message>" on stderr; returns kUnusable.
 int fail(const Status& status);
+/// Text on stderr. Where that is closed or full, nobody could be told.
+void tell_text(std::string_view text);
+template <class... Args>
+void tell(fmt::format_string<Args...> format, Args&&... args) {
+  tell_text(fmt::format(format, std::forward<Args>(args)...));
+}
 
 /// Contents of a file, or of standard input for "-".
 Result<std::string> read_input(const std::string& path);
-/// A file of this text and the end of a line.
+/// A file of this text and the end of a line; what is no regular file is written through.
 Status write_line(const std::string& path, std::string_view text);
 
 /// A request file: one JSON object, or one a line, of which at least one is usable.

@@ -157,8 +157,7 @@ int EvalCommand::run() {
       m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
         if (!r.scored())
-          fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", set.path, i, r.index,
-                     r.message);
+          tell("vlr: {}: request {}, document {}: {}\n", set.path, i, r.index, r.message);
       }
     }
     show(fs::path(set.path).filename().string(), m);
@@ -175,9 +174,7 @@ int EvalCommand::run() {
       "\ndist: |log-odds - expected|. *: requests whose best document, or whose order, is not the "
       "expected one.\n");
   if (!json_to.empty()) {
-    std::ofstream json(json_to);
-    json << out.dump(1) << "\n";
-    if (!json) return fail({Code::kNotFound, json_to + ": cannot be written"});
+    if (const Status s = write_line(json_to, out.dump(1)); !s.ok()) return fail(s);
   }
   return kServed;
 }

@@ -58,12 +58,12 @@ int QuantizeCommand::run() {
     const int64_t percent = total > 0 ? 100 * done / total : 100;
     if (!terminal || percent == shown) return;
     shown = percent;
-    fmt::print(stderr, "\r{:>11} / {}", format_bytes(done), format_bytes(total));
+    tell("\r{:>11} / {}", format_bytes(done), format_bytes(total));
   };
   ThreadPool threads(model.options.num_threads);
   const auto start = std::chrono::steady_clock::now();
   const Status written = quantize_checkpoint(model.model, out, *rules, options, threads);
-  if (shown >= 0) fmt::print(stderr, "\n");
+  if (shown >= 0) tell("\n");
   if (!written.ok()) return fail(written);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

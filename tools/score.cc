@@ -88,7 +88,7 @@ int ScoreCommand::run() {
     if (const Status s = values.write(); code == kServed && !s.ok()) code = fail(s);
   }
   for (const auto& [op, time] : per_op)
-    fmt::print(stderr, "{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
+    tell("{:28} {:6} runs {:9.3f} ms\n", op, time.second, 1e3 * time.first);
   return code;
 }
 
@@ -125,8 +125,7 @@ int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
     if (usage && !responses->empty()) {
       progress.clear();
       const Usage& u = responses->front().usage;
-      fmt::print(
-          stderr,
+      tell(
           "{} requests in {:.3f} s: media {:.3f}, prompts {:.3f}, vision {:.3f}, text {:.3f}; "
           "{} tokens in {} batches, {} image tokens in {}; {} media decoded, {} cached\n",
           usable.size(), u.seconds.total, u.seconds.media, u.seconds.prompt, u.seconds.vision,

@@ -1,13 +1,45 @@
-/// The vlr command. Exit codes: 0 served, 1 the request or the model was unusable, 2 usage.
+/// The vlr command. Exit codes: 0 served, 1 the request or the model was unusable or the output could
+/// not be written, 2 usage.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
 #include <exception>
+#include <system_error>
 
 #include "tools/common.h"
 
-int main(int argc, char** argv) {
-  using namespace vlr::tools;
+namespace {
+
+using namespace vlr::tools;
+
+/// Standard streams that are closed stay so for whoever uses them, but no file gets their numbers.
+void hold_closed_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The lowest number that is free is this one; in the other direction, so that use of it fails.
+    (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
+int output_failed(std::string_view reason) {
+  return fail({vlr::Code::kInvalidArgument, fmt::format("standard output: {}", reason)});
+}
+
+/// Nothing that was printed is lost without a word.
+int flush_output(int code) {
+  errno = 0;
+  bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  // Some file systems report on closing what they could not keep.
+  if (const int copy = dup(STDOUT_FILENO); copy >= 0) written = close(copy) == 0 && written;
+  if (written || code != kServed) return code;
+  return output_failed(errno != 0 ? std::generic_category().message(errno) : "cannot be written");
+}
+
+int run_command(int argc, char** argv) {
   CLI::App app("Scores documents of text, images and video against a query with Qwen3-VL-Reranker",
                "vlr");
   app.set_version_flag("--version", VLR_VERSION);
@@ -33,6 +65,22 @@ int main(int argc, char** argv) {
   try {
     return run();
   } catch (const std::exception& e) {  // of a library, or no memory
-    return fail({vlr::Code::kInternal, e.what()});
+    const auto* of_print = dynamic_cast<const std::system_error*>(&e);
+    if (of_print && std::ferror(stdout)) return output_failed(of_print->code().message());
+    tell_text("vlr: ");
+    tell_text(e.what());
+    tell_text("\n");
+    return kUnusable;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    hold_closed_streams();
+    return flush_output(run_command(argc, argv));
+  } catch (...) {  // no memory for a message
+    return kUnusable;
   }
 }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -299,10 +301,11 @@ Status write_all(std::FILE* file, const std::string& path, std::span<const std::
   return {};
 }
 
-Status write_tensors(const std::string& path, const std::string& header,
+/// `mode`: of fopen().
+Status write_tensors(const std::string& path, const char* mode, const std::string& header,
                      const std::vector<NamedShape>& tensors, const TensorFill& fill) {
   constexpr int64_t kPieceBytes = int64_t{4} << 20;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "wb"), std::fclose);
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), mode), std::fclose);
   if (!file) return system_error(Code::kInvalidArgument, path, "open for writing");
   const uint64_t length = header.size();
   VLR_RETURN_IF_ERROR(write_all(file.get(), path, std::as_bytes(std::span(&length, 1))));
@@ -528,11 +531,22 @@ Status write_safetensors(const std::string& path, std::vector<NamedShape> tensor
   Result<std::string> header = header_text(tensors);
   if (!header) return header.error().with_context(path);
 
-  // Under another name until it is complete: a reader never maps half a file, and one that has
-  // mapped an older file of this name keeps it.
-  const std::string partial = path + ".part";
-  Status status = write_tensors(partial, *header, tensors, fill);
-  if (status.ok() && std::rename(partial.c_str(), path.c_str()) != 0) {
+  // A device or a pipe is written, not replaced; a link, what it leads to.
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none).type();
+  if (there == std::filesystem::file_type::not_found ? std::filesystem::is_symlink(path, none)
+                                                     : there != std::filesystem::file_type::regular)
+    return write_tensors(path, "wb", *header, tensors, fill);
+  std::error_code unresolved;
+  const std::filesystem::path real = std::filesystem::canonical(path, unresolved);
+  const std::string to = unresolved ? path : real.string();
+  // Under another name, which nobody else has, until it is complete: a reader never maps half a
+  // file, and one that has mapped an older file of this name keeps it.
+  static const uint32_t process = std::random_device{}();  // containers share numbers
+  static std::atomic<int64_t> number = 0;
+  const std::string partial = fmt::format("{}.{:08x}-{}.part", to, process, number++);
+  Status status = write_tensors(partial, "wbx", *header, tensors, fill);
+  if (status.ok() && std::rename(partial.c_str(), to.c_str()) != 0) {
     status = system_error(Code::kInvalidArgument, path, "rename");
   }
   if (!status.ok()) std::remove(partial.c_str());

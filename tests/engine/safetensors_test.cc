@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
+#include <filesystem>
 #include <initializer_list>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/temp_folder.h"
@@ -18,6 +21,13 @@ using ::testing::HasSubstr;
 using testing::read_file;
 using testing::TempFolder;
 using testing::write_file;
+
+std::vector<std::string> files_in(const TempFolder& folder) {
+  std::vector<std::string> out;
+  for (const auto& f : std::filesystem::directory_iterator(folder.path()))
+    out.push_back(f.path().filename().string());
+  return out;
+}
 
 /// A file with this header text and `data_bytes` bytes 0, 1, 2, ... of data.
 std::string file_of(std::string_view header, size_t data_bytes) {
@@ -253,7 +263,36 @@ TEST(WriteSafetensors, BytesAreTheLibrarys) {
       "\"z\\\"\\n\u00e9\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[12,15]}}";
   header.append((8 - header.size() % 8) % 8, ' ');
   EXPECT_EQ(read_file(folder / "x"), file_of(header, 0) + "bcdestuvabcdz{|");
-  EXPECT_FALSE(std::filesystem::exists(folder / "x.part"));
+  EXPECT_EQ(files_in(folder), std::vector<std::string>{"x"});
+}
+
+TEST(WriteSafetensors, ReplacesNothingButFiles) {
+  TempFolder folder;
+  namespace fs = std::filesystem;
+  fs::create_directory(folder / "far");
+  write_file(folder / "far/file", "old");
+  fs::create_symlink("far/file", folder / "link");
+  fs::create_symlink("far/new", folder / "dangling");
+  const auto write = [&](const std::string& name) {
+    return write_safetensors(folder / name, {named("a", DType::kU8, {1})}, fill_letters);
+  };
+  EXPECT_EQ(write("link").message(), "");
+  EXPECT_EQ(write("dangling").message(), "");
+  for (const char* link : {"link", "dangling"}) {
+    EXPECT_TRUE(fs::is_symlink(folder / link));
+    EXPECT_TRUE(SafetensorsFile::open(folder / link)) << link;
+  }
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::string read;
+  std::thread reader([&] { read = read_file(folder / "pipe"); });
+  EXPECT_EQ(write("pipe").message(), "");
+  reader.join();
+  EXPECT_TRUE(fs::is_fifo(folder / "pipe"));
+  EXPECT_EQ(read, read_file(folder / "far/file"));
+  const Status full =
+      write_safetensors("/dev/full", {named("a", DType::kU8, {1 << 20})}, fill_letters);
+  EXPECT_THAT(full.message(), HasSubstr("/dev/full"));
+  EXPECT_TRUE(fs::is_character_file("/dev/full"));
 }
 
 TEST(WriteSafetensors, AsksForPiecesInOrder) {
@@ -291,7 +330,7 @@ TEST(WriteSafetensors, LeavesNothingBehindOnFailure) {
   EXPECT_EQ(write_safetensors(folder / "x", {named("a", DType::kU8, {1})}, fail).code(),
             Code::kCancelled);
   EXPECT_EQ(read_file(folder / "x"), "old");
-  EXPECT_FALSE(std::filesystem::exists(folder / "x.part"));
+  EXPECT_EQ(files_in(folder), std::vector<std::string>{"x"});
   EXPECT_THAT(write_safetensors(folder / "none/x", {}, fail).message(),
               HasSubstr(folder / "none/x"));
   EXPECT_THAT(

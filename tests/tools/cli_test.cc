@@ -47,16 +47,18 @@ struct Ran {
 class Cli : public ::testing::Test {
  protected:
   /// Adds --threads 2: the tests run side by side.
-  Ran scoring(std::string_view subcommand, const Arguments& arguments,
-              std::string_view input = "") const {
+  Ran scoring(std::string_view subcommand, const Arguments& arguments, std::string_view input = "",
+              const std::string& streams = "") const {
     Arguments all;
     std::istringstream words{std::string(subcommand)};  // "cache add" are two
     for (std::string word; words >> word;) all.push_back(word);
     for (const char* a : {"-m", kModel.c_str(), "--threads", "2"}) all.emplace_back(a);
     all.insert(all.end(), arguments.begin(), arguments.end());
-    return run(all, input);
+    return run(all, input, streams);
   }
-  Ran run(const Arguments& arguments, std::string_view input = "") const {
+  /// `streams`: where they go instead, as in ">/dev/full".
+  Ran run(const Arguments& arguments, std::string_view input = "",
+          const std::string& streams = "") const {
     const auto quoted = [](const std::string& word) {
       std::string out = "'";
       for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
@@ -65,7 +67,7 @@ class Cli : public ::testing::Test {
     write_file(folder_ / "stdin", input);
     std::string command = "cd " + quoted(folder_.path()) + " && " + quoted(VLR_CLI);
     for (const std::string& a : arguments) command.append(" ").append(quoted(a));
-    const int status = std::system((command + " <stdin >stdout 2>stderr").c_str());
+    const int status = std::system((command + " <stdin >stdout 2>stderr " + streams).c_str());
     return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
             .out = read_file(folder_ / "stdout"),
             .err = read_file(folder_ / "stderr")};
@@ -116,6 +118,68 @@ TEST_F(Cli, UsageErrorsEndWithTwo) {
     EXPECT_EQ(ran.out, "") << ::testing::PrintToString(wrong);
     EXPECT_NE(ran.err, "") << ::testing::PrintToString(wrong);
   }
+}
+
+TEST_F(Cli, OutputThatCannotBeWrittenIsAnError) {
+  write_file(folder_ / "request.json", kOneText);
+  write_file(folder_ / "lines.jsonl", std::string(kOneText) + "\n" + kOneText + "\n");
+  write_file(folder_ / "eval.jsonl",
+             R"({"query": {"text": "a"}, "documents": [{"text": "b"}], "relevant": 0})");
+  const std::vector<Arguments> commands = {
+      {"score", "-m", kModel, "--threads", "2", "-r", "request.json"},
+      {"score", "-m", kModel, "--threads", "2", "-r", "lines.jsonl"},
+      {"rank", "-m", kModel, "--threads", "2", "-q", "a", "b"},
+      {"eval", "-m", kModel, "--threads", "2", "eval.jsonl"},
+      {"plan", "-m", kModel},
+      {"inspect", "-m", kModel},
+      {"options"},
+      {"--help"},
+      {"score", "--help"},
+      {"--version"}};
+  for (const Arguments& command : commands) {
+    const Ran full = run(command, "", ">/dev/full");
+    EXPECT_EQ(full.code, 1) << command[0];
+    EXPECT_EQ(full.err, "vlr: standard output: No space left on device\n") << command[0];
+    const Ran closed = run(command, "", ">&-");
+    EXPECT_EQ(closed.code, 1) << command[0];
+    EXPECT_EQ(closed.err, "vlr: standard output: Bad file descriptor\n") << command[0];
+  }
+}
+
+TEST_F(Cli, NobodyListensToStandardError) {
+  for (const char* streams : {"2>&-", "2>/dev/full"}) {
+    EXPECT_EQ(scoring("score", {"-r", "no/such.json"}, "", streams).code, 1) << streams;
+    const Ran log = scoring("rank", {"-q", "a star", "a sun", "no/such.png"}, "", streams);
+    EXPECT_EQ(log.code, 0) << streams;
+    EXPECT_EQ(run({"rnak"}, "", streams).code, 2);
+  }
+  // A file that is opened does not get the number of a stream that is closed.
+  EXPECT_EQ(run({"plan", "-m", kModel, "--svg", "plan.svg"}, "", ">&- 2>&- <&-").code, 1);
+  EXPECT_THAT(read_file(folder_ / "plan.svg"), StartsWith("<svg"));
+}
+
+TEST_F(Cli, FilesThatCannotBeWrittenAreErrors) {
+  write_file(folder_ / "eval.jsonl",
+             R"({"query": {"text": "a"}, "documents": [{"text": "b"}], "relevant": 0})");
+  write_file(folder_ / "request.json", kOneText);
+  const std::string dump = "layers.0.mlp.residual";
+  const auto written_to = [&](const std::string& to) {
+    return std::vector<Ran>{
+        scoring("eval", {"eval.jsonl", "--json", to}), scoring("plan", {"--svg", to}),
+        scoring("profile", {"-r", "request.json", "--trace", to}),
+        scoring("score", {"-r", "request.json", "--dump", dump, "--dump-to", to})};
+  };
+  for (const Ran& ran : written_to("/dev/full")) {
+    EXPECT_EQ(ran.code, 1) << ran.out;
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("/dev/full"), HasSubstr("No space left on device")));
+  }
+  for (const Ran& ran : written_to("no/such/file")) EXPECT_EQ(ran.code, 1) << ran.out;
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+  // A link stays one.
+  std::filesystem::create_symlink("target", folder_ / "link");
+  for (const Ran& ran : written_to("link")) EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(SafetensorsFile::open(folder_ / "target"));
 }
 
 TEST_F(Cli, HelpAndVersion) {
@@ -396,10 +460,11 @@ TEST_F(CliRank, TellsFilesByTheirFirstBytes) {
 TEST_F(CliCache, FilledShownUsedAndCleared) {
   const std::string star = kDemo + "/documents/star.png", moon = kDemo + "/documents/moon.png";
   const Ran add = scoring("cache add", {"--vision-cache", "kept", star, moon, "missing.png"});
-  EXPECT_EQ(add.code, 0) << add.err;
+  EXPECT_EQ(add.code, 1) << add.err;
   EXPECT_THAT(add.out, HasSubstr("2 added, 0 were there, 1 could not be used"));
   EXPECT_THAT(add.err, HasSubstr("missing.png: no such file"));
   const Ran again = scoring("cache add", {"--vision-cache", "kept", star});
+  EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_THAT(again.out, HasSubstr("0 added, 1 were there, 0 could not be used"));
   const Ran show = run({"cache", "show", "--vision-cache", "kept"});
   EXPECT_EQ(show.code, 0) << show.err;
