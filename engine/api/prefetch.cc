@@ -96,10 +96,11 @@ Status Prefetch::run_batch(Wave& wave, Batch& batch) {
   VLR_RETURN_IF_ERROR(features.write_to_folder());
   for (const auto& [m, index] : batch.members) {
     const Hash128& content = wave.media[m].content;
-    if (cache_.in_memory(content) || (cache_.folder() && cache_.folder()->has_features(content)))
-      continue;
+    VisionCacheFolder* folder = cache_.folder();
+    if (folder ? folder->has_features(content) : cache_.in_memory(content)) continue;
     out_.media[index].status = DocumentStatus::kError;
-    out_.media[index].message = wave.media[m].name + ": its features could not be kept";
+    out_.media[index].message = fmt::format("{}: its features could not be {}", wave.media[m].name,
+                                            folder ? "written to the cache's folder" : "kept");
   }
   batch = Batch(wave.media.size());
   return {};

@@ -1,11 +1,13 @@
 /// A vision cache on disk. Several processes may use one folder at a time: files appear whole, by
 /// renaming, and are never changed; one that is damaged or gone is as if it had never been.
 ///
-///   FOLDER/vlr-vision-1/MODEL/media-KEY.json           {"content": KEY, "grid": [t, h, w],
+///   FOLDER/vlr-vision-2/MODEL/media-KEY.json           {"content": KEY, "grid": [t, h, w],
 ///                                                       "seconds": [...], "sum": KEY}
-///   FOLDER/vlr-vision-1/MODEL/features-KEY.safetensors "features" u8[bytes], "xxh3_128" u8[16]
+///   FOLDER/vlr-vision-2/MODEL/features-KEY.safetensors "features" u8[bytes], "xxh3_128" u8[16]
 ///
-/// MODEL names the vision weights and everything else that the bits of features depend on.
+/// MODEL names the vision weights and everything else that the bits of features depend on. "sum" and
+/// "xxh3_128" are over MODEL and KEY too: a file under another name is a damaged one. The folders
+/// are their owner's alone. Links, pipes and the like in them are as if they were not there.
 #ifndef VLR_ENGINE_SCHEDULING_VISION_CACHE_FOLDER_H_
 #define VLR_ENGINE_SCHEDULING_VISION_CACHE_FOLDER_H_
 
@@ -39,7 +41,8 @@ class VisionCacheFolder {
  public:
   using Log = std::function<void(std::string_view)>;
 
-  /// kInvalidArgument: the folder cannot be made or written.
+  /// A folder that cannot be written is read, which `log` is told. kInvalidArgument: it cannot be
+  /// made, or not even be read.
   static Result<std::unique_ptr<VisionCacheFolder>> open(const std::string& path, int64_t max_bytes,
                                                          Log log);
   /// Which subfolder this is about: files of another model are not seen.
@@ -64,7 +67,7 @@ class VisionCacheFolder {
   };
   /// kNotFound: no vision cache there.
   static Result<Contents> list(const std::string& path);
-  /// Removes every file of a cache, and nothing else; how many bytes they had. kNotFound as above.
+  /// Removes every file of a cache, an older version's too, and nothing else; how many bytes they had. kNotFound as above.
   static Result<int64_t> clear(const std::string& path);
 
  private:
@@ -72,9 +75,13 @@ class VisionCacheFolder {
   std::filesystem::path temporary(const std::filesystem::path& to);
   void wrote(int64_t bytes);
   void write_failed(std::string_view reason);
+  void publish(const std::filesystem::path& partial, const std::filesystem::path& to);
+  std::string name_of(const Hash128& content) const;  ///< of a model's features
   void trim();
 
   std::filesystem::path root_, model_;
+  Hash128 key_;  // of the model
+  bool read_only_ = false;
   int64_t max_bytes_;
   Log log_;
   std::atomic<bool> complained_ = false;

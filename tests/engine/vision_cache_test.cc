@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <bit>
 #include <cstring>
@@ -166,6 +167,103 @@ TEST_F(Folder, DamagedFilesAreAsIfTheyWereNotThere) {
   EXPECT_TRUE(folder->read_features(key(5), 999).empty());
   EXPECT_THAT(log_, HasSubstr("it is removed"));
   EXPECT_FALSE(folder->has_features(key(5)));
+}
+
+// Names lead to content: what lies under another one is damaged.
+TEST_F(Folder, FilesUnderOtherNamesAreAsIfTheyWereNotThere) {
+  const auto one = open(1), two = open(2);
+  const MediaRecord record{.content = key(5), .grid = {1, 2, 2}, .seconds = {}};
+  write(*one, 5, pattern(100));
+  one->write_media(key(9), record);
+  const fs::path root = temp_ / "vlr-vision-2";
+  const auto features = [&](uint64_t model, uint64_t content) {
+    return root / key(model).hex() / ("features-" + key(content).hex() + ".safetensors");
+  };
+  const auto media = [&](uint64_t model, uint64_t name) {
+    return root / key(model).hex() / ("media-" + key(name).hex() + ".json");
+  };
+  fs::copy_file(features(1, 5), features(1, 6));
+  fs::copy_file(features(1, 5), features(2, 5));
+  fs::copy_file(media(1, 9), media(1, 8));
+  fs::copy_file(media(1, 9), media(2, 9));
+  EXPECT_TRUE(one->read_features(key(6), 100).empty());
+  EXPECT_THAT(log_, HasSubstr("its checksum is another; it is removed"));
+  EXPECT_TRUE(two->read_features(key(5), 100).empty());
+  EXPECT_FALSE(one->read_media(key(8)));
+  EXPECT_FALSE(two->read_media(key(9)));
+  EXPECT_EQ(one->read_features(key(5), 100), pattern(100));
+  EXPECT_TRUE(one->read_media(key(9)));
+}
+
+TEST_F(Folder, IsItsOwnersAlone) {
+  const mode_t before = ::umask(0);
+  const auto folder = VisionCacheFolder::open(temp_ / "new/cache", 1 << 20, {});
+  ASSERT_TRUE(folder);
+  (*folder)->set_model(key(1));
+  write(**folder, 5, pattern(100));
+  (*folder)->write_media(key(9), {.content = key(5), .grid = {1, 2, 2}, .seconds = {}});
+  ::umask(before);
+  int seen = 0;
+  for (const auto& f : fs::recursive_directory_iterator(temp_ / "new/cache")) {
+    EXPECT_EQ(f.status().permissions(), f.is_directory()
+                                            ? fs::perms::owner_all
+                                            : fs::perms::owner_read | fs::perms::owner_write)
+        << f.path();
+    ++seen;
+  }
+  EXPECT_EQ(seen, 4);
+  EXPECT_EQ(fs::status(temp_ / "new/cache").permissions(), fs::perms::owner_all);
+}
+
+TEST_F(Folder, FollowsNoLinksAndTouchesNoOtherNames) {
+  const auto folder = open(1);
+  write(*folder, 5, pattern(100));
+  const fs::path model = fs::path(temp_ / "vlr-vision-2") / key(1).hex();
+  const std::string ours = "features-" + key(7).hex() + ".safetensors";
+  const std::vector<fs::path> mine = {
+      temp_ / ("far/" + ours),
+      temp_ / "far/features-plan.docx",
+      model / "features-plan.docx",
+      model / ("features-" + key(7).hex() + ".safetensors.txt"),
+      model / ("media-" + key(7).hex() + ".safetensors"),
+  };
+  fs::create_directory(temp_ / "far");
+  for (const fs::path& file : mine) testing::write_file(file.string(), std::string(1000, 'x'));
+  fs::create_directory_symlink(temp_ / "far", model.parent_path() / key(8).hex());
+  fs::create_symlink(temp_ / ("far/" + ours), model / ours);
+  // What a crash left is a cache's file.
+  testing::write_file((model / (ours + ".0123456789abcdef.7.tmp.89abcdef-3.part")).string(), "x");
+  const auto contents = VisionCacheFolder::list(temp_.path());
+  ASSERT_TRUE(contents);
+  ASSERT_EQ(contents->models.size(), 1u);
+  EXPECT_EQ(contents->models[0].features, 1);
+  EXPECT_TRUE(folder->read_features(key(7), 1000).empty());
+  EXPECT_FALSE(folder->has_features(key(7)));
+  open(1, 1)->write_media(key(3), {.content = key(5), .grid = {1, 2, 2}, .seconds = {}});  // trims
+  EXPECT_FALSE(folder->has_features(key(5)));
+  ASSERT_TRUE(VisionCacheFolder::clear(temp_.path()));
+  for (const fs::path& file : mine) EXPECT_TRUE(fs::exists(file)) << file;
+  EXPECT_EQ(files().size(), mine.size() + 1);  // and the link to one
+}
+
+TEST_F(Folder, PipesAreNotWaitedFor) {
+  const auto folder = open(1);
+  const fs::path model = fs::path(temp_ / "vlr-vision-2") / key(1).hex();
+  for (const std::string& name :
+       {"features-" + key(5).hex() + ".safetensors", "media-" + key(9).hex() + ".json"})
+    ASSERT_EQ(::mkfifo((model / name).c_str(), 0600), 0);
+  EXPECT_TRUE(folder->read_features(key(5), 100).empty());
+  EXPECT_FALSE(folder->read_media(key(9)));
+}
+
+// An older version's files go, and are not read.
+TEST_F(Folder, ClearsOlderVersionsToo) {
+  const fs::path model = fs::path(temp_ / "vlr-vision-1") / key(1).hex();
+  fs::create_directories(model);
+  testing::write_file((model / ("media-" + key(9).hex() + ".json")).string(), "{}");
+  EXPECT_EQ(VisionCacheFolder::list(temp_.path()).error().code(), Code::kNotFound);
+  EXPECT_EQ(*VisionCacheFolder::clear(temp_.path()), 2);
+  EXPECT_TRUE(fs::is_empty(temp_.path()));
 }
 
 TEST_F(Folder, KeepsItsCapByAge) {
@@ -448,6 +546,21 @@ TEST(Prefetch, ThroughMemoryForAFewOntoDisk) {
   const auto refused = reranker.prefetch(large);
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->media.at(0).status, DocumentStatus::kTooLong);
+}
+
+TEST(Prefetch, WhatTheFolderDidNotTakeIsNotSaidToBeThere) {
+  const testing::TempFolder folder;
+  Reranker reranker = open_or_die(demo_model(), {.vision_cache_dir = folder.path()});
+  for (const auto& f : fs::recursive_directory_iterator(folder / "vlr-vision-2"))
+    if (f.is_directory()) fs::remove(f.path());  // as on a full disk, nothing can be written
+  Request request;
+  request.documents.emplace_back().images = {picture(1), picture(2)};
+  const auto fetched = reranker.prefetch(request);
+  ASSERT_TRUE(fetched) << fetched.error().message();
+  for (const MediaResult& r : fetched->media) {
+    EXPECT_EQ(r.status, DocumentStatus::kError);
+    EXPECT_THAT(r.message, HasSubstr("its features could not be written to the cache's folder"));
+  }
 }
 
 TEST(OnDisk, AnotherProcessFindsWhatOneSaw) {
