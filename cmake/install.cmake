@@ -11,7 +11,8 @@ target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/vlr")
-install(TARGETS vlr EXPORT vlr-targets FILE_SET HEADERS)
+# CMake below 3.23 knows no file sets: it is told where the headers are.
+install(TARGETS vlr EXPORT vlr-targets FILE_SET HEADERS INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 if(VLR_BUILD_TOOLS)
   install(TARGETS vlr_cli)
 endif()
@@ -25,6 +26,43 @@ foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR
     set(${option} FALSE)
   endif()
 endforeach()
+
+# For builds without CMake: vlr.pc. What a static vlr stands on, its user links too.
+file(RELATIVE_PATH pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
+set(pc_modules fmt libutf8proc libhwy libjpeg libwebp libwebpdemux libpng)
+set(pc_libs -lstdc++ -lm -pthread)
+if(VLR_WITH_FFMPEG)
+  list(APPEND pc_modules libavformat libavcodec libavutil libswscale)
+endif()
+if(VLR_WITH_CURL)
+  list(APPEND pc_modules libcurl)
+endif()
+if(VLR_WITH_HEIF)
+  list(APPEND pc_modules libheif)
+endif()
+if(VLR_WITH_OPENBLAS)
+  list(APPEND pc_modules openblas)
+endif()
+if(VLR_WITH_CUDA)
+  list(APPEND pc_libs "-L${CUDAToolkit_LIBRARY_DIR}" -lcublasLt -lcudart)
+endif()
+string(JOIN " " pc_modules ${pc_modules})
+string(JOIN " " pc_libs ${pc_libs})
+if(BUILD_SHARED_LIBS)
+  set(pc_dependencies "Requires.private: ${pc_modules}
+Libs: -L\${libdir} -lvlr
+Libs.private: ${pc_libs}
+Cflags: -I\${includedir}")
+else()
+  set(pc_dependencies "Requires: ${pc_modules}
+Libs: -L\${libdir} -lvlr ${pc_libs}
+Cflags: -I\${includedir} -DVLR_STATIC")
+endif()
+configure_file(cmake/vlr.pc.in vlr.pc @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/vlr.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
 configure_package_config_file(cmake/vlr-config.cmake.in vlr-config.cmake INSTALL_DESTINATION "${package_folder}")
 write_basic_package_version_file(vlr-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/vlr-config.cmake" "${PROJECT_BINARY_DIR}/vlr-config-version.cmake"
