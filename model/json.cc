@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -93,7 +94,9 @@ Status write_text_file(const std::string& path, std::string_view text) {
   int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;
   if (std::fclose(file) != 0 && why == 0) why = errno;
   if (why == 0) return {};
-  std::remove(path.c_str());
+  std::error_code ignored;  // a device, a pipe or a link stays what it is
+  if (std::filesystem::symlink_status(path, ignored).type() == std::filesystem::file_type::regular)
+    std::remove(path.c_str());
   return failed(why);
 }
 
