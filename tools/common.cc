@@ -8,8 +8,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
-#include <iterator>
 
 #include "kernels/core/format_bytes.h"
 #include "model/json.h"
@@ -105,7 +103,7 @@ Status ModelOptions::finish() {
 
 Result<Reranker> ModelOptions::open() {
   VLR_RETURN_IF_ERROR(finish());
-  options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", line); };
+  options.log = [](std::string_view line) { fmt::print(stderr, "vlr: {}\n", printable(line)); };
   return open_with_bar(model, options);
 }
 
@@ -174,14 +172,8 @@ Result<FileKind> kind_of(const std::string& path, const std::string& media_root)
 }
 
 int fail(const Status& status) {
-  fmt::print(stderr, "vlr: {}\n", status.message());
+  fmt::print(stderr, "vlr: {}\n", printable(status.message()));
   return kUnusable;
-}
-
-Result<std::string> read_input(const std::string& path) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  if (path != "-") return read_text_file(path, kMaxBytes, true);
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
 Status write_line(const std::string& path, std::string_view text) {
@@ -189,33 +181,6 @@ Status write_line(const std::string& path, std::string_view text) {
   file << text << "\n";
   file.close();
   return file ? Status() : Status(Code::kInvalidArgument, path + ": cannot write");
-}
-
-Result<RequestFile> read_requests(const std::string& path) {
-  VLR_ASSIGN_OR_RETURN(const std::string text, read_input(path));
-  std::vector<std::string_view> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back(line);
-    begin = end + 1;
-  }
-  const std::string name = path == "-" ? "standard input" : path;
-  RequestFile out;
-  if (parse_json(text) || lines.size() < 2) {
-    out.requests.push_back(parse_request(text));
-    if (!out.requests.front()) return out.requests.front().error().with_context(name);
-    return out;
-  }
-  // No JSON as a whole: one request a line, if any line is one.
-  out.json_lines = true;
-  for (std::string_view line : lines) out.requests.push_back(parse_request(line));
-  if (std::any_of(out.requests.begin(), out.requests.end(),
-                  [](const auto& r) { return r.has_value(); }))
-    return out;
-  if (parse_json(lines.front()))
-    return out.requests.front().error().with_context(name + ": line 1");
-  return parse_request(text).error().with_context(name);
 }
 
 Progress::Progress(int64_t total, std::string_view unit)
@@ -230,10 +195,10 @@ void Progress::clear() {
 
 void Progress::step() {
   ++done_;
-  const int64_t percent = 100 * done_ / std::max<int64_t>(total_, 1);
+  const int64_t percent = total_ > 0 ? 100 * done_ / total_ : done_;
   if (!on_ || percent == shown_) return;
   shown_ = percent;
-  fmt::print(stderr, "\r{} / {} {}", done_, total_, unit_);
+  fmt::print(stderr, "\r{}{} {}", done_, total_ > 0 ? fmt::format(" / {}", total_) : "", unit_);
   std::fflush(stderr);
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "engine/api/options.h"
-#include "engine/api/request_json.h"
+#include "kernels/core/text.h"
 #include "vlr/reranker.h"
 
 namespace vlr::tools {
@@ -48,20 +48,11 @@ Result<FileKind> kind_of(const std::string& path, const std::string& media_root 
 /// As Media::path has it: a path from the working directory, whatever the media root; or a URI.
 std::string media_path(const std::string& argument);
 
-/// "vlr: <message>" on stderr; returns kUnusable.
+/// "vlr: <message>" on stderr, printable; returns kUnusable.
 int fail(const Status& status);
 
-/// Contents of a file, or of standard input for "-".
-Result<std::string> read_input(const std::string& path);
 /// A file of this text and the end of a line.
 Status write_line(const std::string& path, std::string_view text);
-
-/// A request file: one JSON object, or one a line, of which at least one is usable.
-struct RequestFile {
-  std::vector<Result<ParsedRequest>> requests;  // an unusable line keeps its place
-  bool json_lines = false;
-};
-Result<RequestFile> read_requests(const std::string& path);
 
 /// Shows on stderr how far opening a model is, while that is a terminal: a bar, gone when the model
 /// is open. Null otherwise.
@@ -70,7 +61,8 @@ void clear_progress_line();
 /// Reranker::open() with such a bar.
 Result<Reranker> open_with_bar(const std::string& folder, Options options);
 
-/// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise.
+/// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise. A total of
+/// 0 is not known: "\r123 documents".
 class Progress {
  public:
   Progress(int64_t total, std::string_view unit);
@@ -78,6 +70,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void step();
+  bool any() const { return done_ > 0; }
   void clear();  ///< takes the line away; later steps bring it back
 
  private:

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "tools/common.h"
+#include "tools/request_stream.h"
 
 namespace vlr::tools {
 namespace {
@@ -126,9 +127,9 @@ int EvalCommand::run() {
     fmt::print(
         "{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} "
         "{:>8.3f} {:>8.1f}\n",
-        name, m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged, m.ndcg / judged,
-        m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes, m.seconds,
-        static_cast<double>(m.pairs) / m.seconds);
+        printable(name), m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged,
+        m.ndcg / judged, m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes,
+        m.seconds, static_cast<double>(m.pairs) / m.seconds);
     out["files"].push_back({{"file", name},
                             {"requests", m.requests},
                             {"pairs", m.pairs},
@@ -157,8 +158,8 @@ int EvalCommand::run() {
       m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
         if (!r.scored())
-          fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", set.path, i, r.index,
-                     r.message);
+          fmt::print(stderr, "vlr: {}: request {}, document {}: {}\n", printable(set.path), i,
+                     r.index, printable(r.message));
       }
     }
     show(fs::path(set.path).filename().string(), m);
@@ -176,7 +177,7 @@ int EvalCommand::run() {
       "expected one.\n");
   if (!json_to.empty()) {
     std::ofstream json(json_to);
-    json << out.dump(1) << "\n";
+    json << out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
     if (!json) return fail({Code::kNotFound, json_to + ": cannot be written"});
   }
   return kServed;

@@ -63,6 +63,7 @@ struct Wave {
 
   std::map<std::string, size_t> media_by_key;
   std::map<int64_t, Result<PromptBuilder>> builders;  ///< by request
+  std::map<int64_t, bool> query_cut;                  ///< by request: to max_tokens_per_query
 };
 
 /// Into Wave::media, for every number that pair.where.visual_index counts to.
@@ -79,6 +80,11 @@ class Preprocessor {
   /// `want_text` fills Prompt::text.
   Preprocessor(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config,
                const Options& options, ThreadPool& threads, bool want_text = false);
+
+  /// What tokenising holds between calls, at most.
+  static int64_t scratch_bytes(const ThreadPool& threads) {
+    return threads.num_threads() * static_cast<int64_t>(Encoder::kMostBytes);
+  }
 
   /// From now on media are looked up in a cache, whose features have `row_bytes` bytes a token;
   /// null for none. Patches go to memory from `memory`.
@@ -102,9 +108,12 @@ class Preprocessor {
     std::vector<size_t> images, videos;  // into Wave::media
   };
   std::string_view root_of(const Request& request) const;
+  MediaOptions media_options(const Request& request) const;
   SideMedia add_media(const Content& content, const Request& request, Wave& wave);
   Result<PromptSide> prompt_side(const Content& content, const SideMedia& media,
                                  const Wave& wave) const;
+  /// Cuts the texts of a side to so many tokens, if there is a limit; whether there were more.
+  bool cut_texts(PromptSide& side, std::optional<int64_t> max_tokens, Encoder& encoder) const;
   void build(const Request& request, const PairRef& ref, const SideMedia& query,
              const SideMedia& document, int64_t max_length, Wave& wave, Encoder& encoder,
              Pair& pair) const;
