@@ -1,6 +1,5 @@
 #include "tools/request_stream.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
@@ -14,11 +13,12 @@
 #include <utility>
 
 #include "engine/api/json_reader.h"
+#include "model/json.h"
 
 namespace vlr::tools {
 namespace {
 
-constexpr size_t kMaxBytes = size_t{1} << 30;
+constexpr int64_t kMaxBytes = int64_t{1} << 30;
 constexpr int kMomentMs = 20;
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == line.npos; }
@@ -26,7 +26,7 @@ bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") 
 /// Appends what a read() gives; 0: the end.
 Result<size_t> read_block(int descriptor, const std::string& name, std::string& text) {
   constexpr size_t kBlock = size_t{1} << 18;
-  if (text.size() >= kMaxBytes)
+  if (std::ssize(text) >= kMaxBytes)
     return {Code::kInvalidArgument, fmt::format("{}: longer than {} bytes", name, kMaxBytes)};
   const size_t before = text.size();
   text.resize(before + kBlock);
@@ -45,13 +45,10 @@ std::string name_of(const std::string& path) { return path == "-" ? "standard in
 }  // namespace
 
 Result<std::string> read_input(const std::string& path) {
-  const int descriptor = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0)
-    return {Code::kNotFound, fmt::format("{}: {}", path, std::generic_category().message(errno))};
+  if (path != "-") return read_text_file(path, kMaxBytes, true);
   std::string text;
   Result<size_t> read = size_t{1};
-  while (read && *read > 0) read = read_block(descriptor, name_of(path), text);
-  if (path != "-") ::close(descriptor);
+  while (read && *read > 0) read = read_block(STDIN_FILENO, name_of(path), text);
   if (!read) return read.error();
   return text;
 }
