@@ -182,6 +182,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   const TextPass& pass = replica->runner().score();
   VLR_RETURN_IF_ERROR(device.activate());
   cancelled = false;
+  preprocessor->begin_call();
   Usage usage;
   usage.seconds.load = load_seconds;
   const int64_t replays = pass.num_replays();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <set>
 
 #include "kernels/core/clock.h"
 #include "multimodal/source.h"
@@ -116,8 +117,12 @@ Preprocessor::Preprocessor(const Task& task, const Tokenizer& tokenizer, const M
   media_options_.limits.max_pixels = options.max_decoded_pixels;
   media_options_.exif = options.exif;
   source_options_ = {.max_bytes = options.max_media_bytes,
+                     .local_files = options.local_files == "never"      ? LocalFiles::kNever
+                                    : options.local_files == "anywhere" ? LocalFiles::kAnywhere
+                                                                        : LocalFiles::kBelowRoot,
                      .allow_remote = options.allow_remote,
                      .allow_private = options.allow_private_addresses,
+                     .max_remote_bytes = options.max_remote_bytes,
                      .timeout_seconds = options.remote_timeout};
 }
 
@@ -173,8 +178,10 @@ Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file
     return {Code::kInvalidArgument, fmt::format("{}: has {} bytes, expected 1 to {}", name_of(m),
                                                 size, source_options_.max_bytes)};
   }
+  SourceOptions options = source_options_;
+  options.deadline = load_times_.at(job.request).deadline;
   VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
-                       read_source(m.path, root_of(*job.request), source_options_));
+                       read_source(m.path, root_of(*job.request), options));
   return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
 }
 
@@ -342,6 +349,16 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
 
 void Preprocessor::run_jobs(Wave& wave) {
   std::atomic<int64_t> decoded = 0;
+  using Clock = std::chrono::steady_clock;
+  constexpr double kDay = 24 * 60 * 60;
+  const Clock::time_point start = Clock::now();
+  std::set<LoadTime*> running;
+  for (const LoadJob& job : jobs_) running.insert(&load_times_[job.request]);
+  for (LoadTime* time : running) {
+    const double left = std::min(options_.remote_request_timeout, kDay) - time->spent;
+    time->deadline =
+        start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(left));
+  }
   threads_.parallel_for(std::ssize(jobs_), [&](int64_t i, int) {
     const LoadJob& job = jobs_[static_cast<size_t>(i)];
     LoadedMedia& media = wave.media[job.media];
@@ -357,6 +374,8 @@ void Preprocessor::run_jobs(Wave& wave) {
       media.patches->owner = {};
     }
   });
+  for (LoadTime* time : running)
+    time->spent += std::chrono::duration<double>(Clock::now() - start).count();
   wave.decoded += decoded;
   jobs_.clear();
 }

@@ -2,6 +2,7 @@
 #ifndef VLR_ENGINE_SCHEDULING_PREPROCESS_H_
 #define VLR_ENGINE_SCHEDULING_PREPROCESS_H_
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -93,6 +94,9 @@ class Preprocessor {
   void prepare(std::span<const Request> requests, std::span<const PairRef> refs, int64_t max_length,
                Wave& wave);
 
+  /// That requests of another call follow: the time for their URLs begins anew.
+  void begin_call() { load_times_.clear(); }
+
   /// Loads the media of a content alone, as a part of the request: indices into Wave::media, videos
   /// first.
   std::vector<size_t> load_media(const Content& content, const Request& request, Wave& wave);
@@ -132,6 +136,13 @@ class Preprocessor {
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
   SourceOptions source_options_;
+  /// Of each request of this call: how long its media have been loaded, and until when its URLs may
+  /// be read by the jobs at hand.
+  struct LoadTime {
+    double spent = 0;  // seconds
+    std::chrono::steady_clock::time_point deadline = {};
+  };
+  std::map<const Request*, LoadTime> load_times_;
   const std::string decoders_ = decoder_versions();
   VisionCache* cache_ = nullptr;
   int64_t feature_row_bytes_ = 0;

@@ -233,6 +233,9 @@ struct Options {
   int num_threads = 0;          ///< 0: one per core
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
   std::string media_root = {};  ///< where relative media paths start; empty: the working directory
+  /// Which files of this machine media may be: "anywhere"; "below_media_root", wherever symbolic
+  /// links lead; or "never". Whoever passes on requests of others wants one of the latter two.
+  std::string local_files = "anywhere";
   /// Literal special tokens in user text act as such, as in the official pipeline.
   bool allow_special = false;
   /// A pair whose media fail is scored by the official pipeline's fallback prompt.
@@ -254,9 +257,11 @@ struct Options {
   int64_t max_media_bytes = int64_t{1} << 30;  ///< of an encoded image, frame or video
   bool allow_remote = false;                   ///< http: and https: URLs
   bool allow_private_addresses =
-      false;                   ///< URLs that lead to loopback, private or link-local hosts
-  double remote_timeout = 30;  ///< seconds for one medium
-  int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
+      false;                            ///< URLs that lead to loopback, private or link-local hosts
+  double remote_timeout = 30;           ///< seconds for one medium
+  double remote_request_timeout = 300;  ///< seconds for all URLs of a request
+  int64_t max_remote_bytes = int64_t{256} << 20;  ///< of a medium behind a URL
+  int64_t batch_tokens = 0;  ///< token budget of a batch; 0: chosen for the device
   /// Rows of products and activations at a time, a multiple of 64; 0: as the memory plan chooses.
   int64_t row_chunk = 0;
   bool share_prefix = true;  ///< compute the tokens that pairs of a query have in common once
