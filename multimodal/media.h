@@ -28,7 +28,7 @@ struct MediaOptions {
   /// Turn pictures as their EXIF says (JPEG, PNG and WebP), before they are resized. The reference
   /// does not.
   bool exif = false;
-  DecodeLimits limits = {};
+  DecodeLimits limits = {.max_aspect_ratio = 200};
   /// Of the patches of one picture or video, after resizing: 6 bytes a pixel of a pair of frames.
   int64_t max_patch_bytes = int64_t{2} << 30;
   PatchMemory memory = {};  ///< of the patches; null: the heap

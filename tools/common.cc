@@ -13,9 +13,8 @@
 
 #include "kernels/core/format_bytes.h"
 #include "model/json.h"
-#include "multimodal/image.h"
+#include "multimodal/source.h"
 #include "multimodal/uri.h"
-#include "multimodal/video.h"
 
 namespace vlr::tools {
 
@@ -146,18 +145,28 @@ std::string media_path(const std::string& argument) {
   return error ? argument : absolute.string();
 }
 
-Result<FileKind> kind_of(const std::string& path, const std::string& media_root) {
+Result<FileUse> kind_of(const std::string& path, const std::string& media_root) {
   const std::string scheme = media::scheme_of(path);
   if (scheme == "data")
-    return path.starts_with("data:video/") ? FileKind::kVideo : FileKind::kPicture;
+    return path.starts_with("data:video/") ? FileUse::kVideo : FileUse::kPicture;
   if (scheme.empty()) {
-    std::ifstream in(std::filesystem::path(media_root) / path, std::ios::binary);
-    if (!in) return {Code::kNotFound, fmt::format("{}: cannot be opened", path)};
-    char head[4096];
-    in.read(head, sizeof head);
-    const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
-    if (looks_like_video(bytes)) return FileKind::kVideo;
-    if (looks_like_image(bytes)) return FileKind::kPicture;
+    const std::filesystem::path file = std::filesystem::path(media_root) / path;
+    std::error_code error;
+    if (std::filesystem::is_regular_file(file, error)) {
+      std::ifstream in(file, std::ios::binary);
+      char head[4096];
+      in.read(head, sizeof head);
+      const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
+      const FileUse use = file_kind(bytes).use;
+      if (use == FileUse::kVideo || use == FileUse::kPicture) return use;
+    }
+    constexpr int64_t kMaxBytes = int64_t{1} << 30;
+    VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, read_file(file, kMaxBytes));
+    if (const FileKind kind = file_kind(bytes); kind.use != FileUse::kText) {
+      return {Code::kInvalidArgument,
+              fmt::format("{}: {}; expected a picture, a video or UTF-8 text",
+                          without_controls(path), kind.name)};
+    }
   }
   // A damaged picture is not a text to be scored.
   std::string suffix = std::filesystem::path(path).extension().string();
@@ -167,10 +176,10 @@ Result<FileKind> kind_of(const std::string& path, const std::string& media_root)
     return std::find(known.begin(), known.end(), suffix) != known.end();
   };
   if (is_one_of({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv"}))
-    return FileKind::kVideo;
+    return FileUse::kVideo;
   if (is_one_of({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}))
-    return FileKind::kPicture;
-  return scheme.empty() ? FileKind::kText : FileKind::kPicture;
+    return FileUse::kPicture;
+  return scheme.empty() ? FileUse::kText : FileUse::kPicture;
 }
 
 int fail(const Status& status) {

@@ -11,6 +11,7 @@
 
 #include "engine/api/options.h"
 #include "engine/api/request_json.h"
+#include "multimodal/file_kind.h"
 #include "vlr/reranker.h"
 
 namespace vlr::tools {
@@ -41,10 +42,9 @@ constexpr unsigned kScores = kRunsModel | kTakesPairs | kReadsTexts | kReadsMedi
 CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
                             std::vector<std::string>& values, const std::string& help);
 
-/// A picture or a video by what its first bytes are; neither: text, most likely.
-enum class FileKind { kText, kPicture, kVideo };
-/// A URL is what its suffix says. kNotFound: it cannot be opened.
-Result<FileKind> kind_of(const std::string& path, const std::string& media_root = {});
+/// What a file's bytes are, by file_kind(); text with a picture's or a video's suffix is a damaged
+/// one. A URL is what its suffix says. kInvalidArgument: none of them, and what it is.
+Result<FileUse> kind_of(const std::string& path, const std::string& media_root = {});
 /// As Media::path has it: a path from the working directory, whatever the media root; or a URI.
 std::string media_path(const std::string& argument);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "multimodal/source.h"
 #include "multimodal/uri.h"
 #include "tools/common.h"
 
@@ -44,8 +45,9 @@ std::string shorten(std::string_view text, size_t width) {
 std::string label_of(const Content& c) {
   std::vector<std::string> parts;
   for (const Video& v : c.videos)
-    parts.push_back(v.file ? v.file->path : fmt::format("{} frames", v.frames.size()));
-  for (const Media& m : c.images) parts.push_back(m.path);
+    parts.push_back(v.file ? describe_source(v.file->path)
+                           : fmt::format("{} frames", v.frames.size()));
+  for (const Media& m : c.images) parts.push_back(describe_source(m.path));
   parts.insert(parts.end(), c.texts.begin(), c.texts.end());
   return parts.empty() ? "(nothing)" : fmt::format("{}", fmt::join(parts, " "));
 }
@@ -112,11 +114,14 @@ Result<Ranking> RankCommand::collect() const {
       return {Code::kNotFound,
               fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     }
-    VLR_ASSIGN_OR_RETURN(const FileKind kind, kind_of(path));
-    if (kind == FileKind::kPicture) {
-      add(path, {.images = {{.path = media_path(path)}}});
-    } else if (kind == FileKind::kVideo) {
-      add(path, {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
+    const Result<FileUse> kind = kind_of(path);
+    if (!kind) {  // costs itself
+      add(path, {.error = kind.error().message()});
+    } else if (*kind == FileUse::kPicture) {
+      add(describe_source(path), {.images = {{.path = media_path(path)}}});
+    } else if (*kind == FileUse::kVideo) {
+      add(describe_source(path),
+          {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();

@@ -393,6 +393,34 @@ TEST_F(CliRank, TellsFilesByTheirFirstBytes) {
   EXPECT_THAT(ran.out, AllOf(HasSubstr("  star\n"), HasSubstr("clip: "), HasSubstr("song.mp4: ")));
 }
 
+// What is no picture, no video and no UTF-8 text is named, and costs itself.
+TEST_F(CliRank, RefusesOtherFilesByName) {
+  using namespace std::string_literals;
+  write_file(folder_ / "plain.txt", "a star");
+  write_file(folder_ / "latin1.txt",
+             "Sternstra\xdf"
+             "e");
+  write_file(folder_ / "noise", "\x8f\x01\xc3\x07\xfa\0\x11"s);
+  write_file(folder_ / "a.pdf", "%PDF-1.7\n1 0 obj");
+  write_file(folder_ / "pointer.png", "version https://git-lfs.github.com/spec/v1\noid sha256:0");
+  write_file(folder_ / "page.jpg", "<!DOCTYPE html><title>404</title>");
+  write_file(folder_ / "cut.heic",
+             "\0\0\0\x18"
+             "ftypheic\0\0\0\0mif1heic"s);
+  const Ran ran = scoring("rank", {"-q", "a star", "latin1.txt", "noise", "a.pdf", "pointer.png",
+                                   "page.jpg", "cut.heic", "plain.txt"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(rows_of(ran.out).size(), 1u);
+  EXPECT_THAT(
+      ran.out,
+      AllOf(HasSubstr("plain.txt: a star"),
+            HasSubstr("latin1.txt: text that is not UTF-8 (Latin-1, perhaps); expected"),
+            HasSubstr("noise: bytes of no kind that vlr knows; expected"),
+            HasSubstr("a.pdf: a PDF; expected a picture, a video or UTF-8 text"),
+            HasSubstr("pointer.png: a git-lfs pointer"),
+            HasSubstr("page.jpg: not an image: an HTML page"), HasSubstr("cut.heic: heic: ")));
+}
+
 TEST_F(CliCache, FilledShownUsedAndCleared) {
   const std::string star = kDemo + "/documents/star.png", moon = kDemo + "/documents/moon.png";
   const Ran add = scoring("cache add", {"--vision-cache", "kept", star, moon, "missing.png"});
