@@ -24,6 +24,8 @@ Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits);
 /// kUnimplemented in builds without libheif.
 Result<Image> decode_heic(Bytes bytes, const DecodeLimits& limits);
+/// "1.15.1"; empty in builds without libheif.
+std::string_view heif_version();
 
 /// What FFmpeg decodes; kUnimplemented in builds without it.
 enum class OtherFormat { kTiff, kAvif, kJpeg2000, kPnm };

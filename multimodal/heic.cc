@@ -82,11 +82,15 @@ Result<Image> decode_heic(Bytes bytes, const DecodeLimits& limits) {
   return out;
 }
 
+std::string_view heif_version() { return heif_get_version(); }
+
 #else
 
 Result<Image> decode_heic(Bytes, const DecodeLimits&) {
   return {Code::kUnimplemented, "heic: only builds with VLR_WITH_HEIF, libheif, decode it"};
 }
+
+std::string_view heif_version() { return {}; }
 
 #endif
 
