@@ -12,7 +12,7 @@ pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(xxhash REQUIRED libxxhash)  # its header is all that is used
 pkg_check_modules(jpeg REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
-# Not stb_image: it hides the stored colour type, skips checksums and shifts 16-bit grey.
+# Not stb_image, which hides the stored colour type, skips checksums and shifts 16-bit grey.
 pkg_check_modules(png REQUIRED IMPORTED_TARGET libpng)
 
 if(VLR_WITH_FFMPEG)
@@ -20,6 +20,12 @@ if(VLR_WITH_FFMPEG)
 endif()
 if(VLR_WITH_CURL)
   pkg_check_modules(curl REQUIRED IMPORTED_TARGET libcurl>=7.85)  # CURLOPT_PROTOCOLS_STR
+endif()
+if(VLR_WITH_HEIF)
+  pkg_check_modules(heif REQUIRED IMPORTED_TARGET libheif)
+endif()
+if(VLR_WITH_STB)
+  pkg_check_modules(stb REQUIRED stb)  # a header, compiled into one file
 endif()
 if(VLR_WITH_OPENBLAS)
   pkg_check_modules(openblas REQUIRED IMPORTED_TARGET openblas)

@@ -8,6 +8,7 @@ target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
   $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cublasLt>
   $<$<BOOL:${VLR_WITH_FFMPEG}>:PkgConfig::ffmpeg>
   $<$<BOOL:${VLR_WITH_CURL}>:PkgConfig::curl>
+  $<$<BOOL:${VLR_WITH_HEIF}>:PkgConfig::heif>
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/vlr")
@@ -19,7 +20,7 @@ endif()
 install(EXPORT vlr-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
 
 # FALSE and TRUE, whatever the options were spelled like, or not set at all.
-foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR_WITH_OPENBLAS)
+foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR_WITH_HEIF VLR_WITH_OPENBLAS)
   if(${option})
     set(${option} TRUE)
   else()

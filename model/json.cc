@@ -1,6 +1,8 @@
 #include "model/json.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,27 +23,19 @@ using nlohmann::json;
 constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr int kMaxDepth = 64;
 
-struct TooDeep {};
+bool is_regular(std::FILE* file) {
+  struct stat status {};
+  return fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode);
+}
 
 }  // namespace
 
 Result<json> parse_json(std::string_view text) {
-  if (text.size() > kMaxBytes) {
-    return {Code::kDataLoss,
-            fmt::format("JSON of {} bytes; at most {} are read", text.size(), kMaxBytes)};
-  }
-  // The callback is the only way to stop the parser before a hostile text has become a tree that is
-  // hundreds of times its size.
-  const auto limit_depth = [](int depth, json::parse_event_t, json&) {
-    if (depth > kMaxDepth) throw TooDeep();
-    return true;
-  };
+  VLR_RETURN_IF_ERROR(check_json_bounds(text, kMaxBytes, kMaxDepth));
   try {
-    return json::parse(text, limit_depth);
+    return json::parse(text);
   } catch (const json::exception& e) {
-    return {Code::kDataLoss, fmt::format("not JSON: {}", in_quotes(e.what()))};
-  } catch (const TooDeep&) {
-    return {Code::kDataLoss, fmt::format("JSON is nested deeper than {} levels", kMaxDepth)};
+    return {Code::kDataLoss, fmt::format("not JSON: {}", in_quotes(json_reason(e.what())))};
   } catch (const std::bad_alloc&) {
     return {Code::kOutOfMemory, fmt::format("host memory for JSON of {} bytes", text.size())};
   }
@@ -91,23 +85,12 @@ Status write_text_file(const std::string& path, std::string_view text) {
   };
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (!file) return failed(errno);
+  const bool regular = is_regular(file);
   int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;
   if (std::fclose(file) != 0 && why == 0) why = errno;
   if (why == 0) return {};
-  std::error_code ignored;  // a device, a pipe or a link stays what it is
-  if (std::filesystem::symlink_status(path, ignored).type() == std::filesystem::file_type::regular)
-    std::remove(path.c_str());
+  if (regular) std::remove(path.c_str());
   return failed(why);
-}
-
-std::string in_quotes(std::string_view text) {
-  constexpr size_t kMaxShown = 160;
-  std::string out = "'";
-  for (const char c : text.substr(0, kMaxShown)) {
-    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  }
-  out += text.size() > kMaxShown ? "...'" : "'";
-  return out;
 }
 
 }  // namespace vlr

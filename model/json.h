@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/core/text.h"  // in_quotes()
 #include "vlr/status.h"
 
 namespace vlr {
@@ -26,11 +27,8 @@ bool is_lfs_pointer(std::string_view text);
 Status lfs_pointer(const std::string& path);
 
 /// Writes a file, or replaces it; kInvalidArgument with the reason if it cannot. A file that could
-/// not be completed is removed.
+/// not be completed is removed, if it is one.
 Status write_text_file(const std::string& path, std::string_view text);
-
-/// Text from a file as error messages quote it: in '', control characters as '?', shortened.
-std::string in_quotes(std::string_view text);
 
 }  // namespace vlr
 

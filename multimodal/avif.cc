@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "multimodal/decoders.h"
+#include "multimodal/source.h"
 
 namespace vlr::media {
 namespace {
@@ -194,7 +195,7 @@ Result<AvifItems> read_avif(Bytes file) {
   if (!pitm.ok()) return {Code::kDataLoss, "avif: no primary picture"};
   if (const std::string_view type = meta.type(primary); type != "av01") {
     return {Code::kUnimplemented,
-            fmt::format("avif: a picture of kind '{}', expected 'av01'", type)};
+            fmt::format("avif: a picture of kind '{}', expected 'av01'", without_controls(type))};
   }
 
   AvifItems items;

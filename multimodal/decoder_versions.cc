@@ -5,6 +5,7 @@
 
 #include <jpeglib.h>
 
+#include "multimodal/decoders.h"
 #include "multimodal/media.h"
 
 #ifdef VLR_WITH_FFMPEG
@@ -28,6 +29,8 @@ std::string decoder_versions() {
   out += fmt::format(" libavcodec {:x} libswscale {:x} cpu {:x}", avcodec_version(),
                      swscale_version(), static_cast<unsigned>(av_get_cpu_flags()));
 #endif
+  if (const std::string_view heif = media::heif_version(); !heif.empty())
+    out += fmt::format(" libheif {}", heif);
   return out;
 }
 

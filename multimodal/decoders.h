@@ -22,10 +22,26 @@ Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_webp(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_gif(Bytes bytes, const DecodeLimits& limits);
 Result<Image> decode_bmp(Bytes bytes, const DecodeLimits& limits);
+/// kUnimplemented in builds without libheif.
+Result<Image> decode_heic(Bytes bytes, const DecodeLimits& limits);
+/// "1.15.1"; empty in builds without libheif.
+std::string_view heif_version();
 
 /// What FFmpeg decodes; kUnimplemented in builds without it.
 enum class OtherFormat { kTiff, kAvif, kJpeg2000, kPnm };
 Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& limits);
+
+/// Builds with stb_image; elsewhere kUnimplemented, a plain PNM by decode_other().
+Result<Image> decode_tga(Bytes bytes, const DecodeLimits& limits);
+Result<Image> decode_psd(Bytes bytes, const DecodeLimits& limits);
+Result<Image> decode_plain_pnm(Bytes bytes, const DecodeLimits& limits);
+/// TGA has no magic number: whether the fields of a header make sense together.
+bool is_tga(Bytes bytes);
+/// Of grey or RGB in binary, with 255 for white.
+bool is_plain_pnm(Bytes bytes);
+
+/// The format of what looks_like_image(), with its article.
+std::string_view picture_name(std::span<const std::byte> bytes);
 
 /// Which sizes the header of a BMP may have, in bytes: its versions of OS/2 and Windows.
 constexpr bool is_bmp_header_size(uint32_t bytes) {
@@ -36,6 +52,11 @@ constexpr bool is_bmp_header_size(uint32_t bytes) {
 /// Sides of at least 1 and no more pixels than allowed.
 Status check_size(std::string_view format, int64_t width, int64_t height,
                   const DecodeLimits& limits);
+
+/// Decoding at `bytes_per_pixel`, which counts everything that is in memory at once, takes 2 GiB at
+/// most. For formats that take more than Options::max_decoded_pixels lets expect.
+Status check_decode_bytes(std::string_view format, int64_t width, int64_t height,
+                          int64_t bytes_per_pixel);
 
 /// A picture of zeros.
 Image make_image(int64_t width, int64_t height);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "multimodal/decoders.h"
+#include "multimodal/file_kind.h"
 
 namespace vlr {
 namespace media {
@@ -19,7 +20,23 @@ Status check_size(std::string_view format, int64_t width, int64_t height,
     return {Code::kInvalidArgument, fmt::format("{}: {}x{} pixels, at most {} are allowed", format,
                                                 width, height, limits.max_pixels)};
   }
+  const int64_t ratio = limits.max_aspect_ratio, shorter = std::min(width, height);
+  if (ratio > 0 && std::max(width, height) > ratio * shorter) {
+    return {Code::kInvalidArgument,
+            fmt::format("{}: {}x{} pixels, one side is more than {} times the other", format, width,
+                        height, ratio)};
+  }
   return {};
+}
+
+Status check_decode_bytes(std::string_view format, int64_t width, int64_t height,
+                          int64_t bytes_per_pixel) {
+  constexpr int64_t kMaxBytes = int64_t{2} << 30;
+  if (height <= kMaxBytes / bytes_per_pixel / width) return {};
+  return {Code::kInvalidArgument,
+          fmt::format("{}: {}x{} pixels take {} bytes each while they are decoded, {} bytes are "
+                      "allowed",
+                      format, width, height, bytes_per_pixel, kMaxBytes)};
 }
 
 Image make_image(int64_t width, int64_t height) {
@@ -28,18 +45,35 @@ Image make_image(int64_t width, int64_t height) {
 
 namespace {
 
-std::string first_bytes(Bytes bytes) {
-  std::string text;
-  for (const uint8_t b : bytes.first(std::min<size_t>(bytes.size(), 8))) {
-    if (b >= 0x20 && b < 0x7f)
-      text += static_cast<char>(b);
-    else
-      text += fmt::format("\\x{:02x}", b);
-  }
-  return text;
-}
+enum class Format {
+  kNone,
+  kJpeg,
+  kPng,
+  kWebp,
+  kGif,
+  kBmp,
+  kTiff,
+  kAvif,
+  kJpeg2000,
+  kPnm,
+  kHeic,
+  kPsd,
+  kTga
+};
 
-enum class Format { kNone, kJpeg, kPng, kWebp, kGif, kBmp, kTiff, kAvif, kJpeg2000, kPnm };
+// Behind 'ftyp' a brand, a version, and the brands of other readers that may take the file, too.
+// 'mif1' is any picture in this container.
+Format format_of_brand(std::string_view text) {
+  const std::string_view brand = text.substr(8, 4);
+  if (brand == "avif" || brand == "avis") return Format::kAvif;
+  if (brand.starts_with("hei") || brand.starts_with("hev")) return Format::kHeic;
+  if (brand != "mif1") return Format::kNone;
+  const auto size = static_cast<uint8_t>(text[3]);  // of the box; of 256 bytes or more it is enough
+  const std::string_view others = text.substr(0, size < 16 ? text.size() : size);
+  return others.find("hei", 16) != others.npos && others.find("avif", 16) == others.npos
+             ? Format::kHeic
+             : Format::kAvif;
+}
 
 Format format_of(Bytes bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -54,12 +88,14 @@ Format format_of(Bytes bytes) {
   if (has("GIF87a"sv) || has("GIF89a"sv)) return Format::kGif;
   if (has("BM"sv)) return Format::kBmp;
   if (has("II*\0"sv) || has("MM\0*"sv)) return Format::kTiff;
-  if (has("ftypavif"sv, 4) || has("ftypavis"sv, 4) || has("ftypmif1"sv, 4)) return Format::kAvif;
+  if (has("ftyp"sv, 4) && text.size() >= 12) return format_of_brand(text);
   if (has("\0\0\0\x0cjP  \r\n\x87\n"sv) || has("\xff\x4f\xff\x51"sv)) return Format::kJpeg2000;
   if (text.size() > 2 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6' &&
       (text[2] == '\n' || text[2] == '\r' || text[2] == ' ' || text[2] == '\t')) {
     return Format::kPnm;
   }
+  if (has("8BPS\0\1"sv)) return Format::kPsd;
+  if (is_tga(bytes)) return Format::kTga;
   return Format::kNone;
 }
 
@@ -100,16 +136,55 @@ Result<Image> decode(Bytes bytes, const DecodeLimits& limits) {
     case Format::kJpeg2000:
       return decode_other(OtherFormat::kJpeg2000, bytes, limits);
     case Format::kPnm:
-      return decode_other(OtherFormat::kPnm, bytes, limits);
+      return is_plain_pnm(bytes) ? decode_plain_pnm(bytes, limits)
+                                 : decode_other(OtherFormat::kPnm, bytes, limits);
+    case Format::kPsd:
+      return decode_psd(bytes, limits);
+    case Format::kTga:
+      return decode_tga(bytes, limits);
+    case Format::kHeic:
+      return decode_heic(bytes, limits);
     case Format::kNone:
       break;
   }
-  if (bytes.empty()) return {Code::kInvalidArgument, "not an image: no bytes at all"};
   return {Code::kInvalidArgument,
-          fmt::format("not an image: starts with '{}'", first_bytes(bytes))};
+          fmt::format("not an image: {}", file_kind(std::as_bytes(bytes)).name)};
 }
 
 }  // namespace
+
+std::string_view picture_name(std::span<const std::byte> bytes) {
+  switch (format_of({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()})) {
+    case Format::kJpeg:
+      return "a JPEG picture";
+    case Format::kPng:
+      return "a PNG picture";
+    case Format::kWebp:
+      return "a WebP picture";
+    case Format::kGif:
+      return "a GIF picture";
+    case Format::kBmp:
+      return "a BMP picture";
+    case Format::kTiff:
+      return "a TIFF picture";
+    case Format::kAvif:
+      return "an AVIF picture";
+    case Format::kJpeg2000:
+      return "a JPEG 2000 picture";
+    case Format::kPnm:
+      return "a PNM picture";
+    case Format::kHeic:
+      return "a HEIC picture";
+    case Format::kPsd:
+      return "a PSD picture";
+    case Format::kTga:
+      return "a TGA picture";
+    case Format::kNone:
+      break;
+  }
+  return "not a picture";
+}
+
 }  // namespace media
 
 bool looks_like_image(std::span<const std::byte> bytes) {

@@ -23,11 +23,15 @@ struct DecodeLimits {
   /// Width times height; known from the header and checked before pixels are allocated.
   /// The default is where Pillow refuses a picture as a decompression bomb.
   int64_t max_pixels = 178'956'970;
+  /// The longer side over the shorter one; the model's resizing takes no more than smart_resize()'s
+  /// 200, so there is no use in decoding what is longer. 0: any.
+  int64_t max_aspect_ratio = 0;
 };
 
 /// The first frame of the picture in `bytes`, whose format is told by its first bytes.
 ///
-/// JPEG, PNG, WebP, GIF and BMP always; TIFF, AVIF, JPEG 2000 and PNM in builds with FFmpeg.
+/// JPEG, PNG, WebP, GIF and BMP always; TIFF, AVIF, JPEG 2000 and PNM in builds with FFmpeg, HEIC in
+/// builds with libheif.
 /// Pictures of mode RGBA are composited over white, in all others transparency is dropped. ICC
 /// profiles and gamma are not looked at, nor is EXIF orientation, but for that of a TIFF.
 ///

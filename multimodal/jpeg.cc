@@ -39,12 +39,21 @@ enum class Step { kDone, kNoMoreBytes, kError };
 }
 
 // Every scan of a progressive file goes over the whole picture, and a short one costs the file a
-// few bytes only: hours of work in a megabyte. Encoders write ten or so.
+// few bytes only: minutes of work in a megabyte. Encoders write ten or so. A picture of 178 million
+// pixels may have 24 scans; from 8 million down it is 500.
+constexpr int64_t kMaxScans = 500, kMaxScannedPixels = int64_t{1} << 32;
+
+int64_t max_scans(const jpeg_decompress_struct& info) {
+  const int64_t pixels = std::max<int64_t>(int64_t{info.image_width} * info.image_height, 1);
+  return std::clamp<int64_t>(kMaxScannedPixels / pixels, 1, kMaxScans);
+}
+
 void limit_scans(j_common_ptr info) {
-  constexpr int kMaxScans = 500;
   auto* session = static_cast<Session*>(info->client_data);
-  if (session->info.input_scan_number <= kMaxScans) return;
-  std::strcpy(session->message, "more than 500 scans");
+  if (session->info.input_scan_number <= max_scans(session->info)) return;
+  const auto most = static_cast<int>(max_scans(session->info));
+  std::snprintf(session->message, sizeof session->message, "more than %d scans%s", most,
+                most < kMaxScans ? " of that many pixels" : "");
   std::longjmp(session->jump, 1);
 }
 

@@ -150,10 +150,9 @@ Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,
     const int64_t index = picked[static_cast<size_t>(i)];
     VLR_RETURN_IF_ERROR(add(i, index).with_context(fmt::format("video frame {}", index)));
   }
-  constexpr double kFramesPerSecond = 2;
   for (int64_t k = 0; k < grid_t; ++k) {
     const auto a = static_cast<double>(2 * k), b = static_cast<double>(2 * k + 1);
-    patches.seconds.push_back((a / kFramesPerSecond + b / kFramesPerSecond) / 2);
+    patches.seconds.push_back((a / options.sample_fps + b / options.sample_fps) / 2);
   }
   return patches;
 } catch (const std::bad_alloc&) {

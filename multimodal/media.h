@@ -22,13 +22,14 @@ struct MediaOptions {
   int64_t max_pixels = 1800 * 1024;
   int64_t total_pixels = 7680 * 1024;  ///< of all frames of a frame list together
   int64_t max_frames = 64;             ///< longer frame lists are thinned out
+  double sample_fps = 2;               ///< frames a second of a frame list: times come from it
   /// Sides of the frames of a frame list are first rounded to multiples of this: 32, or 64 as the
   /// reference does with the qwen-vl-utils 0.0.14 of PyPI.
   int64_t frame_factor = 32;
   /// Turn pictures as their EXIF says (JPEG, PNG and WebP), before they are resized. The reference
   /// does not.
   bool exif = false;
-  DecodeLimits limits = {};
+  DecodeLimits limits = {.max_aspect_ratio = 200};
   /// Of the patches of one picture or video, after resizing: 6 bytes a pixel of a pair of frames.
   int64_t max_patch_bytes = int64_t{2} << 30;
   PatchMemory memory = {};  ///< of the patches; null: the heap
@@ -48,7 +49,7 @@ Result<Patches> load_image(std::span<const std::byte> bytes, const MediaOptions&
 /// Gives the bytes of frame i of a list; they have to stay until the next call.
 using FrameSource = std::function<Result<std::span<const std::byte>>(int64_t index)>;
 
-/// A video given as a list of pictures, taken to be at 2 frames a second. Of num_frames frames at
+/// A video given as a list of pictures, options.sample_fps of them a second. Of num_frames frames at
 /// most max_frames are asked for, in order, each once; they must have equal sizes. Errors name the
 /// frame.
 Result<Patches> load_frames(int64_t num_frames, const FrameSource& frame,

@@ -263,6 +263,7 @@ Result<Image> to_rgb(OtherFormat format, const AVFrame& frame, const DecodeLimit
 
 struct DeclaredSize {
   int64_t width = 0, height = 0;
+  int64_t bytes_per_pixel = 0;  // all that is in memory at once, RGB and FFmpeg's own included
 };
 
 // Sides as the file's header says them, or nothing where it is not plain: for a clear message
@@ -277,17 +278,23 @@ std::optional<DeclaredSize> declared_size(OtherFormat format, Bytes bytes) {
     case OtherFormat::kTiff: {
       const auto width = tiff_tag(bytes, 256), height = tiff_tag(bytes, 257);
       if (!width || !height) return std::nullopt;
-      return DeclaredSize{*width, *height};
+      const int64_t samples = tiff_tag(bytes, 277).value_or(1);
+      const int64_t stored = tiff_tag(bytes, 258).value_or(1) > 8 ? 2 * samples : samples;
+      return DeclaredSize{*width, *height, stored + (samples > 2 ? 4 : 0) + 3};
     }
     case OtherFormat::kAvif: {
       const Result<AvifItems> items = read_avif(bytes);
       if (!items || items->width == 0) return std::nullopt;
-      return DeclaredSize{items->width, items->height};
+      // YUV of 4:4:4 in 8 bits; then the picture, its transparency, and what that decodes to.
+      return DeclaredSize{items->width, items->height, items->alpha.empty() ? 6 : 9};
     }
     case OtherFormat::kJpeg2000: {  // marker SIZ: its length, capabilities, the grid, its origin
       const size_t at = text.find("\xff\x4f\xff\x51");
       if (at == text.npos) return std::nullopt;
-      return DeclaredSize{number(at + 8) - number(at + 16), number(at + 12) - number(at + 20)};
+      // Coefficients of 32 bits, samples of 8, rows of swscale's, RGB.
+      const int64_t samples = at + 41 < bytes.size() ? std::max<int64_t>(bytes[at + 41], 1) : 1;
+      return DeclaredSize{number(at + 8) - number(at + 16), number(at + 12) - number(at + 20),
+                          5 * samples + (samples > 2 ? 4 : 0) + 3};
     }
     case OtherFormat::kPnm: {
       int64_t sides[2] = {};
@@ -299,7 +306,7 @@ std::optional<DeclaredSize> declared_size(OtherFormat format, Bytes bytes) {
         for (; at < bytes.size() && std::isdigit(bytes[at]); ++at)
           side = std::min<int64_t>(10 * side + (bytes[at] - '0'), INT32_MAX);
       }
-      return DeclaredSize{sides[0], sides[1]};
+      return DeclaredSize{sides[0], sides[1], 3 + 3 + 3};
     }
   }
   return std::nullopt;
@@ -375,6 +382,8 @@ Result<Image> decode_other(OtherFormat format, Bytes bytes, const DecodeLimits& 
   int64_t max_pixels = limits.max_pixels;
   if (const auto size = declared_size(format, bytes)) {
     VLR_RETURN_IF_ERROR(check_size(name_of(format), size->width, size->height, limits));
+    VLR_RETURN_IF_ERROR(
+        check_decode_bytes(name_of(format), size->width, size->height, size->bytes_per_pixel));
     // What FFmpeg allocates for that size, whose sides it rounds up before it checks them.
     const auto rounded_up = [](int64_t side) { return (side + 127) / 128 * 128; };
     max_pixels = rounded_up(size->width) * rounded_up(size->height);

@@ -70,10 +70,9 @@ bool read_header(Session& s) {
 }
 
 // Samples of 1, 2 and 4 bits to one byte each; does not scale them.
-bool start_rows(Session& s, int* passes) {
+bool start_rows(Session& s) {
   if (setjmp(png_jmpbuf(s.png))) return false;
   png_set_packing(s.png);
-  *passes = png_set_interlace_handling(s.png);
   png_read_update_info(s.png, s.info);
   return true;
 }
@@ -134,6 +133,25 @@ void row_to_rgb(const Format& f, const uint8_t* in, size_t width, uint8_t* rgb) 
   }
 }
 
+// Seven small pictures, which have every eighth pixel of every eighth row and so on.
+bool read_passes(Session& s, const Format& format, std::span<uint8_t> stored, Image& image) {
+  std::vector<uint8_t> row(static_cast<size_t>(3 * image.width));
+  for (int pass = 0; pass < PNG_INTERLACE_ADAM7_PASSES; ++pass) {
+    const int64_t first_x = PNG_PASS_START_COL(pass), first_y = PNG_PASS_START_ROW(pass),
+                  step_x = PNG_PASS_COL_OFFSET(pass), step_y = PNG_PASS_ROW_OFFSET(pass);
+    if (first_x >= image.width || first_y >= image.height) continue;  // not in the file
+    const int64_t count = (image.width - first_x + step_x - 1) / step_x;
+    for (int64_t y = first_y; y < image.height; y += step_y) {
+      if (!read_row(s, stored.data())) return false;
+      row_to_rgb(format, stored.data(), static_cast<size_t>(count), row.data());
+      uint8_t* out = image.rgb.data() + 3 * (y * image.width + first_x);
+      for (int64_t i = 0; i < count; ++i, out += 3 * step_x)
+        std::copy_n(&row[3 * static_cast<size_t>(i)], 3, out);
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits) {
@@ -157,21 +175,17 @@ Result<Image> decode_png(Bytes bytes, const DecodeLimits& limits) {
     }
   }
 
-  int passes = 0;
-  if (!start_rows(s, &passes)) return damaged(s);
-  const size_t row_bytes = png_get_rowbytes(s.png, s.info);
-  // Interlaced pixels arrive in seven passes over the whole picture, others row by row.
-  const bool interlaced = passes > 1;
-  std::vector<uint8_t> stored(row_bytes * (interlaced ? static_cast<size_t>(height) : 1));
+  if (!start_rows(s)) return damaged(s);
+  std::vector<uint8_t> stored(png_get_rowbytes(s.png, s.info));
   Image image = make_image(width, height);
-  for (int pass = 0; pass < passes; ++pass) {
+  if (png_get_interlace_type(s.png, s.info) == PNG_INTERLACE_NONE) {
     for (int64_t y = 0; y < height; ++y) {
-      uint8_t* row = stored.data() + (interlaced ? static_cast<size_t>(y) * row_bytes : 0);
-      if (!read_row(s, row)) return damaged(s);
-      if (pass == passes - 1) {
-        row_to_rgb(format, row, static_cast<size_t>(width), image.rgb.data() + y * width * 3);
-      }
+      if (!read_row(s, stored.data())) return damaged(s);
+      row_to_rgb(format, stored.data(), static_cast<size_t>(width),
+                 image.rgb.data() + y * width * 3);
     }
+  } else if (!read_passes(s, format, stored, image)) {
+    return damaged(s);
   }
   if (s.wrong_checksum) return {Code::kDataLoss, "png: the checksum of the pixels is wrong"};
   return image;

@@ -24,6 +24,10 @@ struct FreeHandle {
   void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
 };
 using Handle = std::unique_ptr<CURL, FreeHandle>;
+struct FreeList {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+using List = std::unique_ptr<curl_slist, FreeList>;
 
 /// One request, as its callbacks see it.
 struct Transfer {
@@ -54,8 +58,9 @@ Status receive(Transfer& t, std::span<const std::byte> bytes) try {
   if (status != 200 && !is_redirect(status)) return status_error(status);
   t.received += std::ssize(bytes);
   if (const int64_t size = std::max<int64_t>(length, t.received); size > t.max_bytes) {
-    return {Code::kInvalidArgument, fmt::format("has {}{} bytes, at most {} are allowed",
-                                                length < 0 ? "at least " : "", size, t.max_bytes)};
+    return {Code::kInvalidArgument,
+            fmt::format("has {}{} bytes, at most {} are allowed", length < size ? "at least " : "",
+                        size, t.max_bytes)};
   }
   if (status == 200) t.body.insert(t.body.end(), bytes.begin(), bytes.end());
   return {};
@@ -115,18 +120,28 @@ Result<Answer> get(const std::string& url, Clock::time_point deadline, const Sou
                    AddressRule allowed) {
   using std::chrono::milliseconds;
   const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-  if (left.count() < 1) return timeout_error(options, "not even begun");
+  if (left.count() < 1) {
+    return deadline == options.deadline
+               ? Status(Code::kDataLoss, "the time for all URLs of a request is over")
+               : timeout_error(options, "not even begun");
+  }
   const Handle handle(curl_easy_init());
-  if (!handle) return {Code::kOutOfMemory, "no host memory for libcurl"};
-  Transfer transfer{.handle = handle.get(), .max_bytes = options.max_bytes, .allowed = allowed};
+  const List headers(curl_slist_append(nullptr, "Accept-Encoding:"));  // nothing is asked for
+  if (!handle || !headers) return {Code::kOutOfMemory, "no host memory for libcurl"};
+  Transfer transfer{.handle = handle.get(),
+                    .max_bytes = std::min(options.max_bytes, options.max_remote_bytes),
+                    .allowed = allowed};
   char text[CURL_ERROR_SIZE] = "";
 
   CURLcode error = CURLE_OK;
   const auto set = [&](CURLoption option, auto value) {
     if (error == CURLE_OK) error = curl_easy_setopt(handle.get(), option, value);
   };
-  // Redirects, netrc, cookies and content encodings are off unless asked for.
-  set(CURLOPT_URL, url.c_str());
+  // Redirects, netrc and cookies are off unless asked for. A content encoding is undone where a file
+  // is stored with one; the limit is of what comes out.
+  set(CURLOPT_URL, quoted_url(url).c_str());
+  set(CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+  set(CURLOPT_HTTPHEADER, headers.get());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_PROXY, "");  // else the environment names one
   set(CURLOPT_USERAGENT, "vlr");
@@ -195,10 +210,11 @@ Result<std::vector<std::byte>> fetch(std::string_view url, const SourceOptions& 
                     options.timeout_seconds, options.max_redirects)};
   }
   if (url.find('\0') != std::string_view::npos) return {Code::kInvalidArgument, "has a NUL in it"};
-  const auto deadline =
+  const Clock::time_point own_deadline =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(
                          std::chrono::duration<double>(std::min(options.timeout_seconds, kDay)));
 
+  const Clock::time_point deadline = std::min(own_deadline, options.deadline);
   std::string at(url);
   for (int redirects = 0;; ++redirects) {
     Result<Answer> answer = get(at, deadline, options, allowed);

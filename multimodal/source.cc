@@ -1,15 +1,16 @@
 #include "multimodal/source.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <new>
 #include <optional>
 #include <system_error>
 
+#include "multimodal/local_file.h"
 #include "multimodal/uri.h"
 #ifdef VLR_WITH_CURL
 #include "multimodal/address.h"
@@ -22,7 +23,7 @@ namespace {
 using Bytes = std::vector<std::byte>;
 
 Result<Bytes> read_path(std::string_view path, const std::filesystem::path& root,
-                        int64_t max_bytes) {
+                        const SourceOptions& options) {
   constexpr size_t kLongestPath = 4096;  // PATH_MAX of Linux
   if (path.size() >= kLongestPath) {
     return {Code::kInvalidArgument,
@@ -34,11 +35,21 @@ Result<Bytes> read_path(std::string_view path, const std::filesystem::path& root
     return {Code::kInvalidArgument,
             fmt::format("{}: a path with a NUL in it", describe_source(path))};
   }
-  return read_file(root / path, max_bytes);
+  switch (options.local_files) {
+    case LocalFiles::kAnywhere:
+      return read_file(root / path, options.max_bytes);
+    case LocalFiles::kBelowRoot:
+      return media::read_file_below(root, path, options.max_bytes);
+    case LocalFiles::kNever:
+      break;
+  }
+  return {Code::kInvalidArgument,
+          fmt::format("{}: files of this machine are not allowed (local_files is never)",
+                      describe_source(path))};
 }
 
 Result<Bytes> read_file_uri(std::string_view uri, const std::filesystem::path& root,
-                            int64_t max_bytes) {
+                            const SourceOptions& options) {
   std::string_view path = uri.substr(std::string_view("file:").size());
   if (path.starts_with("//")) path.remove_prefix(2);
   constexpr std::string_view kThisHost = "localhost";
@@ -47,10 +58,10 @@ Result<Bytes> read_file_uri(std::string_view uri, const std::filesystem::path& r
 
   const std::optional<std::string> decoded = media::percent_decoded(path);
   if (decoded && *decoded != path) {
-    Result<Bytes> bytes = read_path(*decoded, root, max_bytes);
+    Result<Bytes> bytes = read_path(*decoded, root, options);
     if (bytes || bytes.error().code() != Code::kNotFound) return bytes;
   }
-  Result<Bytes> bytes = read_path(path, root, max_bytes);
+  Result<Bytes> bytes = read_path(path, root, options);
   if (bytes || bytes.error().code() != Code::kNotFound || path.starts_with('/')) return bytes;
   return {Code::kNotFound, fmt::format("{} (what follows file:// is a path, not another host)",
                                        bytes.error().message())};
@@ -88,8 +99,8 @@ Result<Bytes> read_source(std::string_view uri, const std::filesystem::path& roo
   const std::string scheme = media::scheme_of(uri);
   if (scheme == "data") return named(media::decode_data_uri(uri, options.max_bytes));
   if (scheme == "http" || scheme == "https") return named(read_url(uri, options));
-  if (scheme == "file") return read_file_uri(uri, root, options.max_bytes);
-  Result<Bytes> bytes = read_path(uri, root, options.max_bytes);
+  if (scheme == "file") return read_file_uri(uri, root, options);
+  Result<Bytes> bytes = read_path(uri, root, options);
   if (!scheme.empty() && bytes.error().code() == Code::kNotFound) {
     return named({Code::kInvalidArgument,
                   fmt::format("no such file, and the scheme '{}:' is none of file:, data:, http: "
@@ -106,55 +117,58 @@ std::string describe_source(std::string_view uri) {
   std::string url;
   std::string_view text = uri;
   if (!scheme.empty() && scheme != "data" && scheme != "file") {
-    // scheme://user:password@host/path?query#fragment
+    // scheme://user:password@host/path?query#fragment. A password may have '/', '?' or '#' in it
+    // that ought to be encoded: what could be one is hidden.
     std::string_view rest = uri.substr(scheme.size() + 3);
-    const size_t query = std::min(rest.find_first_of("?#"), rest.size());
-    const size_t user = rest.substr(0, std::min(rest.find('/'), query)).rfind('@');
+    size_t query = std::min(rest.find_first_of("?#"), rest.size());
+    size_t user = rest.substr(0, std::min(rest.find('/'), query)).rfind('@');
+    if (const size_t at = rest.rfind('@');
+        user == rest.npos && at != rest.npos && rest.substr(0, at).find(':') != rest.npos) {
+      if (at > query)
+        query = 0;
+      else
+        user = at;
+    }
     const bool has_query = query < rest.size(), has_user = user != std::string_view::npos;
     rest = rest.substr(0, query).substr(has_user ? user + 1 : 0);
     url = fmt::format("{}://{}{}{}", scheme, has_user ? "…@" : "", rest, has_query ? "?…" : "");
     text = url;
   }
   const size_t max_shown = scheme == "data" ? 64 : 200;
-  std::string shown(head(text, max_shown));
-  std::ranges::replace_if(
-      shown, [](char c) { return static_cast<uint8_t>(c) < ' ' || c == 0x7f; }, '?');
-  if (shown.size() < text.size()) shown += fmt::format("… ({} characters)", uri.size());
+  const std::string_view begin = head(text, max_shown);
+  std::string shown = without_controls(begin);
+  if (begin.size() < text.size()) shown += fmt::format("… ({} characters)", uri.size());
   return shown;
+}
+
+std::string without_controls(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<uint8_t>(text[i]);
+    // U+0080 to U+009F in UTF-8: terminals take some of them for ESC and what follows it.
+    const bool is_c1 = c == 0xc2 && i + 1 < text.size() && static_cast<uint8_t>(text[i + 1]) < 0xa0;
+    out += c < ' ' || c == 0x7f || is_c1 ? '?' : text[i];
+    if (is_c1) ++i;
+  }
+  return out;
 }
 
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes) try {
   namespace fs = std::filesystem;
-  const std::string name = path.string();
+  const std::string name = without_controls(path.string());
   std::error_code error;
-  const fs::file_status status = fs::status(path, error);
+  const fs::file_status status = fs::status(path, error);  // opening a device may do something
   if (!fs::exists(status)) {
     const bool missing = status.type() == fs::file_type::not_found;
     return {missing ? Code::kNotFound : Code::kDataLoss,
             fmt::format("{}: {}", name, missing ? "no such file" : error.message())};
   }
-  if (fs::is_directory(status))
-    return {Code::kInvalidArgument, fmt::format("{}: is a folder, expected a file", name)};
-  const uintmax_t size = fs::is_regular_file(status) ? fs::file_size(path, error) : 0;
-  if (error) return {Code::kDataLoss, fmt::format("{}: {}", name, error.message())};
-  if (!fs::is_regular_file(status)) {
-    return {Code::kInvalidArgument, fmt::format("{}: is neither a file nor a link to one", name)};
-  }
-  if (size == 0) return {Code::kInvalidArgument, fmt::format("{}: is empty", name)};
-  if (max_bytes < 0 || size > static_cast<uintmax_t>(max_bytes)) {
-    return {Code::kInvalidArgument,
-            fmt::format("{}: has {} bytes, at most {} are allowed", name, size, max_bytes)};
-  }
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in)
+  if (!fs::is_regular_file(status))
+    return {Code::kInvalidArgument, media::not_a_file(name, status)};
+  const media::Descriptor file(open(path.c_str(), media::kReadOnly));
+  if (file.get() < 0)
     return {Code::kDataLoss, fmt::format("{}: cannot be opened: {}", name, std::strerror(errno))};
-  std::vector<std::byte> bytes(size);
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
-  if (in.gcount() != static_cast<std::streamsize>(size)) {
-    return {Code::kDataLoss, fmt::format("{}: gave {} of {} bytes", name, in.gcount(), size)};
-  }
-  return bytes;
+  return media::read_open_file(file.get(), name, max_bytes);
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "read_file: no host memory"};
 }

@@ -2,6 +2,7 @@
 #ifndef VLR_MULTIMODAL_SOURCE_H_
 #define VLR_MULTIMODAL_SOURCE_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -13,12 +14,23 @@
 
 namespace vlr {
 
+/// Which files of this machine a source may name.
+enum class LocalFiles : uint8_t {
+  kAnywhere,
+  kBelowRoot,  ///< wherever a path or its symbolic links lead, the file lies below the root
+  kNever,
+};
+
 struct SourceOptions {
   int64_t max_bytes = int64_t{1} << 30;  ///< encoded bytes of one medium
-  bool allow_remote = false;             ///< http: and https: URLs
+  LocalFiles local_files = LocalFiles::kAnywhere;
+  bool allow_remote = false;  ///< http: and https: URLs
   /// Whether connections may go to addresses that are not public too: see is_public_address().
   bool allow_private = false;
-  double timeout_seconds = 30;  ///< for all of a URL, its redirects included
+  int64_t max_remote_bytes = int64_t{256} << 20;  ///< of what is behind a URL; max_bytes holds, too
+  double timeout_seconds = 30;                    ///< for all of a URL, its redirects included
+  std::chrono::steady_clock::time_point deadline =  ///< for all URLs of a request
+      std::chrono::steady_clock::time_point::max();
   int max_redirects = 5;
 };
 
@@ -39,8 +51,11 @@ Result<std::vector<std::byte>> read_source(std::string_view uri, const std::file
 /// hidden; control characters are question marks.
 std::string describe_source(std::string_view uri);
 
-/// A whole file. kNotFound: no such file; kInvalidArgument: a folder, empty, or longer than
-/// max_bytes; kDataLoss: it cannot be read.
+/// With a question mark for every control character, which a terminal might obey.
+std::string without_controls(std::string_view text);
+
+/// A whole file. kNotFound: no such file; kInvalidArgument: no regular file (a folder, a pipe),
+/// empty, or longer than max_bytes; kDataLoss: it cannot be read. Waits for no other process.
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes);
 
 }  // namespace vlr

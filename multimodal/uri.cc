@@ -163,6 +163,34 @@ std::optional<std::string> percent_decoded(std::string_view text) {
   return out;
 }
 
+std::string quoted_url(std::string_view url) {
+  constexpr std::string_view kUnreserved = "-._~", kReserved = "!#$&'()*+,/:;=?@[]";
+  const auto unreserved = [&](char c) {
+    return is_letter(c) || is_digit(c) || kUnreserved.find(c) != kUnreserved.npos;
+  };
+  const size_t authority = std::min(url.find("://"), url.size());
+  const size_t path =
+      std::min(url.find_first_of("/?#", std::min(authority + 3, url.size())), url.size());
+  const bool has_escapes = percent_decoded(url.substr(path)).has_value();
+  std::string out(url.substr(0, path));
+  for (size_t i = path; i < url.size(); ++i) {
+    char c = url[i];
+    if (c == '%' && has_escapes) {
+      c = static_cast<char>(16 * hex_value(url[i + 1]) + hex_value(url[i + 2]));
+      if (unreserved(c))
+        out += c;
+      else
+        out += url.substr(i, 3);
+      i += 2;
+    } else if (unreserved(c) || kReserved.find(c) != kReserved.npos) {
+      out += c;
+    } else {
+      out += fmt::format("%{:02X}", static_cast<uint8_t>(c));
+    }
+  }
+  return out;
+}
+
 Result<std::vector<std::byte>> decode_data_uri(std::string_view uri, int64_t max_bytes) {
   const size_t comma = uri.find(',');
   if (comma == std::string_view::npos)

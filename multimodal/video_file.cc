@@ -17,6 +17,7 @@
 
 #include <fmt/format.h>
 
+#include "multimodal/file_kind.h"
 #ifdef VLR_WITH_FFMPEG
 extern "C" {
 #include <libavutil/display.h>
@@ -243,8 +244,7 @@ Status VideoFile::Impl::open() {
   container_ = media::find_container(bytes_);
   if (!container_) {
     return {Code::kInvalidArgument,
-            fmt::format("not a video: {} bytes that start with {:02x}", bytes_.size(),
-                        fmt::join(bytes_.first(std::min<size_t>(bytes_.size(), 8)), " "))};
+            fmt::format("not a video: {}", file_kind(std::as_bytes(bytes_)).name)};
   }
   length_ = media::check_length(*container_, bytes_);
   VLR_RETURN_IF_ERROR(media::check_sample_counts(*container_, bytes_));

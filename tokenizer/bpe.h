@@ -14,7 +14,8 @@
 
 namespace vlr {
 
-/// Working memory of Bpe::encode, kept between calls so that they do not allocate.
+/// Working memory of Bpe::encode, kept between calls so that they do not allocate. See
+/// Encoder::trim().
 struct BpeScratch {
   struct Symbol {
     int32_t id;

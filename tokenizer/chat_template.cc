@@ -180,22 +180,30 @@ bool crosses_head_end(std::string_view token, const PromptTemplate& words) {
 
 /// Keeps the tail, all special tokens of the body, and of the others the first that there is room
 /// for.
-void truncate(const Tokenizer& tokenizer, int64_t max_length, int64_t tail_tokens, Prompt& prompt) {
+void truncate(const Tokenizer& tokenizer, int64_t max_length, const PromptTemplate& words,
+              Prompt& prompt) {
   auto& ids = prompt.ids;
   prompt.num_tokens_before_truncation = static_cast<int64_t>(ids.size());
-  const auto body = ids.end() - tail_tokens;
+  prompt.num_head_tokens = prompt.prefix_len;
+  const auto body = ids.end() - words.tail_tokens;
   if (body - ids.begin() <= max_length) return;
   const auto is_special = [&](int32_t id) { return tokenizer.is_special(id); };
   int64_t room = max_length - std::count_if(ids.begin(), body, is_special);
   prompt.specials_exceed_limit = room < 0;
   const auto head = ids.begin() + prompt.prefix_len;
   auto out = ids.begin();
+  size_t left = 0, cut = 0;  // bytes between the head and the tail
   for (auto it = ids.begin(); it != ids.end(); ++it) {
     if (it == head) prompt.prefix_len = out - ids.begin();
-    if (it >= body || is_special(*it) || room-- > 0) *out++ = *it;
+    const bool stays = it >= body || is_special(*it) || room-- > 0;
+    if (it >= head && it < body) (stays ? left : cut) += tokenizer.text(*it).size();
+    if (stays) *out++ = *it;
   }
   prompt.truncated = out != ids.end();
+  prompt.document_cut_whole =
+      prompt.num_head_tokens > 0 && cut > 0 && left <= words.rest_begin.size();
   ids.erase(out, ids.end());
+  ids.shrink_to_fit();  // a long text has made it many times the limit
 }
 
 }  // namespace
@@ -284,8 +292,24 @@ Result<Prompt> PromptBuilder::build(const PromptSide& document, Encoder& encoder
   };
   VLR_RETURN_IF_ERROR(check(image_pad_, kImagePad, media->image));
   VLR_RETURN_IF_ERROR(check(video_pad_, kVideoPad, media->video));
-  truncate(*tokenizer_, options_.max_length, words_.tail_tokens, prompt);
+  truncate(*tokenizer_, options_.max_length, words_, prompt);
   return prompt;
+}
+
+std::optional<std::string> first_tokens(std::span<const std::string> texts, int64_t max_tokens,
+                                        bool allow_special, Encoder& encoder) {
+  MarkedText all;
+  for (const std::string& text : texts) add_user(text, allow_special, all);
+  std::vector<int32_t> ids;
+  encoder.encode(all.text, all.user, ids);
+  if (std::ssize(ids) <= max_tokens) return std::nullopt;
+  std::string out =
+      encoder.tokenizer().decode(std::span(ids).first(static_cast<size_t>(max_tokens)));
+  // A token may end within a character, which then goes.
+  size_t last = out.size();
+  while (last > 0 && out.size() - last < 3 && (out[last - 1] & 0xC0) == 0x80) --last;
+  if (last > 0 && !decode_utf8(out, last - 1).valid) out.resize(last - 1);
+  return out;
 }
 
 Prompt null_prompt(Encoder& encoder) {

@@ -12,6 +12,8 @@
 #define VLR_TOKENIZER_CHAT_TEMPLATE_H_
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,7 +72,10 @@ struct Prompt {
   /// Special tokens, media included, alone are more than max_length. They are all kept, as upstream
   /// does, and no other token of the body is: the score means nothing.
   bool specials_exceed_limit = false;
-  std::string text;  ///< placeholders expanded, before truncation
+  /// Truncation left nothing of a document that had text only: the head's tokens take the limit.
+  bool document_cut_whole = false;
+  int64_t num_head_tokens = 0;  ///< prefix_len before truncation
+  std::string text;             ///< placeholders expanded, before truncation
 };
 
 /// Part of a prompt, and where in it the user's own words are.
@@ -108,6 +113,11 @@ class PromptBuilder {
   bool head_is_shared_ = false;
   std::vector<int32_t> head_ids_;  // if it is shared
 };
+
+/// The first `max_tokens` tokens of texts that stand one behind the other, as text; nothing: they
+/// are no more.
+std::optional<std::string> first_tokens(std::span<const std::string> texts, int64_t max_tokens,
+                                        bool allow_special, Encoder& encoder);
 
 /// What upstream scores in place of a pair whose media it cannot read: a user message NULL and no
 /// system message. The result is a constant of the model.

@@ -34,6 +34,11 @@ class Normalizer {
   /// sorting within a run of combining marks.
   std::string_view normalize(std::string_view text);
 
+  /// Of its buffers.
+  size_t num_bytes() const { return valid_.capacity() + composed_.capacity(); }
+  /// Gives them back; views of them end.
+  void clear() { valid_ = {}, composed_ = {}; }
+
  private:
   std::string valid_, composed_;
 };

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 namespace vlr {
@@ -46,9 +46,18 @@ Result<Tokenizer> Tokenizer::from_json(std::string_view text) {
 }
 
 Result<Tokenizer> Tokenizer::open(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    return {Code::kInvalidArgument, fmt::format("{}: not a regular file", path)};
   std::ifstream file(path, std::ios::binary);
-  const std::string json{std::istreambuf_iterator<char>(file), {}};
   if (!file) return {Code::kNotFound, fmt::format("{}: cannot be read", path)};
+  // A byte more than a tokenizer has, which parse_tokenizer_json() then refuses.
+  std::string json(
+      std::min<size_t>(std::filesystem::file_size(path, error), kMaxTokenizerBytes + 1), '\0');
+  file.read(json.data(), std::ssize(json));
+  if (error || file.gcount() != std::ssize(json))
+    return {Code::kNotFound, fmt::format("{}: cannot be read", path)};
   auto tokenizer = from_json(json);
   if (!tokenizer) return tokenizer.error().with_context(path);
   return tokenizer;
@@ -112,7 +121,9 @@ const AddedToken* Tokenizer::match_added(std::string_view text, size_t max_speci
 }
 
 Encoder::Encoder(const Tokenizer& tokenizer)
-    : tokenizer_(&tokenizer), cache_(size_t{1} << kCacheBits) {}
+    : tokenizer_(&tokenizer), cache_(size_t{1} << kCacheBits) {
+  static_assert((sizeof(CachedPiece) << kCacheBits) + kKeptScratch == kMostBytes);
+}
 
 void Encoder::encode(std::string_view text, std::span<const UserText> user,
                      std::vector<int32_t>& ids) {
@@ -136,6 +147,15 @@ void Encoder::encode(std::string_view text, std::span<const UserText> user,
     begin = pos;
   }
   encode_between(text.substr(begin), ids);
+  if (scratch_bytes() > kKeptScratch) {
+    scratch_ = {};
+    normalizer_.clear();
+  }
+}
+
+size_t Encoder::scratch_bytes() const {
+  return scratch_.symbols.capacity() * sizeof(BpeScratch::Symbol) +
+         scratch_.queue.capacity() * sizeof(uint64_t) + normalizer_.num_bytes();
 }
 
 void Encoder::encode_between(std::string_view text, std::vector<int32_t>& ids) {

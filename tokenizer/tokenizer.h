@@ -64,9 +64,14 @@ struct UserText {
 };
 
 /// Encodes with one Tokenizer, which must outlive it. Serves one thread at a time: it owns a cache
-/// of pieces (1 MB, never grows) and the working memory, so that encoding does not allocate.
+/// of pieces (1 MB, never grows) and the working memory, so that encoding does not allocate. What
+/// large texts make of that is given back: it keeps kKeptScratch bytes at most.
 class Encoder {
  public:
+  static constexpr size_t kKeptScratch = size_t{1} << 20;
+  /// The cache, and that: what it holds between calls, at most.
+  static constexpr size_t kMostBytes = (size_t{1} << 20) + kKeptScratch;
+
   explicit Encoder(const Tokenizer& tokenizer);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -80,6 +85,8 @@ class Encoder {
   /// Added tokens that are not special are recognised everywhere.
   void encode(std::string_view text, std::span<const UserText> user, std::vector<int32_t>& ids);
   void encode(std::string_view text, std::vector<int32_t>& ids) { encode(text, {}, ids); }
+
+  size_t scratch_bytes() const;  ///< that it holds beside the cache
 
  private:
   // Pieces of up to 15 bytes and 4 tokens: nearly all that occur twice.

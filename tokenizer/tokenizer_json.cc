@@ -8,6 +8,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "kernels/core/text.h"
 #include "tokenizer/pretokenize.h"
 
 namespace vlr {
@@ -19,11 +20,23 @@ Status damaged(std::string_view what) {
   return {Code::kDataLoss, fmt::format("tokenizer.json: {}", what)};
 }
 
-/// For messages: the value itself, shortened.
+/// For messages: the value itself, or how much there is of it.
 std::string shown(const Json& value) {
-  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > 80) text = text.substr(0, 77) + "...";
-  return text;
+  constexpr size_t kMostShown = 80;
+  if (value.is_structured() && value.size() > 4)
+    return fmt::format("{} of {} values", value.type_name(), value.size());
+  if (value.is_structured()) {
+    std::string out;
+    for (const auto& [key, item] : value.items()) {
+      if (!out.empty()) out += ", ";
+      if (value.is_object()) out += shown(Json(key)) + ": ";
+      out += item.is_structured() ? item.type_name() : shown(item);
+    }
+    return value.is_array() ? "[" + out + "]" : "{" + out + "}";
+  }
+  if (const auto* text = value.get_ptr<const std::string*>(); text && text->size() > kMostShown)
+    return shown(Json(text->substr(0, kMostShown - 3) + "..."));
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 std::string shown(const Json* value) { return value == nullptr ? "nothing" : shown(*value); }
 
@@ -239,6 +252,9 @@ Status read_added_tokens(const Json* list, TokenizerJson& out) {
 }  // namespace
 
 Result<TokenizerJson> parse_tokenizer_json(std::string_view json) {
+  constexpr int kMaxDepth = 64;
+  if (const Status s = check_json_bounds(json, kMaxTokenizerBytes, kMaxDepth); !s.ok())
+    return damaged(s.message());
   try {
     const Json root = Json::parse(json);
     VLR_RETURN_IF_ERROR(check_kind(root));
@@ -250,7 +266,7 @@ Result<TokenizerJson> parse_tokenizer_json(std::string_view json) {
     VLR_RETURN_IF_ERROR(read_added_tokens(find(&root, "added_tokens"), out));
     return out;
   } catch (const Json::exception& e) {
-    return damaged(e.what());
+    return damaged("not JSON: " + in_quotes(json_reason(e.what())));
   }
 }
 

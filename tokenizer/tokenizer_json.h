@@ -3,6 +3,7 @@
 #ifndef VLR_TOKENIZER_TOKENIZER_JSON_H_
 #define VLR_TOKENIZER_TOKENIZER_JSON_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -36,6 +37,9 @@ struct TokenizerJson {
 inline constexpr int32_t kMaxTokenId = 1 << 19;
 /// There are at most this many merges. Bpe packs both.
 inline constexpr int32_t kMaxMerges = 1 << 22;
+
+/// Published ones have up to 35 MB.
+inline constexpr size_t kMaxTokenizerBytes = size_t{64} << 20;
 
 /// Reads both spellings of merges, ["a", "b"] and "a b". kDataLoss: damaged; kUnimplemented: a
 /// tokenizer of another kind, whose ids would be wrong. The result has a token for each of the 256

@@ -54,7 +54,7 @@ int CacheCommand::add() {
     const size_t end = std::min(begin + kFiles, files.size());
     for (size_t i = begin; i < end; ++i) {
       const auto kind = kind_of(files[i], model.options.media_root);
-      if (kind && *kind == FileKind::kVideo)
+      if (kind && *kind == FileUse::kVideo)
         media.videos.push_back({.frames = {}, .file = Media{.path = files[i]}});
       else
         media.images.push_back({.path = files[i]});  // which says what is wrong with it

@@ -8,14 +8,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
-#include <iterator>
 
 #include "kernels/core/format_bytes.h"
 #include "model/json.h"
-#include "multimodal/image.h"
+#include "multimodal/source.h"
 #include "multimodal/uri.h"
-#include "multimodal/video.h"
 
 namespace vlr::tools {
 
@@ -105,7 +102,7 @@ Status ModelOptions::finish() {
 
 Result<Reranker> ModelOptions::open() {
   VLR_RETURN_IF_ERROR(finish());
-  options.log = [](std::string_view line) { tell("vlr: {}\n", line); };
+  options.log = [](std::string_view line) { tell("vlr: {}\n", printable(line)); };
   return open_with_bar(model, options);
 }
 
@@ -141,18 +138,28 @@ std::string media_path(const std::string& argument) {
   return error ? argument : absolute.string();
 }
 
-Result<FileKind> kind_of(const std::string& path, const std::string& media_root) {
+Result<FileUse> kind_of(const std::string& path, const std::string& media_root) {
   const std::string scheme = media::scheme_of(path);
   if (scheme == "data")
-    return path.starts_with("data:video/") ? FileKind::kVideo : FileKind::kPicture;
+    return path.starts_with("data:video/") ? FileUse::kVideo : FileUse::kPicture;
   if (scheme.empty()) {
-    std::ifstream in(std::filesystem::path(media_root) / path, std::ios::binary);
-    if (!in) return {Code::kNotFound, fmt::format("{}: cannot be opened", path)};
-    char head[4096];
-    in.read(head, sizeof head);
-    const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
-    if (looks_like_video(bytes)) return FileKind::kVideo;
-    if (looks_like_image(bytes)) return FileKind::kPicture;
+    const std::filesystem::path file = std::filesystem::path(media_root) / path;
+    std::error_code error;
+    if (std::filesystem::is_regular_file(file, error)) {
+      std::ifstream in(file, std::ios::binary);
+      char head[4096];
+      in.read(head, sizeof head);
+      const auto bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(in.gcount())));
+      const FileUse use = file_kind(bytes).use;
+      if (use == FileUse::kVideo || use == FileUse::kPicture) return use;
+    }
+    constexpr int64_t kMaxBytes = int64_t{1} << 30;
+    VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, read_file(file, kMaxBytes));
+    if (const FileKind kind = file_kind(bytes); kind.use != FileUse::kText) {
+      return {Code::kInvalidArgument,
+              fmt::format("{}: {}; expected a picture, a video or UTF-8 text",
+                          without_controls(path), kind.name)};
+    }
   }
   // A damaged picture is not a text to be scored.
   std::string suffix = std::filesystem::path(path).extension().string();
@@ -162,10 +169,10 @@ Result<FileKind> kind_of(const std::string& path, const std::string& media_root)
     return std::find(known.begin(), known.end(), suffix) != known.end();
   };
   if (is_one_of({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv"}))
-    return FileKind::kVideo;
+    return FileUse::kVideo;
   if (is_one_of({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}))
-    return FileKind::kPicture;
-  return scheme.empty() ? FileKind::kText : FileKind::kPicture;
+    return FileUse::kPicture;
+  return scheme.empty() ? FileUse::kText : FileUse::kPicture;
 }
 
 void tell_text(std::string_view text) {
@@ -174,45 +181,12 @@ void tell_text(std::string_view text) {
 }
 
 int fail(const Status& status) {
-  tell("vlr: {}\n", status.message());
+  tell("vlr: {}\n", printable(status.message()));
   return kUnusable;
-}
-
-Result<std::string> read_input(const std::string& path) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  if (path != "-") return read_text_file(path, kMaxBytes, true);
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
 Status write_line(const std::string& path, std::string_view text) {
   return write_text_file(path, std::string(text) + "\n");
-}
-
-Result<RequestFile> read_requests(const std::string& path) {
-  VLR_ASSIGN_OR_RETURN(const std::string text, read_input(path));
-  std::vector<std::string_view> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back(line);
-    begin = end + 1;
-  }
-  const std::string name = path == "-" ? "standard input" : path;
-  RequestFile out;
-  if (parse_json(text) || lines.size() < 2) {
-    out.requests.push_back(parse_request(text));
-    if (!out.requests.front()) return out.requests.front().error().with_context(name);
-    return out;
-  }
-  // No JSON as a whole: one request a line, if any line is one.
-  out.json_lines = true;
-  for (std::string_view line : lines) out.requests.push_back(parse_request(line));
-  if (std::any_of(out.requests.begin(), out.requests.end(),
-                  [](const auto& r) { return r.has_value(); }))
-    return out;
-  if (parse_json(lines.front()))
-    return out.requests.front().error().with_context(name + ": line 1");
-  return parse_request(text).error().with_context(name);
 }
 
 Progress::Progress(int64_t total, std::string_view unit)
@@ -227,10 +201,10 @@ void Progress::clear() {
 
 void Progress::step() {
   ++done_;
-  const int64_t percent = 100 * done_ / std::max<int64_t>(total_, 1);
+  const int64_t percent = total_ > 0 ? 100 * done_ / total_ : done_;
   if (!on_ || percent == shown_) return;
   shown_ = percent;
-  tell("\r{} / {} {}", done_, total_, unit_);
+  tell("\r{}{} {}", done_, total_ > 0 ? fmt::format(" / {}", total_) : "", unit_);
 }
 
 }  // namespace vlr::tools

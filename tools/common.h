@@ -13,6 +13,8 @@
 
 #include "engine/api/options.h"
 #include "engine/api/request_json.h"
+#include "kernels/core/text.h"
+#include "multimodal/file_kind.h"
 #include "vlr/reranker.h"
 
 namespace vlr::tools {
@@ -43,14 +45,13 @@ constexpr unsigned kScores = kRunsModel | kTakesPairs | kReadsTexts | kReadsMedi
 CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
                             std::vector<std::string>& values, const std::string& help);
 
-/// A picture or a video by what its first bytes are; neither: text, most likely.
-enum class FileKind { kText, kPicture, kVideo };
-/// A URL is what its suffix says. kNotFound: it cannot be opened.
-Result<FileKind> kind_of(const std::string& path, const std::string& media_root = {});
+/// What a file's bytes are, by file_kind(); text with a picture's or a video's suffix is a damaged
+/// one. A URL is what its suffix says. kInvalidArgument: none of them, and what it is.
+Result<FileUse> kind_of(const std::string& path, const std::string& media_root = {});
 /// As Media::path has it: a path from the working directory, whatever the media root; or a URI.
 std::string media_path(const std::string& argument);
 
-/// "vlr: <message>" on stderr; returns kUnusable.
+/// "vlr: <message>" on stderr, printable; returns kUnusable.
 int fail(const Status& status);
 /// Text on stderr. Where that is closed or full, nobody could be told.
 void tell_text(std::string_view text);
@@ -59,17 +60,8 @@ void tell(fmt::format_string<Args...> format, Args&&... args) {
   tell_text(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Contents of a file, or of standard input for "-".
-Result<std::string> read_input(const std::string& path);
 /// A file of this text and the end of a line; what is no regular file is written through.
 Status write_line(const std::string& path, std::string_view text);
-
-/// A request file: one JSON object, or one a line, of which at least one is usable.
-struct RequestFile {
-  std::vector<Result<ParsedRequest>> requests;  // an unusable line keeps its place
-  bool json_lines = false;
-};
-Result<RequestFile> read_requests(const std::string& path);
 
 /// Shows on stderr how far opening a model is, while that is a terminal: a bar, gone when the model
 /// is open. Null otherwise.
@@ -78,7 +70,8 @@ void clear_progress_line();
 /// Reranker::open() with such a bar.
 Result<Reranker> open_with_bar(const std::string& folder, Options options);
 
-/// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise.
+/// Counts on stderr while it is a terminal: "\r123 / 700 documents"; nothing otherwise. A total of
+/// 0 is not known: "\r123 documents".
 class Progress {
  public:
   Progress(int64_t total, std::string_view unit);
@@ -86,6 +79,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void step();
+  bool any() const { return done_ > 0; }
   void clear();  ///< takes the line away; later steps bring it back
 
  private:

@@ -10,6 +10,8 @@ tools/install_deps.sh
 options=()
 pkg-config --exists libavformat libavcodec libavutil libswscale || options+=(-DVLR_WITH_FFMPEG=OFF)
 pkg-config --exists 'libcurl >= 7.85' || options+=(-DVLR_WITH_CURL=OFF)
+pkg-config --exists libheif || options+=(-DVLR_WITH_HEIF=OFF)
+pkg-config --exists stb || options+=(-DVLR_WITH_STB=OFF)
 pkg-config --exists openblas || options+=(-DVLR_WITH_OPENBLAS=OFF)
 if [[ $preset == @(cuda|gpu)* ]] && ! command -v nvcc >/dev/null; then
   options+=(-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc)

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "tools/common.h"
+#include "tools/request_stream.h"
 
 namespace vlr::tools {
 namespace {
@@ -126,9 +127,9 @@ int EvalCommand::run() {
     fmt::print(
         "{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} "
         "{:>8.3f} {:>8.1f}\n",
-        name, m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged, m.ndcg / judged,
-        m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes, m.seconds,
-        static_cast<double>(m.pairs) / m.seconds);
+        printable(name), m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged,
+        m.ndcg / judged, m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes,
+        m.seconds, static_cast<double>(m.pairs) / m.seconds);
     out["files"].push_back({{"file", name},
                             {"requests", m.requests},
                             {"pairs", m.pairs},
@@ -157,7 +158,8 @@ int EvalCommand::run() {
       m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
         if (!r.scored())
-          tell("vlr: {}: request {}, document {}: {}\n", set.path, i, r.index, r.message);
+          tell("vlr: {}: request {}, document {}: {}\n", printable(set.path), i, r.index,
+               printable(r.message));
       }
     }
     show(fs::path(set.path).filename().string(), m);
@@ -174,7 +176,8 @@ int EvalCommand::run() {
       "\ndist: |log-odds - expected|. *: requests whose best document, or whose order, is not the "
       "expected one.\n");
   if (!json_to.empty()) {
-    if (const Status s = write_line(json_to, out.dump(1)); !s.ok()) return fail(s);
+    const std::string text = out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+    if (const Status s = write_line(json_to, text); !s.ok()) return fail(s);
   }
   return kServed;
 }

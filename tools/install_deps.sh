@@ -8,7 +8,8 @@ commands=(c++:g++ cmake:cmake ninja:ninja-build pkg-config:pkg-config xz:xz-util
 libraries=(libfmt-dev nlohmann-json3-dev libutf8proc-dev libhwy-dev libxxhash-dev libjpeg-dev libpng-dev libwebp-dev
            libcli11-dev libgtest-dev libgmock-dev libpcre2-dev)
 # More picture formats, media by URL, a second implementation of linear. The build goes on without them.
-optional=(libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libcurl4-openssl-dev libopenblas-dev)
+optional=(libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libcurl4-openssl-dev libheif-dev
+          libstb-dev libopenblas-dev)
 
 missing_of() {
   local package

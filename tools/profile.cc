@@ -14,6 +14,7 @@
 #include "tools/machine.h"
 #include "tools/memory_log.h"
 #include "tools/node_times.h"
+#include "tools/request_stream.h"
 
 namespace vlr::tools {
 namespace {

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <filesystem>
 
+#include "multimodal/source.h"
 #include "multimodal/uri.h"
 #include "tools/common.h"
+#include "tools/request_stream.h"
 
 namespace vlr::tools {
 namespace {
@@ -31,21 +33,22 @@ struct RankCommand {
 
 /// The first `width` characters of a text on one line.
 std::string shorten(std::string_view text, size_t width) {
-  std::string out;
-  size_t shown = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if ((c & 0xc0) != 0x80 && ++shown > width) return out + "…";
-    out += c < 0x20 || c == 0x7f ? ' ' : text[i];
+  size_t end = 0, shown = 0;
+  for (; end < text.size(); ++end) {
+    if ((text[end] & 0xc0) != 0x80 && ++shown > width) break;
   }
-  return out;
+  std::string line(text.substr(0, end));
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+  return printable(line) + (end < text.size() ? "…" : "");
 }
 
 std::string label_of(const Content& c) {
   std::vector<std::string> parts;
   for (const Video& v : c.videos)
-    parts.push_back(v.file ? v.file->path : fmt::format("{} frames", v.frames.size()));
-  for (const Media& m : c.images) parts.push_back(m.path);
+    parts.push_back(v.file ? describe_source(v.file->path)
+                           : fmt::format("{} frames", v.frames.size()));
+  for (const Media& m : c.images) parts.push_back(describe_source(m.path));
   parts.insert(parts.end(), c.texts.begin(), c.texts.end());
   return parts.empty() ? "(nothing)" : fmt::format("{}", fmt::join(parts, " "));
 }
@@ -64,6 +67,7 @@ Result<Ranking> RankCommand::collect() const {
       return {Code::kInvalidArgument,
               request_file + ": holds several requests; vlr score takes those"};
     request = file.requests.front()->request;
+    for (const std::string& warning : request.warnings) tell("vlr: {}\n", printable(warning));
     for (const Content& c : request.documents) out.labels.push_back(label_of(c));
     if (model.options.media_root.empty() && !request_is_input)
       request.media_root = fs::path(request_file).parent_path().string();
@@ -94,16 +98,11 @@ Result<Ranking> RankCommand::collect() const {
         begin = end + 1;
         ++number;
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-        Content content;
-        if (const auto parsed = parse_request(R"({"query": {}, "documents": [)" + line + "]}");
-            !parsed) {
-          content.error = fmt::format("line {} of standard input is no JSON object", number);
-        } else if (parsed->request.documents.size() == 1) {
-          content = parsed->request.documents[0];
-        } else {
-          content.error = fmt::format("line {} of standard input is not one document", number);
-        }
-        add(content.error.empty() ? label_of(content) : line, std::move(content));
+        Content content = parse_side(line);
+        std::string label = content.error.empty() ? label_of(content) : line;
+        if (!content.error.empty())
+          content.error = fmt::format("line {} of standard input: {}", number, content.error);
+        add(std::move(label), std::move(content));
       }
       continue;
     }
@@ -112,11 +111,14 @@ Result<Ranking> RankCommand::collect() const {
       return {Code::kNotFound,
               fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     }
-    VLR_ASSIGN_OR_RETURN(const FileKind kind, kind_of(path));
-    if (kind == FileKind::kPicture) {
-      add(path, {.images = {{.path = media_path(path)}}});
-    } else if (kind == FileKind::kVideo) {
-      add(path, {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
+    const Result<FileUse> kind = kind_of(path);
+    if (!kind) {  // costs itself
+      add(path, {.error = kind.error().message()});
+    } else if (*kind == FileUse::kPicture) {
+      add(describe_source(path), {.images = {{.path = media_path(path)}}});
+    } else if (*kind == FileUse::kVideo) {
+      add(describe_source(path),
+          {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
     } else {
       VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
@@ -157,7 +159,7 @@ int RankCommand::run() {
     const std::string label = shorten(ranking->labels[static_cast<size_t>(r->index)], 70);
     if (!r->scored()) {
       fmt::print("{:>3}  {:<10}  {:>6}  {:>8}  {:>6}  {}\n     {}\n", "-",
-                 document_status_name(r->status), "", "", "", label, r->message);
+                 document_status_name(r->status), "", "", "", label, printable(r->message));
       continue;
     }
     if (top > 0 && rank == top) continue;
@@ -166,7 +168,7 @@ int RankCommand::run() {
     for (size_t i = 0; i < 10; ++i) bar += i < cells ? "█" : "·";
     fmt::print("{:>3}  {}  {:>6.4f}  {:>+8.3f}  {:>6}  {}{}{}\n", ++rank, bar, r->score,
                r->log_odds, r->num_tokens, label, r->truncated ? "  [cut]" : "",
-               r->message.empty() ? "" : "  [" + r->message + "]");
+               r->message.empty() ? "" : "  [" + printable(r->message) + "]");
   }
   const Usage& usage = response->usage;
   fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",

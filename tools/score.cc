@@ -1,12 +1,19 @@
 /// vlr score: the machine form.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "engine/runtime/safetensors.h"
 #include "tools/common.h"
+#include "tools/request_stream.h"
 #include "vlr/json.h"
 
 namespace vlr::tools {
@@ -40,6 +47,41 @@ struct Dump {
   }
 };
 
+/// Lines on standard output that a signal does not cut: SIGINT and SIGTERM let the line that is
+/// being written end, and then the process does, with 128 and the signal's number. What was printed
+/// is out. A second signal waits for nothing.
+class WholeLines {
+ public:
+  static void end_on_signals() {
+    struct sigaction action {};
+    action.sa_handler = [](int signal) {
+      int idle = kIdle, writing = kWriting;
+      if (state_.compare_exchange_strong(idle, kEnding)) _exit(128 + signal);
+      if (!state_.compare_exchange_strong(writing, signal)) _exit(128 + signal);
+    };
+    action.sa_flags = SA_RESTART;  // the line goes on
+    for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  }
+  static Status print(std::string_view text) {
+    int idle = kIdle;
+    while (!state_.compare_exchange_strong(idle, kWriting)) {
+      pause();  // another thread ends the process
+      idle = kIdle;
+    }
+    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+                         std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+    const int why = errno, signal = state_.exchange(kIdle);
+    if (signal > 0) _exit(128 + signal);
+    if (written) return {};
+    return {Code::kInvalidArgument,
+            fmt::format("standard output: {}", std::generic_category().message(why))};
+  }
+
+ private:
+  static constexpr int kIdle = 0, kWriting = -1, kEnding = -2;  // above 0: a signal that waits
+  static inline std::atomic<int> state_{kIdle};
+};
+
 struct ScoreCommand {
   ModelOptions model;
   std::string request_file = "-";
@@ -50,12 +92,23 @@ struct ScoreCommand {
 
   int run();
   int run_one(Reranker& reranker, const Request& request, const Dump& values) const;
-  int run_lines(Reranker& reranker, const RequestFile& file) const;
+  int run_lines(Reranker& reranker, RequestStream& stream) const;
+  Status run_batch(Reranker& reranker, const std::vector<Result<ParsedRequest>>& lines,
+                   Progress& progress) const;
 };
 
 int ScoreCommand::run() {
-  auto file = read_requests(request_file);
-  if (!file) return fail(file.error());
+  auto stream = RequestStream::open(request_file);
+  if (!stream) return fail(stream.error());
+  Result<ParsedRequest> request = ParsedRequest();
+  if (!stream->json_lines()) {
+    auto requests = stream->next(1);
+    if (!requests) return fail(requests.error());
+    request = std::move(requests->front());
+    if (!request) return fail(stream->unusable());
+    for (const std::string& warning : request->request.warnings)
+      tell("vlr: {}\n", printable(warning));
+  }
   if (model.options.media_root.empty() && request_file != "-") {
     model.options.media_root = std::filesystem::path(request_file).parent_path().string();
   }
@@ -81,10 +134,10 @@ int ScoreCommand::run() {
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
   int code = kServed;
-  if (!file->json_lines) {
-    code = run_one(*reranker, file->requests.front()->request, values);
+  if (!stream->json_lines()) {
+    code = run_one(*reranker, request->request, values);
   } else {
-    code = run_lines(*reranker, *file);
+    code = run_lines(*reranker, *stream);
     if (const Status s = values.write(); code == kServed && !s.ok()) code = fail(s);
   }
   for (const auto& [op, time] : per_op)
@@ -107,50 +160,61 @@ int ScoreCommand::run_one(Reranker& reranker, const Request& request, const Dump
   }
   // All that can fail comes first: what is unusable prints nothing.
   if (const Status s = values.write(); !s.ok()) return fail(s);
-  fmt::print("{}\n", response_json(*response, reranker, explanations, {.indent = 1}));
+  fmt::print("{}\n",
+             response_json(*response, reranker, explanations, {.indent = 1, .request = &request}));
   return kServed;
 }
 
 /// Batches hold pairs of many requests, so lines are served some hundred at a time.
-int ScoreCommand::run_lines(Reranker& reranker, const RequestFile& file) const {
-  Progress progress(std::ssize(file.requests), "requests");
-  for (size_t begin = 0; begin < file.requests.size(); begin += at_once) {
-    const size_t end = std::min(begin + at_once, file.requests.size());
-    std::vector<Request> usable;
-    for (size_t i = begin; i < end; ++i) {
-      if (file.requests[i]) usable.push_back(file.requests[i]->request);
-    }
-    const auto responses = reranker.score(usable);
-    if (!responses) return fail(responses.error());
-    if (usage && !responses->empty()) {
-      progress.clear();
-      const Usage& u = responses->front().usage;
-      tell(
-          "{} requests in {:.3f} s: media {:.3f}, prompts {:.3f}, vision {:.3f}, text {:.3f}; "
-          "{} tokens in {} batches, {} image tokens in {}; {} media decoded, {} cached\n",
-          usable.size(), u.seconds.total, u.seconds.media, u.seconds.prompt, u.seconds.vision,
-          u.seconds.text, u.tokens, u.batches, u.image_tokens, u.vision_batches, u.decoded_media,
-          u.vision_cache_hits);
-    }
-    size_t next = 0;
-    for (size_t i = begin; i < end; ++i, progress.step()) {
-      if (!file.requests[i]) {
-        fmt::print("{}\n", nlohmann::json{{"error", file.requests[i].error().message()}}.dump(
-                               -1, ' ', false, nlohmann::json::error_handler_t::replace));
-        continue;
-      }
-      const Response& response = (*responses)[next];
+int ScoreCommand::run_lines(Reranker& reranker, RequestStream& stream) const {
+  WholeLines::end_on_signals();
+  Progress progress(0, "requests");
+  while (true) {
+    const auto lines = stream.next(at_once);
+    if (!lines) return fail(lines.error());
+    const Status unusable = stream.unusable();
+    if (lines->empty() || (stream.ended() && !unusable.ok() && !progress.any()))
+      return unusable.ok() ? kServed : fail(unusable);
+    if (const Status s = run_batch(reranker, *lines, progress); !s.ok()) return fail(s);
+  }
+}
+
+Status ScoreCommand::run_batch(Reranker& reranker, const std::vector<Result<ParsedRequest>>& lines,
+                               Progress& progress) const {
+  std::vector<Request> usable;
+  for (const Result<ParsedRequest>& line : lines) {
+    if (line) usable.push_back(line->request);
+  }
+  VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(usable));
+  if (usage && !responses.empty()) {
+    progress.clear();
+    const Usage& u = responses.front().usage;
+    tell(
+        "{} requests in {:.3f} s: media {:.3f}, prompts {:.3f}, vision {:.3f}, text {:.3f}; "
+        "{} tokens in {} batches, {} image tokens in {}; {} media decoded, {} cached\n",
+        usable.size(), u.seconds.total, u.seconds.media, u.seconds.prompt, u.seconds.vision,
+        u.seconds.text, u.tokens, u.batches, u.image_tokens, u.vision_batches, u.decoded_media,
+        u.vision_cache_hits);
+  }
+  size_t next = 0;
+  for (const Result<ParsedRequest>& line : lines) {
+    std::string text;
+    if (!line) {
+      text = nlohmann::json{{"error", line.error().message()}}.dump(
+          -1, ' ', false, nlohmann::json::error_handler_t::replace);
+    } else {
+      const Request& request = usable[next];
       std::vector<Explanation> explanations;
       if (explain) {
-        auto explained = reranker.explain(usable[next]);
-        if (!explained) return fail(explained.error());
-        explanations = *std::move(explained);
+        VLR_ASSIGN_OR_RETURN(explanations, reranker.explain(request));
       }
-      fmt::print("{}\n", response_json(response, reranker, explanations, {.usage = false}));
-      ++next;
+      text = response_json(responses[next++], reranker, explanations,
+                           {.usage = false, .request = &request});
     }
+    VLR_RETURN_IF_ERROR(WholeLines::print(text));
+    progress.step();
   }
-  return kServed;
+  return {};
 }
 
 }  // namespace

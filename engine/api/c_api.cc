@@ -159,7 +159,9 @@ vlr_code vlr_score_json(vlr_reranker* reranker, const vlr_request* request, int 
     if (explain) {
       VLR_ASSIGN_OR_RETURN(explanations, reranker->reranker.explain(request->request));
     }
-    return give(vlr::response_json(response, reranker->reranker, explanations), json);
+    return give(vlr::response_json(response, reranker->reranker, explanations,
+                                   {.request = &request->request}),
+                json);
   });
 }
 

@@ -1,7 +1,6 @@
 /// The C API's requests.
-#include <cmath>
-
 #include "engine/api/c_api.h"
+#include "engine/api/request_json.h"
 #include "vlr/json.h"
 
 using namespace vlr::c_api;
@@ -64,24 +63,26 @@ vlr_code vlr_request_set_media_root(vlr_request* request, const char* path, vlr_
   });
 }
 
-vlr_code vlr_request_set_fps(vlr_request* request, double fps, vlr_error* error) {
+vlr_code vlr_request_set_number(vlr_request* request, const char* key, double value,
+                                vlr_error* error) {
   return guarded(error, [&]() -> Status {
-    if (!request) return missing("request");
-    if (!(fps > 0) || !std::isfinite(fps))
-      return {Code::kInvalidArgument, "fps must be above 0, got " + std::to_string(fps)};
-    request->request.fps = fps;
-    return {};
+    if (!request || !key) return missing(request ? "key" : "request");
+    return vlr::set_request_number(request->request, key, value);
   });
 }
 
+vlr_code vlr_request_set_fps(vlr_request* request, double fps, vlr_error* error) {
+  return vlr_request_set_number(request, "fps", fps, error);
+}
+
 vlr_code vlr_request_set_max_frames(vlr_request* request, int64_t max_frames, vlr_error* error) {
+  return vlr_request_set_number(request, "max_frames", static_cast<double>(max_frames), error);
+}
+
+vlr_code vlr_request_set_return_documents(vlr_request* request, int on, vlr_error* error) {
   return guarded(error, [&]() -> Status {
     if (!request) return missing("request");
-    if (max_frames < 1) {
-      return {Code::kInvalidArgument,
-              "max_frames must be at least 1, got " + std::to_string(max_frames)};
-    }
-    request->request.max_frames = max_frames;
+    request->request.return_documents = on != 0;
     return {};
   });
 }

@@ -10,6 +10,7 @@ namespace vlr {
 namespace {
 
 constexpr std::string_view kDtypes[] = {"auto", "f32", "bf16", "f16"};
+constexpr std::string_view kLocalFiles[] = {"anywhere", "below_media_root", "never"};
 constexpr std::string_view kFusions[] = {"residual", "qk", "gelu", "quantize"};
 constexpr std::string_view kSamplings[] = {"official", "uniform+ends"};
 
@@ -114,6 +115,14 @@ const OptionInfo kTable[] = {
      .value = "N",
      .doc = "Most tokens of a pair before the fixed tail. Longer text is cut",
      .least = 1},
+    {.name = "max_text_bytes",
+     .member = &Options::max_text_bytes,
+     .group = kModel,
+     .uses = kTakesPairs,
+     .flag = "--max-text-bytes",
+     .value = "SIZE",
+     .doc = "Most bytes of the text of a query or a document. Pairs with more are too long",
+     .least = 1},
     {.name = "allow_special",
      .member = &Options::allow_special,
      .group = kModel,
@@ -216,6 +225,15 @@ const OptionInfo kTable[] = {
      .flag = "--media-root",
      .value = "PATH",
      .doc = "Folder where relative media paths start. Empty: the working directory"},
+    {.name = "local_files",
+     .member = &Options::local_files,
+     .group = kMedia,
+     .uses = kReadsMedia,
+     .flag = "--local-files",
+     .value = "WHERE",
+     .doc = "Which files of this machine media may be: anywhere, below_media_root (wherever "
+            "symbolic links lead) or never",
+     .choices = kLocalFiles},
     {.name = "min_pixels",
      .member = &Options::min_pixels,
      .group = kMedia,
@@ -322,6 +340,21 @@ const OptionInfo kTable[] = {
      .flag = "--remote-timeout",
      .value = "SECONDS",
      .doc = "Longest time in seconds for a medium behind a URL"},
+    {.name = "remote_request_timeout",
+     .member = &Options::remote_request_timeout,
+     .group = kMedia,
+     .uses = kReadsMedia,
+     .flag = "--remote-request-timeout",
+     .value = "SECONDS",
+     .doc = "Longest time in seconds for all URLs of a request together"},
+    {.name = "max_remote_bytes",
+     .member = &Options::max_remote_bytes,
+     .group = kMedia,
+     .uses = kReadsMedia,
+     .flag = "--max-remote-bytes",
+     .value = "SIZE",
+     .doc = "Most bytes of a medium behind a URL. Larger ones are refused",
+     .least = 1},
 
     {.name = "share_prefix",
      .member = &Options::share_prefix,

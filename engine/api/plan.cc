@@ -12,6 +12,8 @@
 #include "engine/placement/memory_planner.h"
 #include "engine/placement/prepared_model.h"
 #include "engine/runtime/device.h"
+#include "engine/runtime/purposes.h"
+#include "engine/scheduling/preprocess.h"
 #include "model/config.h"
 #include "vlr/reranker.h"
 
@@ -56,6 +58,8 @@ Result<MemoryPlan> plan_model(const std::string& path, const Options& given,
                        cap_of(*device, options.gpu_memory > 0 ? options.gpu_memory : kNoCap));
   VLR_ASSIGN_OR_RETURN(const PlacedModel placed, planner->choose(cap));
   VLR_ASSIGN_OR_RETURN(MemoryPlan out, plan_memory(*planner, placed, options, workload));
+  (device->is_gpu() ? out.host_parts : out.parts)
+      .push_back({std::string(purposes::kTexts), Preprocessor::scratch_bytes(threads)});
   out.preset = std::move(prepared.preset);
   if (device->is_gpu()) {
     out.smallest_cap = planner->smallest_cap(

@@ -18,6 +18,7 @@ Prefetch::Prefetch(const Request& request, Preprocessor& preprocessor, Replica& 
                           cache_bytes / replica.runner().feature_row_bytes())) {}
 
 Result<PrefetchResult> Prefetch::run() {
+  preprocessor_.begin_call();
   VLR_RETURN_IF_ERROR(add_content(request_.query));
   for (const Content& document : request_.documents) VLR_RETURN_IF_ERROR(add_content(document));
   return std::move(out_);

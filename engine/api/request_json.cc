@@ -5,15 +5,22 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <nlohmann/json.hpp>
+#include <charconv>
+#include <cmath>
+#include <utility>
+#include <variant>
 
+#include "engine/api/json_reader.h"
 #include "model/json.h"
 #include "vlr/json.h"
 
 namespace vlr {
 namespace {
 
-using nlohmann::json;
+using Kind = JsonReader::Kind;
+
+constexpr size_t kMaxBytes = size_t{64} << 20;
+constexpr size_t kMaxWarnings = 8;
 
 Status wrong(std::string message) { return {Code::kInvalidArgument, std::move(message)}; }
 
@@ -28,142 +35,426 @@ bool names_picture(std::string path) {
                      [&](std::string_view s) { return path.ends_with(s); });
 }
 
-/// A string or a list of strings.
-Result<std::vector<std::string>> strings(const json& value, std::string_view what) {
-  std::vector<std::string> out;
-  const auto add = [&](const json& item) {
-    if (item.is_string()) out.push_back(item.get<std::string>());
-    return item.is_string();
-  };
-  if (value.is_null() || add(value)) return out;
-  if (!value.is_array())
-    return wrong(
-        fmt::format("{} must be a string or a list of strings, got {}", what, value.type_name()));
-  for (const json& item : value) {
-    if (!add(item))
-      return wrong(
-          fmt::format("{} must be a list of strings, got a list with {}", what, item.type_name()));
-  }
-  return out;
+/// A key of a request whose value is a number.
+struct NumberKey {
+  std::string_view name;
+  std::variant<std::optional<double> Request::*, std::optional<int64_t> Request::*> member;
+  int64_t least = 1;  // of whole numbers; others are above 0
+};
+constexpr NumberKey kNumbers[] = {
+    {"fps", &Request::fps},
+    {"sample_fps", &Request::sample_fps},
+    {"max_frames", &Request::max_frames},
+    {"min_pixels", &Request::min_pixels},
+    {"max_pixels", &Request::max_pixels},
+    {"max_tokens_per_doc", &Request::max_tokens_per_doc, 0},
+    {"max_tokens_per_query", &Request::max_tokens_per_query, 0},
+    {"top_n", &Request::top_n, 0},
+};
+
+const NumberKey* find_number(std::string_view key) {
+  const auto* const it = std::find_if(std::begin(kNumbers), std::end(kNumbers),
+                                      [&](const NumberKey& k) { return k.name == key; });
+  return it == std::end(kNumbers) ? nullptr : it;
 }
 
-/// A video file, or a list of frames.
-Result<Video> video_of(const json& value) {
-  Video video;
-  if (value.is_string()) {
-    video.file = Media{.path = value.get<std::string>()};
-    return video;
-  }
-  VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "video"));
-  for (const std::string& path : paths) video.frames.push_back({.path = path});
-  return video;
+std::string needs(const NumberKey& key, std::string_view got) {
+  const bool whole = std::holds_alternative<std::optional<int64_t> Request::*>(key.member);
+  return fmt::format("{} must be a {}{}, got {}", key.name, whole ? "whole number" : "number",
+                     key.least == 0 ? ", 0 or more" : " above 0", got);
 }
 
-/// As upstream reads it: a path; the frames of one video, if the list starts with a picture; else a
-/// list of videos.
-Result<std::vector<Video>> videos(const json& value) {
-  std::vector<Video> out;
-  if (value.is_null() || (value.is_array() && value.empty())) return out;
-  if (!value.is_string() && !value.is_array()) {
-    return wrong(fmt::format("video must be a path, a list of frames or a list of videos, got {}",
-                             value.type_name()));
-  }
-  const bool one = value.is_string() ||
-                   (value.front().is_string() && names_picture(value.front().get<std::string>()));
-  for (const json& item : one ? json::array({value}) : value) {
-    VLR_ASSIGN_OR_RETURN(Video video, video_of(item));
-    out.push_back(std::move(video));
-  }
-  return out;
+template <class T>
+std::optional<T> number_of(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
 }
 
-Result<Content> content(const json& side) {
-  if (!side.is_object())
-    return wrong(
-        fmt::format("must be an object with text, image or video, got {}", side.type_name()));
-  Content out;
-  for (const auto& [key, value] : side.items()) {
-    if (key == "text") {
-      VLR_ASSIGN_OR_RETURN(out.texts, strings(value, "text"));
-    } else if (key == "image") {
-      VLR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, strings(value, "image"));
-      for (const std::string& path : paths) out.images.push_back({.path = path});
-    } else if (key == "video") {
-      VLR_ASSIGN_OR_RETURN(out.videos, videos(value));
+constexpr std::array<std::string_view, 6> kSideKeys = {"text",  "image",     "image_url",
+                                                       "video", "video_url", "content"};
+
+/// Reads a side; the first thing that is wrong with it is kept, and what follows is read past.
+class SideReader {
+ public:
+  explicit SideReader(JsonReader& in) : in_(in) {}
+
+  Content read() {
+    const Kind kind = in_.kind();
+    if (kind == Kind::kString) {
+      add_text("the text");
+    } else if (kind == Kind::kArray) {
+      in_.each([&] { part(); });
+    } else if (kind == Kind::kObject) {
+      std::array<bool, kSideKeys.size()> seen{};
+      in_.members([&](const JsonReader::String& key) {
+        const auto known = std::find(kSideKeys.begin(), kSideKeys.end(), key.text);
+        if (known != kSideKeys.end() &&
+            std::exchange(seen[static_cast<size_t>(known - kSideKeys.begin())], true))
+          forget(key.text);
+        member(key, "text, image, video, image_url, video_url and content");
+      });
     } else {
-      return wrong(fmt::format("has a key '{}'; known are text, image and video", key));
+      refuse(
+          fmt::format("must be a text, a list of parts or an object with text, image or video, "
+                      "got {}",
+                      json_kind_name(kind)));
     }
+    side_.error = std::move(error_);
+    return std::move(side_);
   }
-  return out;
-}
 
-Result<ParsedRequest> from_json(const json& root) {
-  if (!root.is_object()) return wrong(fmt::format("must be an object, got {}", root.type_name()));
-  ParsedRequest out;
-  if (const auto it = root.find("instruction"); it != root.end() && !it->is_null()) {
-    if (!it->is_string())
-      return wrong(fmt::format("instruction must be a string, got {}", it->type_name()));
-    out.request.instruction = it->get<std::string>();
+ private:
+  void refuse(std::string what) {
+    if (error_.empty()) error_ = std::move(what);
+    in_.skip();
   }
-  if (const auto it = root.find("fps"); it != root.end() && !it->is_null()) {
-    if (!it->is_number() || it->get<double>() <= 0)
-      return wrong(fmt::format("fps must be a number above 0, got {}", it->dump()));
-    out.request.fps = it->get<double>();
+  void expected(std::string_view what, std::string_view kinds) {
+    refuse(fmt::format("{} must be {}, got {}", what, kinds, json_kind_name(in_.kind())));
   }
-  if (const auto it = root.find("max_frames"); it != root.end() && !it->is_null()) {
-    if (!it->is_number_integer() || it->get<int64_t>() < 1)
-      return wrong(fmt::format("max_frames must be a whole number above 0, got {}", it->dump()));
-    out.request.max_frames = it->get<int64_t>();
+
+  std::string string(std::string_view what) {
+    JsonReader::String s = in_.string();
+    if (!s.defect.empty() && error_.empty()) error_ = fmt::format("{} has {}", what, s.defect);
+    return std::move(s.text);
   }
-  const auto query = root.find("query"), documents = root.find("documents");
-  if (query == root.end()) return wrong("no query");
-  auto side = content(*query);
-  if (!side) return side.error().with_context("query");
-  out.request.query = *std::move(side);
-  if (documents == root.end() || !documents->is_array()) {
-    return wrong(fmt::format("documents must be a list, got {}",
-                             documents == root.end() ? "none" : documents->type_name()));
+  void add_text(std::string_view what) { side_.texts.push_back(string(what)); }
+
+  /// A path, or {"url": path} as chat APIs have it.
+  std::string path(std::string_view what) {
+    if (in_.kind() == Kind::kString) return string(what);
+    std::string out;
+    if (in_.kind() != Kind::kObject) {
+      expected(what, "a path or an object with a url");
+      return out;
+    }
+    bool found = false;
+    in_.members([&](const JsonReader::String& key) {
+      if (key.text == "url" && in_.kind() == Kind::kString) {
+        out = string(what);
+        found = true;
+      } else if (key.text == "url") {
+        expected(fmt::format("{}.url", what), "a string");
+      } else if (key.text != "detail") {  // a wish about sizes, which means nothing here
+        unknown_key(key, fmt::format("url and detail in {}", what));
+      }
+    });
+    if (!found && error_.empty()) error_ = fmt::format("{} has no url", what);
+    return out;
   }
-  for (const json& item : *documents) {
-    auto document = content(item);
-    Content& c = out.request.documents.emplace_back();
-    if (document)
-      c = *std::move(document);
-    else
-      c.error = "the document " + document.error().message();
+
+  void unknown_key(const JsonReader::String& key, std::string_view known) {
+    refuse(fmt::format("has a key {}; known are {}", in_quotes(key.text), known));
   }
-  if (const auto it = root.find("relevant"); it != root.end()) {
-    if (!it->is_number_integer())
-      return wrong(fmt::format("relevant must be an index, got {}", it->type_name()));
-    out.relevant = it->get<int64_t>();
-    if (*out.relevant < 0 || *out.relevant >= std::ssize(out.request.documents)) {
-      return wrong(fmt::format("relevant is {} of {} documents", *out.relevant,
-                               out.request.documents.size()));
+
+  /// The member of an object that is a side, or of one that is a part of it.
+  void member(const JsonReader::String& key, std::string_view known) {
+    if (!key.defect.empty()) return refuse(fmt::format("a key has {}", key.defect));
+    if (key.text == "text") {
+      texts();
+    } else if (key.text == "image" || key.text == "image_url") {
+      images(key.text);
+    } else if (key.text == "video" || key.text == "video_url") {
+      videos(key.text);
+    } else if (key.text == "content") {
+      content();
+    } else {
+      unknown_key(key, known);
     }
   }
-  if (const auto it = root.find("log_odds"); it != root.end()) {
-    const bool numbers =
-        it->is_array() && it->size() == out.request.documents.size() &&
-        std::all_of(it->begin(), it->end(), [](const json& v) { return v.is_number(); });
-    if (!numbers) return wrong("log_odds must be a list of one number a document");
-    for (const json& v : *it) out.log_odds.push_back(v.get<double>());
+
+  /// {"type": "image_url", "image_url": {"url": ...}}
+  void part() {
+    if (in_.kind() != Kind::kObject) return expected("a part of content", "an object with a type");
+    std::optional<std::string> type;
+    std::vector<std::string> keys;
+    in_.members([&](const JsonReader::String& key) {
+      if (key.text == "content") return unknown_key(key, "type and what it names");
+      if (key.text == "type") {
+        if (in_.kind() == Kind::kString) {
+          type = string("type");
+        } else {
+          expected("type", "a string");
+        }
+        return;
+      }
+      keys.push_back(key.text);
+      member(key, "type, text, image_url, video_url, image and video");
+    });
+    if (!error_.empty()) return;
+    if (!type) {
+      error_ = "a part of content has no type";
+    } else if (keys.size() != 1 || keys[0] != *type) {
+      error_ = fmt::format(
+          "a part of content has the type {}, and {}; known are text, image_url, "
+          "video_url, image and video, each with the key of its name",
+          in_quotes(*type), keys.empty() ? "nothing else" : "the key " + in_quotes(keys.back()));
+    }
   }
-  return out;
-}
+
+  void content() {
+    const Kind kind = in_.kind();
+    if (kind == Kind::kString) {
+      add_text("content");
+    } else if (kind == Kind::kArray) {
+      in_.each([&] { part(); });
+    } else if (kind != Kind::kNull) {
+      expected("content", "a string or a list of parts");
+    }
+  }
+
+  /// Of equal keys the last one counts.
+  void forget(std::string_view key) {
+    if (key == "text" || key == "content") side_.texts.clear();
+    if (key.starts_with("image") || key == "content") side_.images.clear();
+    if (key.starts_with("video") || key == "content") side_.videos.clear();
+  }
+
+  void texts() {
+    const Kind kind = in_.kind();
+    if (kind == Kind::kString) {
+      add_text("text");
+    } else if (kind == Kind::kArray) {
+      in_.each([&] {
+        if (in_.kind() == Kind::kString) return add_text("text");
+        refuse(fmt::format("text must be a list of strings, got a list with {}",
+                           json_kind_name(in_.kind())));
+      });
+    } else if (kind != Kind::kNull) {
+      expected("text", "a string or a list of strings");
+    }
+  }
+
+  void images(std::string_view what) {
+    const Kind kind = in_.kind();
+    if (kind == Kind::kArray) {
+      in_.each([&] {
+        if (in_.kind() == Kind::kString || in_.kind() == Kind::kObject) {
+          side_.images.push_back({.path = path(what)});
+        } else {
+          refuse(fmt::format("{} must be a list of strings, got a list with {}", what,
+                             json_kind_name(in_.kind())));
+        }
+      });
+    } else if (kind != Kind::kNull) {
+      side_.images.push_back({.path = path(what)});
+    }
+  }
+
+  /// As upstream reads it: a path; the frames of one video, if the list starts with a picture; else
+  /// a list of videos.
+  void videos(std::string_view what) {
+    const auto add_file = [&](std::string file) {
+      side_.videos.push_back({.frames = {}, .file = Media{.path = std::move(file)}});
+    };
+    const auto add_frame = [&](Video& video) {
+      if (in_.kind() == Kind::kString || in_.kind() == Kind::kObject) {
+        video.frames.push_back({.path = path(what)});
+      } else {
+        refuse(fmt::format("{} must be a list of strings, got a list with {}", what,
+                           json_kind_name(in_.kind())));
+      }
+    };
+    const Kind kind = in_.kind();
+    if (kind == Kind::kNull) return;
+    if (kind == Kind::kString || kind == Kind::kObject) return add_file(path(what));
+    if (kind != Kind::kArray) return expected(what, "a path, a list of frames or a list of videos");
+    std::optional<Video> frames;  // the list is those of one video
+    bool first = true;
+    in_.each([&] {
+      const bool is_first = std::exchange(first, false);
+      if (frames) return add_frame(*frames);
+      if (in_.kind() == Kind::kArray) {
+        Video video;
+        in_.each([&] { add_frame(video); });
+        side_.videos.push_back(std::move(video));
+        return;
+      }
+      std::string file = path(what);
+      if (is_first && names_picture(file)) {
+        frames.emplace().frames.push_back({.path = std::move(file)});
+      } else {
+        add_file(std::move(file));
+      }
+    });
+    if (frames) side_.videos.push_back(*std::move(frames));
+  }
+
+  JsonReader& in_;
+  Content side_;
+  std::string error_;
+};
+
+/// Reads a request; of what is wrong with it as a whole the first thing is kept.
+class RequestReader {
+ public:
+  explicit RequestReader(std::string_view text) : in_(text) {}
+
+  Result<ParsedRequest> read() {
+    const Kind kind = in_.kind();
+    if (kind == Kind::kObject) {
+      in_.members([&](const JsonReader::String& key) { member(key); });
+    } else {
+      refuse(fmt::format("must be an object, got {}", json_kind_name(kind)));
+    }
+    in_.finish();
+    if (!in_.ok()) return wrong(in_.error());
+    const auto num_documents = std::ssize(request().documents);
+    if (!has_query_) refuse_whole("no query");
+    if (!has_documents_) refuse_whole("documents must be a list, got none");
+    if (out_.relevant && (*out_.relevant < 0 || *out_.relevant >= num_documents))
+      refuse_whole(fmt::format("relevant is {} of {} documents", *out_.relevant, num_documents));
+    if (has_log_odds_ && std::ssize(out_.log_odds) != num_documents)
+      refuse_whole("log_odds must be a list of one number a document");
+    if (!error_.empty()) return wrong("request: " + error_);
+    if (num_unknown_ > kMaxWarnings) {
+      request().warnings.push_back(fmt::format("{} more keys are not known and have no effect",
+                                               num_unknown_ - kMaxWarnings));
+    }
+    return std::move(out_);
+  }
+
+ private:
+  Request& request() { return out_.request; }
+
+  void refuse_whole(std::string what) {
+    if (error_.empty()) error_ = std::move(what);
+  }
+  void refuse(std::string what) {
+    refuse_whole(std::move(what));
+    in_.skip();
+  }
+
+  void member(const JsonReader::String& key) {
+    if (key.text == "query") {
+      has_query_ = true;
+      request().query = SideReader(in_).read();
+      if (!request().query.error.empty()) refuse_whole("query: " + request().query.error);
+    } else if (key.text == "documents") {
+      documents();
+    } else if (key.text == "instruction" || key.text == "instruct") {
+      instruction(key.text);
+    } else if (const NumberKey* number = find_number(key.text)) {
+      const std::string text(in_.skip());
+      if (text == "null") return;
+      const auto value = number_of<double>(text);
+      const Status set = value ? set_request_number(request(), key.text, *value)
+                               : wrong(needs(*number, in_quotes(text)));
+      if (!set.ok()) refuse_whole(set.message());
+    } else if (key.text == "return_documents") {
+      const std::string_view text = in_.skip();
+      request().return_documents = text == "true";
+      if (text != "true" && text != "false" && text != "null")
+        refuse_whole("return_documents must be true or false, got " + in_quotes(text));
+    } else if (key.text == "relevant") {
+      const std::string_view text = in_.skip();
+      out_.relevant = number_of<int64_t>(text);
+      if (!out_.relevant) refuse_whole("relevant must be an index, got " + in_quotes(text));
+    } else if (key.text == "log_odds") {
+      log_odds();
+    } else {
+      in_.skip();
+      if (++num_unknown_ <= kMaxWarnings) {
+        request().warnings.push_back(
+            fmt::format("the key {} is not known and has no effect", in_quotes(key.text)));
+      }
+    }
+  }
+
+  void documents() {
+    has_documents_ = true;
+    request().documents.clear();
+    const Kind kind = in_.kind();
+    if (kind == Kind::kArray) {
+      in_.each([&] {
+        if (std::ssize(request().documents) == kMaxDocuments)
+          return in_.give_up(fmt::format("request: more than {} documents", kMaxDocuments));
+        add_document();
+      });
+    } else if (kind == Kind::kString || kind == Kind::kObject) {  // one, as vLLM takes it
+      add_document();
+    } else {
+      refuse(fmt::format("documents must be a list, got {}", json_kind_name(kind)));
+    }
+  }
+
+  void add_document() {
+    Content& c = request().documents.emplace_back(SideReader(in_).read());
+    if (c.error.empty()) return;
+    c = {.error = "the document " + c.error};  // nobody needs the rest
+  }
+
+  void instruction(std::string_view key) {
+    if (in_.kind() == Kind::kNull) {
+      in_.skip();
+    } else if (in_.kind() != Kind::kString) {
+      refuse(fmt::format("{} must be a string, got {}", key, json_kind_name(in_.kind())));
+    } else {
+      JsonReader::String s = in_.string();
+      if (!s.defect.empty()) refuse_whole(fmt::format("{} has {}", key, s.defect));
+      request().instruction = std::move(s.text);
+    }
+  }
+
+  void log_odds() {
+    has_log_odds_ = true;
+    out_.log_odds.clear();
+    if (in_.kind() != Kind::kArray)
+      return refuse("log_odds must be a list of one number a document");
+    in_.each([&] {
+      if (const auto value = number_of<double>(in_.skip())) out_.log_odds.push_back(*value);
+    });
+  }
+
+  JsonReader in_;
+  ParsedRequest out_;
+  std::string error_;
+  bool has_query_ = false, has_documents_ = false, has_log_odds_ = false;
+  size_t num_unknown_ = 0;
+};
 
 }  // namespace
 
-Result<ParsedRequest> parse_request(std::string_view text) {
-  const auto root = parse_json(text);
-  if (!root) {
-    // The text is the caller's, not a file of ours that is damaged.
-    const Status& error = root.error();
-    return {error.code() == Code::kDataLoss ? Code::kInvalidArgument : error.code(),
-            error.message()};
+Status set_request_number(Request& request, std::string_view key, double value) {
+  const NumberKey* const number = find_number(key);
+  if (!number) {
+    return wrong(fmt::format("no number of a request is called {}; known are {}", in_quotes(key),
+                             request_number_keys()));
   }
-  auto parsed = from_json(*root);
-  if (!parsed) return parsed.error().with_context("request");
-  return parsed;
+  if (const auto* real = std::get_if<std::optional<double> Request::*>(&number->member)) {
+    if (!(value > 0) || !std::isfinite(value)) return wrong(needs(*number, fmt::to_string(value)));
+    request.** real = value;
+    return {};
+  }
+  constexpr double kMost = 0x1p53;  // up to which every whole number is a double
+  if (value != std::floor(value) || value < static_cast<double>(number->least) || value > kMost)
+    return wrong(needs(*number, fmt::to_string(value)));
+  request.*std::get<std::optional<int64_t> Request::*>(number->member) =
+      static_cast<int64_t>(value);
+  return {};
+}
+
+std::string request_number_keys() {
+  std::string out;
+  for (const NumberKey& k : kNumbers) out += (out.empty() ? "" : ", ") + std::string(k.name);
+  return out;
+}
+
+Content parse_side(std::string_view text) {
+  JsonReader in(text);
+  Content side = SideReader(in).read();
+  in.finish();
+  if (!in.ok()) return {.error = in.error()};
+  return side;
+}
+
+Result<ParsedRequest> parse_request(std::string_view text) {
+  if (text.size() > kMaxBytes) {
+    return wrong(
+        fmt::format("request: JSON of {} bytes; at most {} are read", text.size(), kMaxBytes));
+  }
+  return RequestReader(text).read();
 }
 
 Result<Request> request_from_json(std::string_view text) {

@@ -16,6 +16,7 @@
 #include "engine/api/prefetch.h"
 #include "engine/placement/memory_planner.h"
 #include "engine/placement/memory_watch.h"
+#include "engine/runtime/purposes.h"
 #include "engine/scheduling/preprocess.h"
 #include "engine/scheduling/replica.h"
 #include "engine/scheduling/vision_cache.h"
@@ -80,6 +81,8 @@ std::string_view document_status_name(DocumentStatus status) {
       return "cancelled";
     case DocumentStatus::kError:
       return "error";
+    case DocumentStatus::kUnread:
+      return "unread";
   }
   return "error";
 }
@@ -157,6 +160,8 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
                                                 m.choices, m.cancelled));
   m.preprocessor =
       std::make_unique<Preprocessor>(m.task, m.tokenizer, m.config, m.options, m.threads);
+  VLR_RETURN_IF_ERROR(m.replica->device().host_budget().take(purposes::kTexts,
+                                                             Preprocessor::scratch_bytes(m.threads)));
   std::error_code unresolved;
   m.name = std::filesystem::weakly_canonical(folder, unresolved).filename().string();
   if (unresolved) m.name = folder.filename().string();
@@ -196,6 +201,7 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   const TextPass& pass = replica->runner().score();
   VLR_RETURN_IF_ERROR(device.activate());
   cancelled = false;
+  preprocessor->begin_call();
   Usage usage;
   usage.seconds.load = load_seconds;
   const int64_t replays = pass.num_replays();

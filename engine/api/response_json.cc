@@ -1,9 +1,12 @@
 // What a reranker says, as JSON.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
+#include "multimodal/source.h"
 #include "vlr/json.h"
 
 namespace vlr {
@@ -31,6 +34,41 @@ ordered_json explain_of(const Explanation& e) {
     const auto begin = e.positions.begin() + axis * tokens;
     out["position_ids"].push_back(std::vector<int32_t>(begin, begin + tokens));
   }
+  return out;
+}
+
+/// A side as a request spells it; media by reference.
+ordered_json side_of(const Content& c) {
+  ordered_json out = ordered_json::object();
+  const auto add = [&](const char* key, ordered_json values) {
+    if (!values.empty()) out[key] = values.size() == 1 ? values[0] : values;
+  };
+  ordered_json images = ordered_json::array(), videos = ordered_json::array();
+  for (const Media& m : c.images) images.push_back(describe_source(m.path));
+  for (const Video& v : c.videos) {
+    ordered_json frames = ordered_json::array();
+    for (const Media& m : v.frames) frames.push_back(describe_source(m.path));
+    videos.push_back(v.file ? ordered_json(describe_source(v.file->path)) : frames);
+  }
+  add("text", c.texts);
+  add("image", std::move(images));
+  add("video", std::move(videos));
+  return out;
+}
+
+/// Which results are shown, in which order: all, or the best `top_n` and what was not scored.
+std::vector<size_t> shown(const Response& response, int64_t top_n) {
+  const std::vector<DocumentResult>& all = response.results;
+  std::vector<size_t> out(all.size());
+  std::iota(out.begin(), out.end(), size_t{0});
+  if (top_n == 0) return out;
+  std::stable_sort(out.begin(), out.end(), [&](size_t a, size_t b) {
+    if (all[a].scored() != all[b].scored()) return all[a].scored();
+    return all[a].scored() && all[a].log_odds > all[b].log_odds;
+  });
+  const auto failed =
+      std::find_if(out.begin(), out.end(), [&](size_t i) { return !all[i].scored(); });
+  if (failed - out.begin() > top_n) out.erase(out.begin() + top_n, failed);
   return out;
 }
 
@@ -80,11 +118,15 @@ std::string response_json(const Response& response, const Reranker& reranker,
                       {"dtype", reranker.dtype()},
                       {"quant", reranker.quant()}};
   ordered_json& results = out["results"] = ordered_json::array();
-  for (size_t i = 0; i < response.results.size(); ++i) {
+  const Request* const request = style.request;
+  for (const size_t i : shown(response, request ? request->top_n.value_or(0) : 0)) {
     ordered_json item = result_of(response.results[i]);
+    if (request && request->return_documents && i < request->documents.size())
+      item["document"] = side_of(request->documents[i]);
     if (i < explanations.size()) item["explain"] = explain_of(explanations[i]);
     results.push_back(std::move(item));
   }
+  if (request && !request->warnings.empty()) out["warnings"] = request->warnings;
   if (style.usage) out["usage"] = usage_of(response.usage);
   return text_of(out, style);
 }

@@ -124,6 +124,7 @@ Result<DeviceMap> DeviceMap::parse(std::string_view text) {
   const size_t brace = text.find_first_not_of(" \t\r\n");
   if (brace != text.npos && text[brace] == '{') {
     auto root = parse_json(text);
+    if (!root && file.empty()) return wrong(root.error().message());  // an option, not a file
     if (!root) return root.error().with_context("device_map");
     // Transformers' own files have the map inside.
     if (const auto inner = root->find("device_map"); inner != root->end() && inner->is_object()) {

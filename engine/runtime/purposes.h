@@ -15,7 +15,7 @@ inline constexpr std::string_view kWeights = "weights",
 inline constexpr std::string_view kArena = "arena";
 inline constexpr std::string_view kInputs = "inputs", kPrefixes = "prefix keys and values",
                                   kFeatures = "vision features", kPatches = "decoded patches",
-                                  kVisionCache = "vision cache";
+                                  kVisionCache = "vision cache", kTexts = "tokenizer scratch";
 /// While a model is loaded and opened.
 inline constexpr std::string_view kLoading = "loading", kUploads = "uploads",
                                   kQuantising = "weights to quantise",

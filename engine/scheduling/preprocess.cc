@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <set>
 
 #include "kernels/core/clock.h"
 #include "multimodal/source.h"
@@ -27,6 +28,11 @@ class Stopwatch {
 bool has_text(const Content& c) {
   return std::any_of(c.texts.begin(), c.texts.end(),
                      [](const std::string& t) { return !t.empty(); });
+}
+int64_t text_bytes(const Content& c) {
+  int64_t sum = 0;
+  for (const std::string& t : c.texts) sum += std::ssize(t);
+  return sum;
 }
 bool is_empty(const Content& c) { return c.images.empty() && c.videos.empty() && !has_text(c); }
 
@@ -116,13 +122,25 @@ Preprocessor::Preprocessor(const Task& task, const Tokenizer& tokenizer, const M
   media_options_.limits.max_pixels = options.max_decoded_pixels;
   media_options_.exif = options.exif;
   source_options_ = {.max_bytes = options.max_media_bytes,
+                     .local_files = options.local_files == "never"      ? LocalFiles::kNever
+                                    : options.local_files == "anywhere" ? LocalFiles::kAnywhere
+                                                                        : LocalFiles::kBelowRoot,
                      .allow_remote = options.allow_remote,
                      .allow_private = options.allow_private_addresses,
+                     .max_remote_bytes = options.max_remote_bytes,
                      .timeout_seconds = options.remote_timeout};
 }
 
 std::string_view Preprocessor::root_of(const Request& request) const {
   return request.media_root.empty() ? options_.media_root : request.media_root;
+}
+
+MediaOptions Preprocessor::media_options(const Request& request) const {
+  MediaOptions out = media_options_;
+  out.min_pixels = request.min_pixels.value_or(out.min_pixels);
+  out.max_pixels = request.max_pixels.value_or(out.max_pixels);
+  out.sample_fps = request.sample_fps.value_or(out.sample_fps);
+  return out;
 }
 
 Preprocessor::SideMedia Preprocessor::add_media(const Content& content, const Request& request,
@@ -173,8 +191,10 @@ Result<Preprocessor::Encoded> Preprocessor::read(const LoadJob& job, size_t file
     return {Code::kInvalidArgument, fmt::format("{}: has {} bytes, expected 1 to {}", name_of(m),
                                                 size, source_options_.max_bytes)};
   }
+  SourceOptions options = source_options_;
+  options.deadline = load_times_.at(job.request).deadline;
   VLR_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
-                       read_source(m.path, root_of(*job.request), source_options_));
+                       read_source(m.path, root_of(*job.request), options));
   return std::make_shared<const std::vector<std::byte>>(std::move(bytes));
 }
 
@@ -188,14 +208,15 @@ VideoOptions Preprocessor::video_options(const Request& request) const {
 
 /// Everything beside the bytes that the patches of a medium depend on.
 std::string Preprocessor::decoding_key(const LoadJob& job) const {
-  const MediaOptions& o = media_options_;
+  const MediaOptions o = media_options(*job.request);
   switch (job.kind) {
     case Kind::kImage:
       return fmt::format("image {} {} {} {}\n", o.min_pixels, o.max_pixels, o.exif,
                          o.limits.max_pixels);
     case Kind::kFrames:
-      return fmt::format("frames {} {} {} {} {} {}\n", o.total_pixels, o.max_frames, o.frame_factor,
-                         o.exif, o.limits.max_pixels, job.files.size());
+      return fmt::format("frames {} {} {} {} {} {}{}\n", o.total_pixels, o.max_frames,
+                         o.frame_factor, o.exif, o.limits.max_pixels, job.files.size(),
+                         job.request->sample_fps ? fmt::format(" {}", o.sample_fps) : "");
     case Kind::kVideo: {
       const VideoOptions v = video_options(*job.request);
       return v.sampling == VideoSampling::kOfficial
@@ -245,11 +266,11 @@ Result<Patches> Preprocessor::load(const LoadJob& job, LoadedMedia& media, bool&
   const auto frame = [&](int64_t i) -> Result<std::span<const std::byte>> {
     return std::span(*files.at(i));
   };
-  Result<Patches> patches =
-      job.kind == Kind::kImage ? load_image(*files.at(0), media_options_)
-      : job.kind == Kind::kFrames
-          ? load_frames(std::ssize(job.files), frame, media_options_)
-          : load_video(*files.at(0), video_options(*job.request), media_options_);
+  const MediaOptions options = media_options(*job.request);
+  Result<Patches> patches = job.kind == Kind::kImage ? load_image(*files.at(0), options)
+                            : job.kind == Kind::kFrames
+                                ? load_frames(std::ssize(job.files), frame, options)
+                                : load_video(*files.at(0), video_options(*job.request), options);
   if (!patches) return patches.error().with_context(media.name);
   media.content = content_hash(*patches);
   if (cache_) {
@@ -286,6 +307,15 @@ Result<PromptSide> Preprocessor::prompt_side(const Content& content, const SideM
   return side;
 }
 
+bool Preprocessor::cut_texts(PromptSide& side, std::optional<int64_t> max_tokens,
+                             Encoder& encoder) const {
+  if (max_tokens.value_or(0) == 0) return false;
+  auto text = first_tokens(side.texts, *max_tokens, options_.allow_special, encoder);
+  if (!text) return false;
+  side.texts = {*std::move(text)};
+  return true;
+}
+
 void Preprocessor::build(const Request& request, const PairRef& ref, const SideMedia& query,
                          const SideMedia& document, int64_t max_length, Wave& wave,
                          Encoder& encoder, Pair& pair) const {
@@ -302,9 +332,17 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
                 "this checkpoint has no vision tower: it scores text only");
   }
 
+  for (const Content* side : {&request.query, &content}) {
+    if (const int64_t bytes = text_bytes(*side); bytes > options_.max_text_bytes) {
+      return fail(pair, DocumentStatus::kTooLong,
+                  fmt::format("{}a text of {} bytes, max_text_bytes is {}",
+                              side == &content ? "" : "query: ", bytes, options_.max_text_bytes));
+    }
+  }
+
   // Media first: a pair that lacks one is not scored, or as the official pipeline's fallback.
   const Result<PromptSide> query_side = prompt_side(request.query, query, wave);
-  const Result<PromptSide> document_side = prompt_side(content, document, wave);
+  Result<PromptSide> document_side = prompt_side(content, document, wave);
   if (!query_side || !document_side) {
     const Status& error = query_side ? document_side.error() : query_side.error();
     const std::string where = query_side ? "" : "query: ";
@@ -316,6 +354,8 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
   } else {
     const Result<PromptBuilder>& builder = wave.builders.at(ref.request);
     if (!builder) return fail(pair, DocumentStatus::kInvalid, builder.error().message());
+    result.truncated = wave.query_cut.at(ref.request);
+    if (cut_texts(*document_side, request.max_tokens_per_doc, encoder)) result.truncated = true;
     Result<Prompt> prompt = builder->build(*document_side, encoder);
     if (!prompt) return fail(pair, DocumentStatus::kInvalid, prompt.error().message());
     pair.prompt = *std::move(prompt);
@@ -325,11 +365,18 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
     pair.videos.insert(pair.videos.end(), document.videos.begin(), document.videos.end());
   }
   result.num_tokens = static_cast<int64_t>(pair.prompt.ids.size());
-  result.truncated = pair.prompt.truncated;
+  result.truncated |= pair.prompt.truncated;
   if (pair.prompt.specials_exceed_limit && !options_.compat_null) {
     return fail(pair, DocumentStatus::kTooLong,
                 fmt::format("special and media tokens alone exceed the limit: {} tokens of {}",
                             pair.prompt.num_tokens_before_truncation, max_length));
+  }
+
+  if (pair.prompt.document_cut_whole && result.status == DocumentStatus::kOk) {
+    fail(pair, DocumentStatus::kUnread,
+         fmt::format("nothing of the document is left: the instruction and the query take {} "
+                     "tokens, max_length is {}",
+                     pair.prompt.num_head_tokens, max_length));
   }
 
   pair.media = pair.images;
@@ -342,6 +389,16 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
 
 void Preprocessor::run_jobs(Wave& wave) {
   std::atomic<int64_t> decoded = 0;
+  using Clock = std::chrono::steady_clock;
+  constexpr double kDay = 24 * 60 * 60;
+  const Clock::time_point start = Clock::now();
+  std::set<LoadTime*> running;
+  for (const LoadJob& job : jobs_) running.insert(&load_times_[job.request]);
+  for (LoadTime* time : running) {
+    const double left = std::min(options_.remote_request_timeout, kDay) - time->spent;
+    time->deadline =
+        start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(left));
+  }
   threads_.parallel_for(std::ssize(jobs_), [&](int64_t i, int) {
     const LoadJob& job = jobs_[static_cast<size_t>(i)];
     LoadedMedia& media = wave.media[job.media];
@@ -357,6 +414,8 @@ void Preprocessor::run_jobs(Wave& wave) {
       media.patches->owner = {};
     }
   });
+  for (LoadTime* time : running)
+    time->spent += std::chrono::duration<double>(Clock::now() - start).count();
   wave.decoded += decoded;
   jobs_.clear();
 }
@@ -394,6 +453,8 @@ void Preprocessor::prepare(std::span<const Request> requests, std::span<const Pa
     if (wave.builders.contains(index)) continue;
     const Request& request = requests[static_cast<size_t>(index)];
     Result<PromptSide> side = prompt_side(request.query, media, wave);
+    if (text_bytes(request.query) > options_.max_text_bytes) side = PromptSide();  // of no pair
+    wave.query_cut[index] = side && cut_texts(*side, request.max_tokens_per_query, encoders_[0]);
     wave.builders.emplace(
         index, side ? PromptBuilder::create(task_.prompt, request.instruction, *std::move(side),
                                             prompt_options, encoders_[0])

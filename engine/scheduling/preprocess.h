@@ -2,6 +2,7 @@
 #ifndef VLR_ENGINE_SCHEDULING_PREPROCESS_H_
 #define VLR_ENGINE_SCHEDULING_PREPROCESS_H_
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -63,6 +64,7 @@ struct Wave {
 
   std::map<std::string, size_t> media_by_key;
   std::map<int64_t, Result<PromptBuilder>> builders;  ///< by request
+  std::map<int64_t, bool> query_cut;                  ///< by request: to max_tokens_per_query
 };
 
 /// Into Wave::media, for every number that pair.where.visual_index counts to.
@@ -80,6 +82,11 @@ class Preprocessor {
   Preprocessor(const Task& task, const Tokenizer& tokenizer, const ModelConfig& config,
                const Options& options, ThreadPool& threads, bool want_text = false);
 
+  /// What tokenising holds between calls, at most.
+  static int64_t scratch_bytes(const ThreadPool& threads) {
+    return threads.num_threads() * static_cast<int64_t>(Encoder::kMostBytes);
+  }
+
   /// From now on media are looked up in a cache, whose features have `row_bytes` bytes a token;
   /// null for none. Patches go to memory from `memory`.
   void set_cache(VisionCache* cache, int64_t row_bytes) {
@@ -93,6 +100,9 @@ class Preprocessor {
   void prepare(std::span<const Request> requests, std::span<const PairRef> refs, int64_t max_length,
                Wave& wave);
 
+  /// That requests of another call follow: the time for their URLs begins anew.
+  void begin_call() { load_times_.clear(); }
+
   /// Loads the media of a content alone, as a part of the request: indices into Wave::media, videos
   /// first.
   std::vector<size_t> load_media(const Content& content, const Request& request, Wave& wave);
@@ -102,9 +112,12 @@ class Preprocessor {
     std::vector<size_t> images, videos;  // into Wave::media
   };
   std::string_view root_of(const Request& request) const;
+  MediaOptions media_options(const Request& request) const;
   SideMedia add_media(const Content& content, const Request& request, Wave& wave);
   Result<PromptSide> prompt_side(const Content& content, const SideMedia& media,
                                  const Wave& wave) const;
+  /// Cuts the texts of a side to so many tokens, if there is a limit; whether there were more.
+  bool cut_texts(PromptSide& side, std::optional<int64_t> max_tokens, Encoder& encoder) const;
   void build(const Request& request, const PairRef& ref, const SideMedia& query,
              const SideMedia& document, int64_t max_length, Wave& wave, Encoder& encoder,
              Pair& pair) const;
@@ -132,6 +145,13 @@ class Preprocessor {
   std::vector<Encoder> encoders_;  // one per thread
   MediaOptions media_options_;
   SourceOptions source_options_;
+  /// Of each request of this call: how long its media have been loaded, and until when its URLs may
+  /// be read by the jobs at hand.
+  struct LoadTime {
+    double spent = 0;  // seconds
+    std::chrono::steady_clock::time_point deadline = {};
+  };
+  std::map<const Request*, LoadTime> load_times_;
   const std::string decoders_ = decoder_versions();
   VisionCache* cache_ = nullptr;
   int64_t feature_row_bytes_ = 0;

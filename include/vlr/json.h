@@ -13,14 +13,17 @@
 
 namespace vlr {
 
-/// The official request. kInvalidArgument: it is unusable as a whole, being no JSON or having no
-/// query or no list of documents. A document that makes no sense keeps its place with
-/// Content::error.
+/// The official request, and what Cohere, Jina, vLLM and SGLang take for one (docs/formats.md).
+/// kInvalidArgument: it is unusable as a whole, being no JSON or having no query or no documents. A
+/// document that makes no sense keeps its place with Content::error. A key of the request that is
+/// not known has no effect but an entry of Request::warnings.
 VLR_API Result<Request> request_from_json(std::string_view json);
 
 struct JsonStyle {
   int indent = -1;    ///< spaces a level; -1: everything on one line
   bool usage = true;  ///< whether to add Response::usage, which is of the whole call
+  /// What the response is of: its top_n and return_documents are followed, its warnings shown.
+  const Request* request = nullptr;
 };
 
 /// The object that `vlr score` prints for a request. `explanations`, what explain() gave for it, is

@@ -60,6 +60,20 @@ struct Request {
   /// Of video files, instead of Options::fps and Options::max_frames.
   std::optional<double> fps = {};
   std::optional<int64_t> max_frames = {};
+  /// Frames a second of lists of frames, which their times in the prompt come from; 2, as the
+  /// official pipeline takes all of them, where there is none.
+  std::optional<double> sample_fps = {};
+  /// Of images, instead of Options::min_pixels and Options::max_pixels.
+  std::optional<int64_t> min_pixels = {}, max_pixels = {};
+  /// The text of each document, and that of the query, is first cut to so many tokens; 0: it is
+  /// not.
+  std::optional<int64_t> max_tokens_per_doc = {}, max_tokens_per_query = {};
+  /// What response_json() shows: so many of the best documents, the best first (0: all, in their
+  /// order), and with each what it is. score() gives all in any case.
+  std::optional<int64_t> top_n = {};
+  bool return_documents = false;
+  /// What request_from_json() found and did not understand. It has no effect.
+  std::vector<std::string> warnings = {};
 };
 
 enum class DocumentStatus {
@@ -70,6 +84,8 @@ enum class DocumentStatus {
   kInvalid,    ///< the document makes no sense
   kCancelled,  ///< not reached before cancel()
   kError,      ///< anything else; the message says what
+  kUnread,  ///< scored as the official pipeline does, but Options::max_length left nothing of it:
+            ///< the query takes all tokens
 };
 /// "ok", "empty", "bad_media", ...
 VLR_API std::string_view document_status_name(DocumentStatus status);
@@ -84,7 +100,10 @@ struct DocumentResult {
   int64_t num_tokens = 0;
   bool truncated = false;  ///< text was cut to fit Options::max_length
 
-  bool scored() const { return status == DocumentStatus::kOk || status == DocumentStatus::kEmpty; }
+  bool scored() const {
+    return status == DocumentStatus::kOk || status == DocumentStatus::kEmpty ||
+           status == DocumentStatus::kUnread;
+  }
 };
 
 /// What a call of score() or prefetch() cost, over all of its requests.
@@ -236,12 +255,17 @@ struct Options {
   int num_threads = 0;
   int64_t max_length = 10240;   ///< tokens of a pair before the fixed tail; longer text is cut
   std::string media_root = {};  ///< where relative media paths start; empty: the working directory
+  /// Which files of this machine media may be: "anywhere"; "below_media_root", wherever symbolic
+  /// links lead; or "never". Whoever passes on requests of others wants one of the latter two.
+  std::string local_files = "anywhere";
   /// Literal special tokens in user text act as such, as in the official pipeline.
   bool allow_special = false;
   /// A pair whose media fail is scored by the official pipeline's fallback prompt.
   bool compat_null = false;
   /// Frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI.
   int frame_factor = 32;
+  /// Of all texts of a side, UTF-8; a pair with more is kTooLong.
+  int64_t max_text_bytes = int64_t{64} << 20;
   // Media. Defaults are the official pipeline's (docs/media.md).
   int64_t min_pixels = 4 * 1024;             ///< of an image, after resizing
   int64_t max_pixels = 1800 * 1024;          ///< of an image, after resizing
@@ -257,9 +281,11 @@ struct Options {
   int64_t max_media_bytes = int64_t{1} << 30;  ///< of an encoded image, frame or video
   bool allow_remote = false;                   ///< http: and https: URLs
   bool allow_private_addresses =
-      false;                   ///< URLs that lead to loopback, private or link-local hosts
-  double remote_timeout = 30;  ///< seconds for one medium
-  int64_t batch_tokens = 0;    ///< token budget of a batch; 0: chosen for the device
+      false;                            ///< URLs that lead to loopback, private or link-local hosts
+  double remote_timeout = 30;           ///< seconds for one medium
+  double remote_request_timeout = 300;  ///< seconds for all URLs of a request
+  int64_t max_remote_bytes = int64_t{256} << 20;  ///< of a medium behind a URL
+  int64_t batch_tokens = 0;  ///< token budget of a batch; 0: chosen for the device
   /// Rows of products and activations at a time, a multiple of 64; 0: as the memory plan chooses.
   int64_t row_chunk = 0;
   bool share_prefix = true;  ///< compute the tokens that pairs of a query have in common once

@@ -58,14 +58,15 @@ typedef enum vlr_document_status {
   VLR_DOCUMENT_TOO_LONG = 3,
   VLR_DOCUMENT_INVALID = 4,
   VLR_DOCUMENT_CANCELLED = 5,
-  VLR_DOCUMENT_ERROR = 6
+  VLR_DOCUMENT_ERROR = 6,
+  VLR_DOCUMENT_UNREAD = 7 /* scored, but max_length left nothing of the document */
 } vlr_document_status;
 
 typedef struct vlr_result {
   int64_t request; /* which request, for vlr_score_many(); else 0 */
   int64_t index;   /* of the document in its request */
   vlr_document_status status;
-  float log_odds; /* of "yes" against "no"; this and score only if the status is OK or EMPTY */
+  float log_odds; /* of "yes" against "no"; this and score only if it is OK, EMPTY or UNREAD */
   float score;    /* in (0, 1) */
   int64_t num_tokens;
   int truncated;     /* text was cut to fit max_length */
@@ -224,6 +225,12 @@ VLR_API vlr_code vlr_request_set_media_root(vlr_request* request, const char* pa
 VLR_API vlr_code vlr_request_set_fps(vlr_request* request, double fps, vlr_error* error);
 VLR_API vlr_code vlr_request_set_max_frames(vlr_request* request, int64_t max_frames,
                                             vlr_error* error);
+/* What the JSON key of this name says: "fps", "sample_fps", "max_frames", "min_pixels", "max_pixels",
+ * "max_tokens_per_doc", "max_tokens_per_query" or "top_n" (docs/formats.md). */
+VLR_API vlr_code vlr_request_set_number(vlr_request* request, const char* key, double value,
+                                        vlr_error* error);
+/* Whether vlr_score_json() shows each document beside its score. */
+VLR_API vlr_code vlr_request_set_return_documents(vlr_request* request, int on, vlr_error* error);
 /* `index`, if not NULL, gets the document's number. */
 VLR_API vlr_code vlr_request_add_document(vlr_request* request, int64_t* index, vlr_error* error);
 VLR_API int64_t vlr_request_num_documents(const vlr_request* request);

@@ -277,6 +277,10 @@ TEST(CApi, RequestsHoldWhatCppRequestsHold) {
        {vlr_request_set_instruction(r, "Find it.", &error),
         vlr_request_set_media_root(r, "media", &error), vlr_request_set_fps(r, 2.5, &error),
         vlr_request_set_max_frames(r, 8, &error),
+        vlr_request_set_number(r, "sample_fps", 0.5, &error),
+        vlr_request_set_number(r, "max_tokens_per_doc", 100, &error),
+        vlr_request_set_number(r, "top_n", 3, &error),
+        vlr_request_set_return_documents(r, 1, &error),
         vlr_request_add_image_file(r, VLR_QUERY, "q.png", &error),
         vlr_request_add_document(r, nullptr, &error),
         vlr_request_add_document(r, &document, &error),
@@ -295,6 +299,10 @@ TEST(CApi, RequestsHoldWhatCppRequestsHold) {
   EXPECT_EQ(request.media_root, "media");
   EXPECT_EQ(request.fps, 2.5);
   EXPECT_EQ(request.max_frames, 8);
+  EXPECT_EQ(request.sample_fps, 0.5);
+  EXPECT_EQ(request.max_tokens_per_doc, 100);
+  EXPECT_EQ(request.top_n, 3);
+  EXPECT_TRUE(request.return_documents);
   EXPECT_EQ(request.query.images.at(0).path, "q.png");
   EXPECT_EQ(request.documents.at(0).error, "the database lost it");
   const Content& c = request.documents.at(1);
@@ -319,9 +327,17 @@ TEST(CApi, RequestsSayWhatIsWrong) {
   const size_t size = 1;
   for (const vlr_code code :
        {vlr_request_set_instruction(r, nullptr, &error),
-        vlr_request_set_media_root(r, nullptr, &error), vlr_request_set_fps(r, 0, &error),
-        vlr_request_set_fps(nullptr, 1, &error), vlr_request_set_max_frames(r, 0, &error),
+        vlr_request_set_media_root(r, nullptr, &error),
+        vlr_request_set_fps(r, 0, &error),
+        vlr_request_set_fps(nullptr, 1, &error),
+        vlr_request_set_max_frames(r, 0, &error),
         vlr_request_set_max_frames(nullptr, 1, &error),
+        vlr_request_set_number(r, nullptr, 1, &error),
+        vlr_request_set_number(nullptr, "top_n", 1, &error),
+        vlr_request_set_number(r, "top_m", 1, &error),
+        vlr_request_set_number(r, "top_n", -1, &error),
+        vlr_request_set_number(r, "top_n", 0.5, &error),
+        vlr_request_set_return_documents(nullptr, 1, &error),
         vlr_request_add_document(nullptr, nullptr, &error),
         vlr_request_add_text(r, VLR_QUERY, nullptr, &error),
         vlr_request_add_text_n(r, VLR_QUERY, nullptr, 1, &error),
@@ -346,6 +362,7 @@ TEST(CApi, RequestsSayWhatIsWrong) {
     EXPECT_EQ(vlr_request_from_json(bad, &out, &error), VLR_INVALID_ARGUMENT) << bad;
     EXPECT_EQ(out, nullptr);
     EXPECT_EQ(request_from_json(bad).error().code(), Code::kInvalidArgument);
+    EXPECT_EQ(std::string_view(error.message).find("json.exception"), std::string_view::npos);
   }
   EXPECT_EQ(vlr_request_from_json(nullptr, &r, &error), VLR_INVALID_ARGUMENT);
 }

@@ -90,7 +90,7 @@ TEST_F(MediaDocuments, EveryFailureHasAStatusTheFileAndWhatWasFound) {
       {image(folder_ / "no.png"), "no.png", "no such file"},
       {image(folder_.path()), folder_.path(), "is a folder"},
       {image(folder_ / "empty.png"), "empty.png", "is empty"},
-      {image(folder_ / "hello.png"), "hello.png", "not an image: starts with 'hello wo'"},
+      {image(folder_ / "hello.png"), "hello.png", "not an image: text"},
       {image(folder_ / "cut.jpg"), "cut.jpg", "jpeg: truncated"},
       {image(folder_ / "big.bin"), "big.bin", "at most 200000 are allowed"},
       {image(folder_ / "bomb.png"), "bomb.png", "png"},
@@ -155,6 +155,35 @@ TEST_F(MediaDocuments, OnePictureByManyNames) {
   EXPECT_EQ(usage.vision_batches, 1);
 }
 
+// What a server lets requests name; bytes and data: URIs are no files.
+TEST_F(MediaDocuments, FilesAreConfinedWhereAServerSaysSo) {
+  const auto statuses = [&](const std::string& where) {
+    Options options{.media_root = golden("")};
+    options.local_files = where;
+    Reranker reranker = open_or_die(demo_model(), options);
+    const std::string bytes = testing::read_file(golden("small.png"));
+    std::string out;
+    for (const DocumentResult& r :
+         score(reranker,
+               {image("small.png"), image(golden("small.png")), image("../README.md"),
+                image("/etc/passwd"),
+                image("data:image/png;base64," + base64(std::as_bytes(std::span(bytes))))})) {
+      out += std::string(document_status_name(r.status)) + " ";
+      EXPECT_THAT(r.message, Not(HasSubstr("root:")));
+      const bool leads_out = r.index == 2 || r.index == 3;
+      const char* reason = where == "never" && r.index < 4 ? "files of this machine are not allowed"
+                           : where == "below_media_root" && leads_out
+                               ? "is not below the media root"
+                               : "";
+      EXPECT_THAT(r.message, HasSubstr(reason));
+    }
+    return out;
+  };
+  EXPECT_EQ(statuses("anywhere"), "ok ok bad_media bad_media ok ");
+  EXPECT_EQ(statuses("below_media_root"), "ok ok bad_media bad_media ok ");
+  EXPECT_EQ(statuses("never"), "bad_media bad_media bad_media bad_media ok ");
+}
+
 TEST_F(MediaDocuments, OptionsOfImages) {
   const auto tokens = [&](const Options& options, const std::string& name) {
     Reranker reranker = open_or_die(demo_model(), options);
@@ -173,7 +202,9 @@ TEST_F(MediaDocuments, OptionsOfImages) {
   EXPECT_THAT(tokens({.max_decoded_pixels = 100}, "photo.jpg"), HasSubstr("at most 100"));
   for (const Options& wrong :
        {Options{.max_pixels = 0}, Options{.fps = 0}, Options{.num_frames = 0},
-        Options{.video_sampling = "all"}, Options{.remote_timeout = 0}}) {
+        Options{.local_files = "below"}, Options{.video_sampling = "all"},
+        Options{.remote_timeout = 0}, Options{.remote_request_timeout = 0},
+        Options{.max_remote_bytes = 0}}) {
     const auto refused = Reranker::open(demo_model(), wrong);
     EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
   }

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "multimodal/image.h"
+#include "multimodal/media.h"
 #include "tests/multimodal/fixtures.h"
 #include "tests/support/crc32.h"
+#include "tests/support/in_child.h"
 
 namespace vlr {
 namespace {
@@ -40,11 +42,17 @@ std::vector<const Fixture*> well_formed() {
                            "avif_420",
                            "avif_rgba_420",
                            "avif_animated",
+                           "heic_420",
+                           "heic_rgba",
                            "jpeg2000_lossless",
                            "jpeg2000_rgba",
                            "pnm_rgb",
-                           "pnm_grey"}) {
-    if (kWithFfmpeg || !fixture(name).needs_ffmpeg()) all.push_back(&fixture(name));
+                           "pnm_grey",
+                           "tga_rgba",
+                           "tga_runs",
+                           "psd_raw",
+                           "psd_packbits"}) {
+    if (fixture(name).can_be_decoded()) all.push_back(&fixture(name));
   }
   return all;
 }
@@ -240,6 +248,70 @@ TEST(Corrupt, EndlessScans) {
   ASSERT_FALSE(image.ok());
   EXPECT_EQ(image.error().code(), Code::kDataLoss);
   EXPECT_THAT(image.error().message(), HasSubstr("jpeg: more than 500 scans (at byte "));
+
+  // The same file says that it is larger: each scan is more work, and fewer are allowed.
+  std::string large = many;
+  large.replace(large.find("\xff\xc2") + 5, 4, "\x0d\x48\x0d\x48");  // 3400 x 3400
+  const Result<Image> too_much = decode_image(as_bytes(large + "\xff\xd9"));
+  ASSERT_FALSE(too_much.ok());
+  EXPECT_THAT(too_much.error().message(),
+              HasSubstr("jpeg: more than 371 scans of that many pixels (at byte "));
+}
+
+constexpr int kLargest = 13377;  // squared: just below DecodeLimits::max_pixels
+
+// A lossless WebP of one colour: five codes of one symbol each, which take no bits a pixel.
+std::string webp_of_one_color(uint32_t width, uint32_t height) {
+  uint64_t bits = 0;
+  for (int code = 0; code < 5; ++code) bits |= uint64_t{1} << (3 + 4 * code);
+  const auto little = [](uint64_t v, int bytes) {
+    std::string s;
+    for (int i = 0; i < bytes; ++i) s += static_cast<char>(v >> (8 * i));
+    return s;
+  };
+  const std::string body = "\x2f" + little((width - 1) | (height - 1) << 14, 4) + little(bits, 5);
+  const std::string chunk = "WEBPVP8L" + little(body.size(), 4) + body;
+  return "RIFF" + little(chunk.size(), 4) + chunk;
+}
+
+// What is small and says that it is huge is either refused by its header or decoded in little memory.
+TEST(Corrupt, BombsStayBelowTwoGigabytes) {
+  const std::string side = "\0\0\x34\x41"s;  // kLargest
+  const std::string j2k =
+      with("jpeg2000_lossless", find("jpeg2000_lossless", "\xff\x4f\xff\x51") + 8, side + side);
+  const std::string png =
+      with_header(side + side + "\x10\x06\0\0\x01"s);  // 16 bits, RGBA, interlaced
+  struct Case {
+    const char* what;
+    std::string file, message;
+    int64_t most_megabytes;
+  };
+  const Case kCases[] = {
+      {"webp", webp_of_one_color(kLargest, kLargest), "", 1700},
+      {"png", png, "png: ", 1000},
+      {"jpeg2000", j2k, "jpeg2000: 13377x13377 pixels take 22 bytes each", 300},
+  };
+  for (const Case& c : kCases) {
+    if (!kWithFfmpeg && c.what == "jpeg2000"s) continue;
+    const test::InChild ran = test::in_child([&] {
+      const Result<Image> image = decode_image(as_bytes(c.file));
+      if (c.message.empty()) return image.ok();
+      return !image.ok() && image.error().message().starts_with(c.message);
+    });
+    EXPECT_TRUE(ran.as_expected) << c.what;
+    EXPECT_LT(test::kSanitized ? 0 : ran.peak_megabytes, c.most_megabytes) << c.what;
+  }
+  // Too long for the model: known before there are pixels.
+  for (const std::string& file :
+       {webp_of_one_color(16383, 10), with_header("\x0a\xaa\xaa\xaa\0\0\0\1\x08\x02\0\0\0"s)}) {
+    const test::InChild ran = test::in_child([&] {
+      const auto patches = load_image(as_bytes(file));
+      return !patches.ok() && patches.error().code() == Code::kInvalidArgument &&
+             patches.error().message().ends_with("one side is more than 200 times the other");
+    });
+    EXPECT_TRUE(ran.as_expected);
+    EXPECT_LT(test::kSanitized ? 0 : ran.peak_megabytes, 300);
+  }
 }
 
 }  // namespace

@@ -16,6 +16,24 @@
 
 namespace vlr {
 
+#ifdef VLR_WITH_STB
+constexpr bool kWithStb = true;
+#else
+constexpr bool kWithStb = false;
+#endif
+
+#ifdef VLR_WITH_HEIF
+constexpr bool kWithHeif = true;
+#else
+constexpr bool kWithHeif = false;
+#endif
+
+#ifdef VLR_WITH_FFMPEG
+constexpr bool kWithFfmpeg = true;
+#else
+constexpr bool kWithFfmpeg = false;
+#endif
+
 struct Fixture {
   std::string name;
   std::vector<uint8_t> file;
@@ -25,8 +43,14 @@ struct Fixture {
 
   std::span<const std::byte> bytes() const { return std::as_bytes(std::span(file)); }
   std::string format() const { return name.substr(0, name.find('_')); }
-  bool needs_ffmpeg() const {
-    return format() == "tiff" || format() == "pnm" || format() == "jpeg2000" || format() == "avif";
+  /// In this build.
+  bool can_be_decoded() const {
+    const bool plain_pnm = name == "pnm_rgb" || name == "pnm_grey" || name == "pnm_truncated";
+    if (format() == "heic") return kWithHeif;
+    if (format() == "tga" || format() == "psd") return kWithStb;
+    if (plain_pnm && kWithStb) return true;
+    return kWithFfmpeg || !(format() == "tiff" || format() == "pnm" || format() == "jpeg2000" ||
+                            format() == "avif");
   }
 };
 
@@ -53,12 +77,6 @@ inline const Fixture& fixture(std::string_view name) {
   if (it == fixtures().end()) throw std::runtime_error("no fixture " + std::string(name));
   return *it;
 }
-
-#ifdef VLR_WITH_FFMPEG
-constexpr bool kWithFfmpeg = true;
-#else
-constexpr bool kWithFfmpeg = false;
-#endif
 
 }  // namespace vlr
 

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "multimodal/uri.h"
 #include "tests/support/http_server.h"
 
 namespace vlr {
@@ -24,6 +25,7 @@ using ::testing::HasSubstr;
 using testing::HttpServer;
 using ::testing::Not;
 using Answer = HttpServer::Answer;
+using namespace std::string_literals;
 
 constexpr SourceOptions kAllowed = {.allow_remote = true, .allow_private = true};
 
@@ -73,6 +75,67 @@ TEST(Remote, Request) {
       "GET /a.png?b=c HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(server.port()) +
       "\r\nUser-Agent: vlr\r\nAccept: */*\r\n\r\n";
   EXPECT_THAT(server.requests(), ElementsAre(request, request));
+}
+
+// As Python's requests has it: a file that is stored compressed comes out as it was.
+TEST(Remote, ContentEncodings) {
+  // gzip and zlib of "hello, hello, hello"; gzip of a million zeros.
+  const std::string gzip(
+      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x48\xcd\xc9\xc9\xd7\x51\xc8\x40\xa2"
+      "\x00\x9f\xa1\xca\x09\x13\x00\x00\x00",
+      29);
+  const std::string zlib("\x78\x9c\xcb\x48\xcd\xc9\xc9\xd7\x51\xc8\x40\xa2\x00\x44\x28\x06\xd5",
+                         17);
+  const std::string bomb =
+      std::string(
+          "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xed\xc1\x01\x01\x00\x00\x00\x82\x20\xff"
+          "\xaf\x6e\x48\x40\x01",
+          25) +
+      std::string(968, '\x00') + std::string("\xaf\x06\x9e\xcb\x79\x12\x40\x42\x0f\x00", 10);
+  const HttpServer server([&](const std::string& target) -> Answer {
+    const bool deflate = target == "/deflate";
+    const std::string body = deflate ? zlib : target == "/bomb" ? bomb : gzip;
+    return {fmt::format("HTTP/1.1 200 OK\r\nContent-Encoding: {}\r\nContent-Length: {}\r\n\r\n",
+                        deflate ? "deflate" : "gzip", body.size()) +
+            body};
+  });
+  EXPECT_EQ(read(server.url("/gzip")), "hello, hello, hello");
+  EXPECT_EQ(read(server.url("/deflate")), "hello, hello, hello");
+  EXPECT_THAT(read(server.url("/gzip"), with_max_bytes(18)), HasSubstr("at most 18 are allowed"));
+  EXPECT_THAT(read(server.url("/bomb"), with_max_bytes(100'000)),
+              HasSubstr("bytes, at most 100000 are allowed"));
+  for (const std::string& request : server.requests())
+    EXPECT_THAT(request, Not(HasSubstr("Accept-Encoding")));
+}
+
+TEST(Remote, PathsAreQuoted) {
+  const HttpServer server([](const std::string& target) { return HttpServer::ok(target); });
+  EXPECT_EQ(read(server.url("/a b.png?c=d e")), "/a%20b.png?c=d%20e");
+  EXPECT_EQ(read(server.url("/stra\xc3\x9f"
+                            "e.png")),
+            "/stra%C3%9Fe.png");
+  EXPECT_EQ(read(server.url("/a%20b%2F%41.png")), "/a%20b%2FA.png");
+  EXPECT_EQ(read(server.url("/100%.png")), "/100%25.png");
+  EXPECT_EQ(media::quoted_url("http://h/a\"<>\\^`{|}b\n"),
+            "http://h/a%22%3C%3E%5C%5E%60%7B%7C%7Db%0A");
+  EXPECT_EQ(media::quoted_url("http://us er@h"), "http://us er@h");
+  EXPECT_EQ(media::quoted_url("HTTP://h?a b"), "HTTP://h?a%20b");
+}
+
+TEST(Remote, LimitsOfItsOwn) {
+  const HttpServer server([](const std::string& target) -> Answer {
+    if (target == "/silent") return {"", false};
+    return {"HTTP/1.1 200 OK\r\n\r\n" + std::string(1'000'000, 'x')};
+  });
+  SourceOptions options = kAllowed;
+  options.max_remote_bytes = 1000;
+  EXPECT_THAT(read(server.url("/"), options), HasSubstr("at most 1000 are allowed"));
+  options.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(read(server.url("/silent"), options), HasSubstr("in time"));
+  EXPECT_THAT(read(server.url("/silent"), options),
+              HasSubstr("the time for all URLs of a request is over"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
 }
 
 TEST(Remote, OnlyStatus200) {

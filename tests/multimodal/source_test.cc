@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -47,6 +48,76 @@ TEST(ReadFile, SaysWhatIsWrong) {
               HasSubstr("has 69 bytes, at most 68"));
   EXPECT_EQ(read_file(kGolden / "media/one.png", 69)->size(), 69u);
   fs::remove(empty);
+}
+
+// Anything below the root can be read, by any path; nothing else, and nobody learns whether it exists.
+TEST(ReadSource, BelowTheRootOnly) {
+  const TempFolder outer;
+  const fs::path root = fs::path(outer.path()) / "root";
+  fs::create_directories(root / "sub");
+  write_file(root / "a.png", "inside");
+  write_file(root / "sub/b.png", "deeper");
+  write_file(fs::path(outer.path()) / "secret", "outside");
+  fs::create_symlink("sub/b.png", root / "link");
+  fs::create_symlink(fs::path("..") / "a.png", root / "sub/up");
+  fs::create_symlink(root / "a.png", root / "absolute");
+  fs::create_symlink("../secret", root / "out");
+  fs::create_symlink(outer.path(), root / "out_folder");
+  fs::create_symlink("/etc/passwd", root / "passwd");
+  fs::create_symlink("loop", root / "loop");
+  fs::create_symlink(root, fs::path(outer.path()) / "other_name");
+  const SourceOptions below{.local_files = LocalFiles::kBelowRoot};
+  const auto get = [&](std::string_view uri, const fs::path& from) {
+    return text_of(read_source(uri, from, below));
+  };
+  for (const fs::path& from : {root, fs::path(outer.path()) / "other_name", root / "sub/.."}) {
+    const std::string whole = (from / "a.png").string();
+    for (const std::string& uri :
+         {std::string("a.png"), std::string("./sub/../a.png"), std::string("sub//up"), whole,
+          (root / "a.png").string(), "file://" + whole, std::string("file://a.png"),
+          std::string("file://a%2epng")}) {
+      EXPECT_EQ(get(uri, from), "inside") << uri << " from " << from;
+    }
+    EXPECT_EQ(get("absolute", root), "inside");
+    EXPECT_EQ(get("link", from), "deeper");
+    for (const std::string& uri :
+         {std::string("../secret"), std::string("../nothing"), std::string("sub/../../secret"),
+          std::string("out"), std::string("out_folder/secret"), std::string("passwd"),
+          std::string("/etc/passwd"), std::string("/etc/nothing"), std::string("/proc/self/fd/0"),
+          std::string("file:///etc/passwd"), std::string("file://../secret"),
+          std::string("file:///%65tc/passwd"), whole + "/../../secret", std::string("..")}) {
+      const auto bytes = read_source(uri, from, below);
+      EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument) << uri;
+      EXPECT_EQ(bytes.error().message().find("outside"), std::string::npos);
+      if (uri.find("a.png") != uri.npos) continue;
+      EXPECT_THAT(bytes.error().message(), HasSubstr("is not below the media root")) << uri;
+    }
+    EXPECT_THAT(get("nothing.png", from), HasSubstr("nothing.png: no such file"));
+    EXPECT_THAT(get("sub", from), HasSubstr("is a folder"));
+    EXPECT_THAT(get(".", from), HasSubstr("is a folder"));
+    EXPECT_THAT(get("loop", from), HasSubstr("too many symbolic links"));
+    EXPECT_THAT(get("a.png/b", from), HasSubstr("no such file"));
+  }
+  EXPECT_EQ(get("data:,ok", root), "ok");
+}
+
+TEST(ReadSource, NoFilesAtAll) {
+  const SourceOptions never{.local_files = LocalFiles::kNever};
+  for (const char* uri : {"a.png", "/etc/passwd", "/no/such", "file:///etc/passwd", "../a"}) {
+    const auto bytes = read_source(uri, kGolden, never);
+    EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
+    EXPECT_THAT(bytes.error().message(), HasSubstr("files of this machine are not allowed"));
+  }
+  EXPECT_EQ(text_of(read_source("data:,ok", {}, never)), "ok");
+}
+
+TEST(ReadFile, WaitsForNobody) {
+  const TempFolder folder;
+  const std::string pipe = (fs::path(folder.path()) / "pipe").string();
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(read(pipe), HasSubstr("is neither a file nor a link to one"));
+  EXPECT_THAT(text_of(read_source("pipe", folder.path(), {.local_files = LocalFiles::kBelowRoot})),
+              HasSubstr("is neither a file nor a link to one"));
 }
 
 TEST(SchemeOf, TellsUrisFromPaths) {
@@ -239,6 +310,12 @@ TEST(DescribeSource, CutsAndHides) {
             "https://…@example.com:8/@a.png?…");
   EXPECT_EQ(describe_source("http://me@secret@example.com"), "http://…@example.com");
   EXPECT_EQ(describe_source("http://example.com?a@b"), "http://example.com?…");
+  // Characters of a password that ought to be encoded.
+  EXPECT_EQ(describe_source("http://me:sec/ret@example.com/a.png"), "http://…@example.com/a.png");
+  EXPECT_EQ(describe_source("http://me:sec?ret@example.com/a.png"), "http://?…");
+  EXPECT_EQ(describe_source("http://me:sec#ret@example.com/a.png"), "http://?…");
+  EXPECT_EQ(describe_source("http://me/x:secret@example.com/a"), "http://…@example.com/a");
+  EXPECT_EQ(describe_source("http://example.com/@a.png"), "http://example.com/@a.png");
   EXPECT_EQ(describe_source("http://example.com#secret"), "http://example.com?…");
   EXPECT_EQ(describe_source("s3://key:secret@bucket/a?b"), "s3://…@bucket/a?…");
   EXPECT_THAT(describe_source("http://" + std::string(5000, 'a') + ":secret@host/"),
@@ -246,6 +323,9 @@ TEST(DescribeSource, CutsAndHides) {
   EXPECT_EQ(describe_source("http://a/" + std::string(1000, 'b')),
             "http://a/" + std::string(191, 'b') + "… (1009 characters)");
   EXPECT_EQ(describe_source("a\n\x1b[1m\x7f.png"), "a??[1m?.png");
+  EXPECT_EQ(describe_source("a\xc2\x9b"
+                            "1mä.png"),
+            "a?1mä.png");
   // No character of UTF-8 is cut.
   EXPECT_EQ(describe_source(std::string(199, 'a') + "äöü"),
             std::string(199, 'a') + "… (205 characters)");

@@ -554,9 +554,9 @@ TEST(LoadVideo, SaysWhatIsThereInstead) {
       frames);
   EXPECT_EQ(message(encrypted), "mp4: encrypted");
   EXPECT_EQ(load_video(encrypted).error().code(), Code::kUnimplemented);
-  EXPECT_EQ(message({}), "not a video: 0 bytes that start with ");
+  EXPECT_EQ(message({}), "not a video: no bytes at all");
   Bytes text(40, std::byte{'a'});
-  EXPECT_EQ(message(text), "not a video: 40 bytes that start with 61 61 61 61 61 61 61 61");
+  EXPECT_EQ(message(text), "not a video: text");
   EXPECT_EQ(load_video(text).error().code(), Code::kInvalidArgument);
   MAKE_VIDEO_OR_SKIP(one, {}, numbered_frames(1));
   EXPECT_EQ(message(one),

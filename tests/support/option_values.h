@@ -17,6 +17,7 @@ inline std::string other_value(std::string_view name) {
   if (name == "quant_rules") return "vision=nf4,layers.0.=none";
   if (name == "no_fuse") return "qk,gelu";
   if (name == "impls") return "attention=reference,linear=reference";
+  if (name == "local_files") return "never";
   if (name == "video_sampling") return "uniform+ends";
   const OptionInfo& info = *find_option(name);
   const std::string value = format_option(info, {});

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -181,10 +184,43 @@ TEST(TokenizerJson, RefusesWhatIsNotJson) {
   }
 }
 
-TEST(TokenizerJson, NestingIsNoProblem) {
-  std::string deep =
-      R"({"normalizer": )" + std::string(300'000, '[') + std::string(300'000, ']') + "}";
-  EXPECT_EQ(parse_tokenizer_json(deep).error().code(), Code::kUnimplemented);
+TEST(TokenizerJson, NestingIsLimited) {
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+  for (const std::string& text :
+       {R"({"normalizer": )" + deep + "}", R"({"normalizer": {"type": )" + deep + "}}",
+        R"({"model": {"vocab": {"a": )" + deep + "}}}", R"({"added_tokens": [)" + deep + "]}"}) {
+    const auto result = parse_tokenizer_json(text);
+    EXPECT_EQ(result.error().code(), Code::kDataLoss);
+    EXPECT_THAT(result.error().message(), HasSubstr("nested deeper than 64 levels"));
+  }
+}
+
+TEST(TokenizerJson, MessagesAreShort) {
+  Json j = small_tokenizer();
+  j["normalizer"] = Json::array();
+  for (int i = 0; i < 10'000; ++i) j["normalizer"].push_back(std::string(100, 'x'));
+  j["pre_tokenizer"]["pretokenizers"] = {std::string(1'000'000, 'y'), j["normalizer"]};
+  j["normalizer"] = small_tokenizer()["normalizer"];
+  const std::string message = parse_tokenizer_json(j.dump()).error().message();
+  EXPECT_LT(message.size(), 300u);
+  const std::string broken = parse_tokenizer_json("{").error().message();
+  EXPECT_THAT(broken, HasSubstr("not JSON: "));
+  EXPECT_EQ(broken.find("json.exception"), std::string::npos);
+}
+
+TEST(TokenizerJson, FilesHaveALimitAndAreFiles) {
+  const std::string path = ::testing::TempDir() + "large_tokenizer.json";
+  {
+    std::ofstream file(path);
+    file << "{";
+  }
+  std::filesystem::resize_file(path, kMaxTokenizerBytes + 1000);  // zeros that take no disk
+  const auto large = Tokenizer::open(path);
+  EXPECT_EQ(large.error().code(), Code::kDataLoss);
+  EXPECT_THAT(large.error().message(), HasSubstr("at most 67108864 are read"));
+  std::filesystem::remove(path);
+  for (const char* other : {"/dev/zero", "/dev"})
+    EXPECT_THAT(Tokenizer::open(other).error().message(), HasSubstr("not a regular file"));
 }
 
 TEST(TokenizerJson, OpenNamesTheFile) {

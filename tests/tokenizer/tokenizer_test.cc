@@ -122,6 +122,21 @@ TEST(Encoder, GivesTheSameIdsWithAFullCache) {
   }
 }
 
+TEST(Encoder, GivesBackWhatALongPieceTook) {
+  Encoder encoder(qwen3());
+  Ids ids;
+  encoder.encode("a text", ids);
+  EXPECT_LE(encoder.scratch_bytes(), Encoder::kKeptScratch);
+  for (const std::string& text : {std::string(5'000'000, 'x'), [] {
+                                    std::string marks;  // not normalised
+                                    for (int i = 0; i < 1'000'000; ++i) marks += "e\u0301";
+                                    return marks;
+                                  }()}) {
+    encoder.encode(text, ids);
+    EXPECT_LE(encoder.scratch_bytes(), Encoder::kKeptScratch);
+  }
+}
+
 TEST(Encoder, ThreadsShareATokenizer) {
   std::mt19937 rng(29);
   const std::string text = random_text(rng, 5000);

@@ -284,6 +284,97 @@ TEST_F(CliScore, JsonLinesWithABadLine) {
   }
 }
 
+TEST_F(CliScore, OneLineOfStandardInputIsALine) {
+  const Ran line = scoring("score", {}, std::string(kOneText) + "\n");
+  ASSERT_EQ(line.code, 0) << line.err;
+  ASSERT_EQ(lines_of(line.out).size(), 1u);
+  EXPECT_FALSE(json::parse(line.out).contains("usage"));
+  // A file with one line is one request.
+  write_file(folder_ / "one.json", std::string(kOneText) + "\n");
+  const Ran file = scoring("score", {"-r", "one.json"});
+  EXPECT_GT(lines_of(file.out).size(), 1u);
+  EXPECT_EQ(json::parse(file.out)["results"], json::parse(line.out)["results"]);
+}
+
+TEST_F(CliScore, ANulIsAnErrorOfItsLine) {
+  const std::string nul(1, '\0'), good = std::string(kOneText) + "\n";
+  for (const std::string& bad : {nul + "\n", std::string(kOneText) + nul + "\n"}) {
+    const Ran ran = scoring("score", {}, good + bad + good + good);
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    const std::vector<std::string> lines = lines_of(ran.out);
+    ASSERT_EQ(lines.size(), 4u);
+    EXPECT_THAT(json::parse(lines[1])["error"].get<std::string>(), HasSubstr("not JSON"));
+    EXPECT_EQ(lines[2], lines[0]);
+    EXPECT_EQ(lines[3], lines[0]);
+  }
+}
+
+TEST_F(CliScore, AnswersALineWhoseWriterWaitsForIt) {
+  const std::string script =
+      "import subprocess, sys\n"
+      "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+      "for line in open('lines', 'rb'):\n"
+      "    p.stdin.write(line)\n"
+      "    p.stdin.flush()\n"
+      "    sys.stdout.write(p.stdout.readline().decode())\n"
+      "p.stdin.close()\n"
+      "sys.stdout.write(p.stdout.read().decode())\n"
+      "sys.exit(p.wait())\n";
+  write_file(folder_ / "wait.py", script);
+  write_file(folder_ / "lines", "no json\n" + std::string(kOneText) + "\n" + kOneText + "\n");
+  const int status = std::system(("cd '" + folder_.path() + "' && timeout 100 python3 wait.py '" +
+                                  VLR_CLI + "' score -m '" + kModel + "' --threads 2 >stdout")
+                                     .c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  const std::vector<std::string> lines = lines_of(read_file(folder_ / "stdout"));
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_TRUE(json::parse(lines[0]).contains("error"));
+  EXPECT_TRUE(json::parse(lines[1]).contains("results"));
+  EXPECT_EQ(lines[2], lines[1]);
+}
+
+TEST_F(CliScore, SignalsLetTheLineEnd) {
+  std::string lines;
+  for (int i = 0; i < 20'000; ++i) lines += std::string(kOneText) + "\n";
+  write_file(folder_ / "lines", lines);
+  for (const auto& [name, code] : {std::pair("INT", 130), {"TERM", 143}}) {
+    const std::string command = "cd '" + folder_.path() + "' && timeout --preserve-status -s " +
+                                name + " 4 '" + VLR_CLI + "' score -m '" + kModel +
+                                "' --threads 1 --at-once 16 -r lines >stdout";
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), code);
+    const std::string out = read_file(folder_ / "stdout");
+    EXPECT_TRUE(out.ends_with('\n'));
+    const std::vector<std::string> whole = lines_of(out);
+    EXPECT_GT(whole.size(), 16u);
+    for (const std::string& line : whole) EXPECT_EQ(line, whole[0]);
+  }
+}
+
+TEST_F(CliScore, KeysThatAreNotKnownAreNamed) {
+  const Ran ran =
+      scoring("score", {}, R"({"query": "a star", "documents": ["a sun"], "color": 1})");
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("vlr: the key 'color' is not known"));
+  EXPECT_THAT(json::parse(ran.out)["warnings"][0].get<std::string>(), HasSubstr("'color'"));
+}
+
+TEST_F(Cli, NoEscapeSequenceReachesATerminal) {
+  const std::string esc = "\x1b]0;owned\x07\x1b[31m", c1 = "\xc2\x9b"
+                                                           "31m";
+  for (const std::string& name : {esc, c1}) {
+    for (const Ran& ran : {scoring("score", {"-r", name}), run({"score", "-m", name}, kOneText),
+                           scoring("rank", {"-q", name, "--text", name}),
+                           scoring("rank", {"-q", "a", "-"}, "{\"" + name + "\": 1}\n" + name),
+                           scoring("eval", {name})}) {
+      for (const std::string& text : {ran.out, ran.err}) {
+        EXPECT_EQ(text.find('\x1b'), std::string::npos);
+        EXPECT_EQ(text.find('\x07'), std::string::npos);
+        EXPECT_EQ(text.find("\xc2\x9b"), std::string::npos);
+      }
+    }
+  }
+}
+
 TEST_F(CliScore, OneBadDocumentCostsOneDocument) {
   const Ran ran = scoring(
       "score", {},
@@ -423,8 +514,10 @@ TEST_F(CliRank, FilesTextsAndLines) {
   ASSERT_EQ(lines.code, 0) << lines.err;
   EXPECT_EQ(rows_of(lines.out).size(), 1u);
   EXPECT_THAT(lines.out, AllOf(HasSubstr("invalid"), HasSubstr("key 'txt'"),
-                               HasSubstr("line 4 of standard input is no JSON"),
-                               HasSubstr("line 5 of standard input is not one document")));
+                               HasSubstr("line 4 of standard input: not JSON"),
+                               HasSubstr("line 5 of standard input: not JSON")));
+  EXPECT_THAT(lines.out, AllOf(HasSubstr("  a star in the sky\n"), HasSubstr("  {}, {}\n"),
+                               Not(HasSubstr("(nothing)"))));
   const Ran images = scoring("rank", {"--query-image", "star.png", "moon.txt"});
   ASSERT_EQ(images.code, 0) << images.err;
   EXPECT_EQ(rows_of(images.out).size(), 1u);
@@ -455,6 +548,34 @@ TEST_F(CliRank, TellsFilesByTheirFirstBytes) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_EQ(rows_of(ran.out).size(), 1u);
   EXPECT_THAT(ran.out, AllOf(HasSubstr("  star\n"), HasSubstr("clip: "), HasSubstr("song.mp4: ")));
+}
+
+// What is no picture, no video and no UTF-8 text is named, and costs itself.
+TEST_F(CliRank, RefusesOtherFilesByName) {
+  using namespace std::string_literals;
+  write_file(folder_ / "plain.txt", "a star");
+  write_file(folder_ / "latin1.txt",
+             "Sternstra\xdf"
+             "e");
+  write_file(folder_ / "noise", "\x8f\x01\xc3\x07\xfa\0\x11"s);
+  write_file(folder_ / "a.pdf", "%PDF-1.7\n1 0 obj");
+  write_file(folder_ / "pointer.png", "version https://git-lfs.github.com/spec/v1\noid sha256:0");
+  write_file(folder_ / "page.jpg", "<!DOCTYPE html><title>404</title>");
+  write_file(folder_ / "cut.heic",
+             "\0\0\0\x18"
+             "ftypheic\0\0\0\0mif1heic"s);
+  const Ran ran = scoring("rank", {"-q", "a star", "latin1.txt", "noise", "a.pdf", "pointer.png",
+                                   "page.jpg", "cut.heic", "plain.txt"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(rows_of(ran.out).size(), 1u);
+  EXPECT_THAT(
+      ran.out,
+      AllOf(HasSubstr("plain.txt: a star"),
+            HasSubstr("latin1.txt: text that is not UTF-8 (Latin-1, perhaps); expected"),
+            HasSubstr("noise: bytes of no kind that vlr knows; expected"),
+            HasSubstr("a.pdf: a PDF; expected a picture, a video or UTF-8 text"),
+            HasSubstr("pointer.png: a git-lfs pointer"),
+            HasSubstr("page.jpg: not an image: an HTML page"), HasSubstr("cut.heic: heic: ")));
 }
 
 TEST_F(CliCache, FilledShownUsedAndCleared) {

@@ -1,0 +1,30 @@
+/// Text of others: as messages and terminals show it, and JSON before a parser that builds trees
+/// gets it.
+#ifndef VLR_KERNELS_CORE_TEXT_H_
+#define VLR_KERNELS_CORE_TEXT_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "vlr/status.h"
+
+namespace vlr {
+
+/// With a '?' for every byte that is not UTF-8 and every character that a terminal could take for a
+/// command: controls (C0 and C1), line separators, and what turns the direction of writing.
+std::string printable(std::string_view text);
+
+/// The same in '', cut behind 160 bytes: text from a file or a request in a message.
+std::string in_quotes(std::string_view text);
+
+/// Whether a tree made of a JSON text has bounds: kDataLoss for a text of more than `max_bytes`, one
+/// nested deeper than `max_depth` levels, or a NUL byte, which nlohmann's parser takes for the end.
+Status check_json_bounds(std::string_view json, size_t max_bytes, int max_depth);
+
+/// What nlohmann's exceptions say, without their numbers.
+std::string_view json_reason(std::string_view what);
+
+}  // namespace vlr
+
+#endif  // VLR_KERNELS_CORE_TEXT_H_
