@@ -192,11 +192,11 @@ void truncate(const Tokenizer& tokenizer, int64_t max_length, const PromptTempla
   prompt.specials_exceed_limit = room < 0;
   const auto head = ids.begin() + prompt.prefix_len;
   auto out = ids.begin();
-  size_t left = 0, cut = 0;  // bytes between the head and the tail
+  size_t left = 0, cut = 0;  // bytes of words between the head and the tail
   for (auto it = ids.begin(); it != ids.end(); ++it) {
     if (it == head) prompt.prefix_len = out - ids.begin();
-    const bool stays = it >= body || is_special(*it) || room-- > 0;
-    if (it >= head && it < body) (stays ? left : cut) += tokenizer.text(*it).size();
+    const bool is_word = it < body && !is_special(*it), stays = !is_word || room-- > 0;
+    if (it >= head && is_word) (stays ? left : cut) += tokenizer.text(*it).size();
     if (stays) *out++ = *it;
   }
   prompt.truncated = out != ids.end();
@@ -293,6 +293,7 @@ Result<Prompt> PromptBuilder::build(const PromptSide& document, Encoder& encoder
   VLR_RETURN_IF_ERROR(check(image_pad_, kImagePad, media->image));
   VLR_RETURN_IF_ERROR(check(video_pad_, kVideoPad, media->video));
   truncate(*tokenizer_, options_.max_length, words_, prompt);
+  if (!document.images.empty() || !document.videos.empty()) prompt.document_cut_whole = false;
   return prompt;
 }
 

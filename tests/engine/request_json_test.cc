@@ -157,7 +157,7 @@ TEST(RequestJson, WhatIsNoJsonIsOfTheWhole) {
            {"", "not JSON: expected a value at line 1, column 1, got the end"},
            {"{", "expected a key in double quotes at line 1, column 2, got the end"},
            {begin + "\n\"a\" \"b\"]}", "expected ',' or ']' at line 2, column 5, got '\"'"},
-           {begin + "]} x", "expected nothing more at line 1, column 32, got 'x'"},
+           {begin + "]} x", "expected nothing more at line 1, column 33, got 'x'"},
            {begin + "{\"text\" \"a\"}]}", "expected ':'"},
            {begin + "{\"text\": tru}]}", "expected true"},
            {begin + "01]}", "expected ',' or ']'"},
@@ -418,7 +418,7 @@ TEST(RequestJson, ADocumentThatTheQueryLeavesNoRoomSaysSo) {
   EXPECT_EQ(first.status, DocumentStatus::kUnread);
   EXPECT_EQ(document_status_name(first.status), "unread");
   EXPECT_TRUE(first.scored() && first.truncated);
-  EXPECT_THAT(first.message, AllOf(HasSubstr("the instruction and the query take 2"),
+  EXPECT_THAT(first.message, AllOf(HasSubstr("the instruction and the query take 301 tokens"),
                                    HasSubstr("max_length is 100")));
   EXPECT_EQ(response.results[1].log_odds, first.log_odds);  // of nothing, both
   EXPECT_EQ(response.results[2].status, DocumentStatus::kEmpty);
