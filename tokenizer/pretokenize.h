@@ -37,7 +37,7 @@ class Normalizer {
   /// Of its buffers.
   size_t num_bytes() const { return valid_.capacity() + composed_.capacity(); }
   /// Gives them back; views of them end.
-  void clear() { valid_ = {}, composed_ = {}; }
+  void clear() { std::string().swap(valid_), std::string().swap(composed_); }
 
  private:
   std::string valid_, composed_;
