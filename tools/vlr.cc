@@ -36,6 +36,8 @@ int flush_output(int code) {
   // Some file systems report on closing what they could not keep.
   if (const int copy = dup(STDOUT_FILENO); copy >= 0) written = close(copy) == 0 && written;
   if (written || code != kServed) return code;
+  // Where an earlier flush failed nothing says why any more: a write of nothing may.
+  if (errno == 0) (void)!write(STDOUT_FILENO, "", 0);
   return output_failed(errno != 0 ? std::generic_category().message(errno) : "cannot be written");
 }
 

@@ -192,13 +192,15 @@ TEST(MakeCheckpoint, SaysWhenItCannotWrite) {
   EXPECT_NE(status.message().find(folder / "file"), std::string::npos) << status.message();
 }
 
-TEST(MakeCheckpoint, LeavesNoHalfConfig) {
+TEST(MakeCheckpoint, ReplacesNoConfig) {
   TempFolder folder;
   std::filesystem::create_symlink("/dev/full", folder / "config.json");
   const Status status = make_checkpoint("b", folder.path());
   EXPECT_EQ(status.code(), Code::kInvalidArgument);
-  EXPECT_EQ(status.message(), (folder / "config.json") + ": cannot write: No space left on device");
-  EXPECT_FALSE(std::filesystem::is_symlink(folder / "config.json"));
+  // Whatever config.json is, the folder is somebody's, and stays as it is.
+  EXPECT_EQ(status.message(),
+            folder.path() + ": has another checkpoint (config.json), which only --force replaces");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "config.json"));
 }
 
 TEST(AppendixD, FirstValues) {

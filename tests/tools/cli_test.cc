@@ -128,7 +128,7 @@ TEST_F(Cli, OutputThatCannotBeWrittenIsAnError) {
   const std::vector<Arguments> commands = {
       {"score", "-m", kModel, "--threads", "2", "-r", "request.json"},
       {"score", "-m", kModel, "--threads", "2", "-r", "lines.jsonl"},
-      {"rank", "-m", kModel, "--threads", "2", "-q", "a", "b"},
+      {"rank", "-m", kModel, "--threads", "2", "-q", "a", "--text", "b"},
       {"eval", "-m", kModel, "--threads", "2", "eval.jsonl"},
       {"plan", "-m", kModel},
       {"inspect", "-m", kModel},
@@ -149,7 +149,7 @@ TEST_F(Cli, OutputThatCannotBeWrittenIsAnError) {
 TEST_F(Cli, NobodyListensToStandardError) {
   for (const char* streams : {"2>&-", "2>/dev/full"}) {
     EXPECT_EQ(scoring("score", {"-r", "no/such.json"}, "", streams).code, 1) << streams;
-    const Ran log = scoring("rank", {"-q", "a star", "a sun", "no/such.png"}, "", streams);
+    const Ran log = scoring("rank", {"-q", "a star", "--text", "a sun"}, "", streams);
     EXPECT_EQ(log.code, 0) << streams;
     EXPECT_EQ(run({"rnak"}, "", streams).code, 2);
   }
