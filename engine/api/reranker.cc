@@ -160,8 +160,8 @@ Result<std::unique_ptr<Reranker::Impl>> Reranker::Impl::open(const std::string& 
                                                 m.choices, m.cancelled));
   m.preprocessor =
       std::make_unique<Preprocessor>(m.task, m.tokenizer, m.config, m.options, m.threads);
-  VLR_RETURN_IF_ERROR(m.replica->device().host_budget().take(purposes::kTexts,
-                                                             Preprocessor::scratch_bytes(m.threads)));
+  VLR_RETURN_IF_ERROR(m.replica->device().host_budget().take(
+      purposes::kTexts, Preprocessor::scratch_bytes(m.threads)));
   std::error_code unresolved;
   m.name = std::filesystem::weakly_canonical(folder, unresolved).filename().string();
   if (unresolved) m.name = folder.filename().string();

@@ -70,7 +70,8 @@ if grep -q '^XZ:' "$scratch/subproject/CMakeCache.txt"; then echo "looked for xz
 if [[ -f $libdir/libvlr.a ]]; then
   echo "in a plugin: nothing of vlr's is exported again"
   "${CXX:-c++}" -std=c++20 -shared -fPIC tests/install/score.cc "${flags[@]}" -o "$scratch/plugin.so"
-  if nm -D --defined-only -C "$scratch/plugin.so" | grep -E ' (vlr_|vlr::)'; then exit 1; fi
+  # Weak ones are inline functions that the plugin itself compiled.
+  if nm -D --defined-only -C "$scratch/plugin.so" | grep -E ' [A-TX-Z] (vlr_|vlr::)'; then exit 1; fi
   echo "without what it stands on: not found"
   mkdir "$scratch/nothing"
   env -u PKG_CONFIG_PATH PKG_CONFIG_LIBDIR="$scratch/nothing" cmake -S tests/install/missing -B "$scratch/missing" \
