@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/core/text.h"
 #include "multimodal/decoders.h"
 #include "multimodal/source.h"
 
@@ -195,7 +196,7 @@ Result<AvifItems> read_avif(Bytes file) {
   if (!pitm.ok()) return {Code::kDataLoss, "avif: no primary picture"};
   if (const std::string_view type = meta.type(primary); type != "av01") {
     return {Code::kUnimplemented,
-            fmt::format("avif: a picture of kind '{}', expected 'av01'", without_controls(type))};
+            fmt::format("avif: a picture of kind '{}', expected 'av01'", printable(type))};
   }
 
   AvifItems items;

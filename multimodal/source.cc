@@ -10,6 +10,7 @@
 #include <optional>
 #include <system_error>
 
+#include "kernels/core/text.h"
 #include "multimodal/local_file.h"
 #include "multimodal/uri.h"
 #ifdef VLR_WITH_CURL
@@ -136,26 +137,14 @@ std::string describe_source(std::string_view uri) {
   }
   const size_t max_shown = scheme == "data" ? 64 : 200;
   const std::string_view begin = head(text, max_shown);
-  std::string shown = without_controls(begin);
+  std::string shown = printable(begin);
   if (begin.size() < text.size()) shown += fmt::format("… ({} characters)", uri.size());
   return shown;
 }
 
-std::string without_controls(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<uint8_t>(text[i]);
-    // U+0080 to U+009F in UTF-8: terminals take some of them for ESC and what follows it.
-    const bool is_c1 = c == 0xc2 && i + 1 < text.size() && static_cast<uint8_t>(text[i + 1]) < 0xa0;
-    out += c < ' ' || c == 0x7f || is_c1 ? '?' : text[i];
-    if (is_c1) ++i;
-  }
-  return out;
-}
-
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes) try {
   namespace fs = std::filesystem;
-  const std::string name = without_controls(path.string());
+  const std::string name = printable(path.string());
   std::error_code error;
   const fs::file_status status = fs::status(path, error);  // opening a device may do something
   if (!fs::exists(status)) {
@@ -165,7 +154,7 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int6
   }
   if (!fs::is_regular_file(status))
     return {Code::kInvalidArgument, media::not_a_file(name, status)};
-  const media::Descriptor file(open(path.c_str(), media::kReadOnly));
+  const Descriptor file(open(path.c_str(), media::kReadOnly));
   if (file.get() < 0)
     return {Code::kDataLoss, fmt::format("{}: cannot be opened: {}", name, std::strerror(errno))};
   return media::read_open_file(file.get(), name, max_bytes);

@@ -51,9 +51,6 @@ Result<std::vector<std::byte>> read_source(std::string_view uri, const std::file
 /// hidden; control characters are question marks.
 std::string describe_source(std::string_view uri);
 
-/// With a question mark for every control character, which a terminal might obey.
-std::string without_controls(std::string_view text);
-
 /// A whole file. kNotFound: no such file; kInvalidArgument: no regular file (a folder, a pipe),
 /// empty, or longer than max_bytes; kDataLoss: it cannot be read. Waits for no other process.
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, int64_t max_bytes);

@@ -157,8 +157,8 @@ Result<FileUse> kind_of(const std::string& path, const std::string& media_root) 
     VLR_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, read_file(file, kMaxBytes));
     if (const FileKind kind = file_kind(bytes); kind.use != FileUse::kText) {
       return {Code::kInvalidArgument,
-              fmt::format("{}: {}; expected a picture, a video or UTF-8 text",
-                          without_controls(path), kind.name)};
+              fmt::format("{}: {}; expected a picture, a video or UTF-8 text", printable(path),
+                          kind.name)};
     }
   }
   // A damaged picture is not a text to be scored.

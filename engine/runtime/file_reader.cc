@@ -13,7 +13,7 @@
 #include <system_error>
 #include <utility>
 
-#include "engine/runtime/descriptor.h"
+#include "kernels/core/descriptor.h"
 #include "kernels/core/format_bytes.h"
 #include "kernels/core/integer.h"
 #include "kernels/core/thread_start.h"

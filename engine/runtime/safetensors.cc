@@ -21,6 +21,7 @@
 #include <system_error>
 #include <utility>
 
+#include "kernels/core/descriptor.h"
 #include "kernels/core/regular_file.h"
 #include "model/json.h"
 
@@ -254,20 +255,6 @@ Status system_error(Code code, const std::string& path, std::string_view what) {
   return {code, fmt::format("{}: {}: {}", path, what, std::generic_category().message(errno))};
 }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 Result<std::string> header_text(const std::vector<NamedShape>& tensors) {
   std::string text = fmt::format(R"({{"{}":{{"format":"pt"}})", kMetadataKey);
   int64_t begin = 0;
@@ -400,7 +387,7 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> he
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   VLR_ASSIGN_OR_RETURN(const int opened, open_regular(path));
-  const FileDescriptor fd(opened);
+  const Descriptor fd(opened);
   SafetensorsFile file;
   file.path_ = path;
   VLR_ASSIGN_OR_RETURN(file.identity_, FileIdentity::of(fd.get(), path));

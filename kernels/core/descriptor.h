@@ -1,6 +1,6 @@
-/// A file descriptor that closes itself.
-#ifndef VLR_ENGINE_RUNTIME_DESCRIPTOR_H_
-#define VLR_ENGINE_RUNTIME_DESCRIPTOR_H_
+/// A file descriptor that closes itself; negative: none.
+#ifndef VLR_KERNELS_CORE_DESCRIPTOR_H_
+#define VLR_KERNELS_CORE_DESCRIPTOR_H_
 
 #include <unistd.h>
 
@@ -27,4 +27,4 @@ class Descriptor {
 
 }  // namespace vlr
 
-#endif  // VLR_ENGINE_RUNTIME_DESCRIPTOR_H_
+#endif  // VLR_KERNELS_CORE_DESCRIPTOR_H_
