@@ -4,7 +4,7 @@
 #include "bench/support/shapes.h"
 #include "kernels/core/integer.h"
 #include "kernels/dequantize/dequantize.h"
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 
 namespace vlr::bench {
 namespace {
@@ -18,12 +18,12 @@ struct Weight {
 QuantizedWeight random_weight(Operands& o, WeightFormat format, int64_t n, int64_t k) {
   QuantizedWeight w{.format = format, .rows = n, .cols = k};
   if (format == WeightFormat::kNf4) {
-    const int64_t blocks = ceil_div(n * k, kNf4Block);
+    const int64_t blocks = ceil_div(n * k, kFourBitBlock);
     w.codes = o.random({n * k / 2}, DType::kU8);
     w.scales = o.random({blocks}, DType::kU8);
-    w.nested = o.random({ceil_div(blocks, kNf4NestedBlock), 2});
+    w.nested = o.random({ceil_div(blocks, kFourBitNestedBlock), 2});
     w.map = o.random({256});
-    w.group_blocks = kNf4NestedBlock;
+    w.group_blocks = kFourBitNestedBlock;
   } else {
     w.codes = o.random({n, k}, format == WeightFormat::kInt8 ? DType::kI8 : DType::kF8E4M3);
     w.scales = o.random({n});

@@ -6,7 +6,7 @@
 #include "kernels/core/integer.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear_weight_only/linear_weight_only.h"
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 
 namespace vlr::bench {
 namespace {
@@ -39,8 +39,8 @@ Tensor corner(const Tensor& y) {
 
 /// Random codes, absmax from 0.5 to 1.
 QuantizedWeight random_nf4(Operands& o, const Layer& l) {
-  const int64_t blocks = l.n * l.k / kNf4Block;
-  const int64_t groups = ceil_div(blocks, kNf4NestedBlock);
+  const int64_t blocks = l.n * l.k / kFourBitBlock;
+  const int64_t groups = ceil_div(blocks, kFourBitNestedBlock);
   std::vector<float> nested;
   for (int64_t g = 0; g < groups; ++g) nested.insert(nested.end(), {0.25f, 0.75f});
   const auto map = dynamic_map();
@@ -51,7 +51,7 @@ QuantizedWeight random_nf4(Operands& o, const Layer& l) {
           .scales = o.random({blocks}, DType::kU8),
           .nested = o.copy_of(nested, {groups, 2}, DType::kF32),
           .map = o.copy_of(std::vector<float>(map.begin(), map.end()), {256}, DType::kF32),
-          .group_blocks = kNf4NestedBlock};
+          .group_blocks = kFourBitNestedBlock};
 }
 
 void add_nf4(Machine& machine, const Layer& l, int64_t m, DType dtype) {

@@ -23,6 +23,7 @@ constexpr double kOf16Bits = 0.15, kOfInt8 = 0.3, kOfE4m3 = 0.6;
 constexpr ModeInfo kModes[] = {
     {QuantMode::kNone, "none", WeightFormat::kDense, Computes::kDense, true, kOf16Bits},
     {QuantMode::kNf4, "nf4", WeightFormat::kNf4, Computes::kWeightOnly, true, kOf16Bits},
+    {QuantMode::kFp4, "fp4", WeightFormat::kFp4, Computes::kWeightOnly, true, kOf16Bits},
     {QuantMode::kInt8, "int8", WeightFormat::kInt8, Computes::kW8A8, false, kOfInt8},
     {QuantMode::kInt8Weight, "int8-weight", WeightFormat::kInt8, Computes::kWeightOnly, false,
      kOf16Bits},
@@ -44,6 +45,12 @@ bool matches(std::string_view pattern, std::string_view canonical) {
   return canonical.find(pattern) != canonical.npos;
 }
 
+/// The text at a key; "" if it is none.
+std::string text_of(const nlohmann::json& object, std::string_view key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
 /// What bitsandbytes' own configuration says: all linear layers, but for the modules to skip.
 std::vector<QuantRule> bitsandbytes_rules(const nlohmann::json& q) {
   const auto flag = [&](std::string_view key) {
@@ -51,7 +58,11 @@ std::vector<QuantRule> bitsandbytes_rules(const nlohmann::json& q) {
   };
   std::vector<QuantRule> rules;
   if (!flag("load_in_4bit") && !flag("load_in_8bit")) return rules;
-  const QuantMode mode = flag("load_in_4bit") ? QuantMode::kNf4 : QuantMode::kLlmInt8;
+  // What transformers takes where a file does not say is fp4.
+  const bool nf4 = text_of(q, "bnb_4bit_quant_type") == "nf4";
+  const QuantMode mode = !flag("load_in_4bit") ? QuantMode::kLlmInt8
+                         : nf4                 ? QuantMode::kNf4
+                                               : QuantMode::kFp4;
   rules = {{"text", mode}, {"vision", mode}};
   const auto skip = q.find("llm_int8_skip_modules");
   if (skip == q.end() || !skip->is_array()) return rules;
@@ -67,17 +78,12 @@ std::vector<QuantRule> bitsandbytes_rules(const nlohmann::json& q) {
 Status not_read(std::string_view what) {
   return {
       Code::kUnimplemented,
-      fmt::format("{} is not read; vlr reads dense weights, bitsandbytes' nf4 and "
+      fmt::format("{} is not read; vlr reads dense weights, bitsandbytes' nf4, fp4 and "
                   "int8, compressed-tensors' and fp8's 8 bits with a scale a row or one of all, "
                   "and what `vlr quantize` writes",
                   what)};
 }
 
-/// The text at a key; "" if it is none.
-std::string text_of(const nlohmann::json& object, std::string_view key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
-}
 /// Whether something is said there.
 const nlohmann::json* object_at(const nlohmann::json& object, std::string_view key) {
   const auto it = object.find(key);
@@ -164,9 +170,6 @@ Result<std::vector<QuantRule>> foreign_rules(const nlohmann::json& q) {
   }
   if (!method.empty() && method != "bitsandbytes" && method != "vlr")
     return not_read("quant_method " + in_quotes(method));
-  if (text_of(q, "bnb_4bit_quant_type") == "fp4" && q.contains("load_in_4bit") &&
-      q["load_in_4bit"] == true)
-    return not_read("bitsandbytes fp4");
   return bitsandbytes_rules(q);
 }
 

@@ -21,6 +21,7 @@ namespace vlr {
 enum class QuantMode : uint8_t {
   kNone,
   kNf4,           ///< nf4 weights, 16-bit products
+  kFp4,           ///< fp4 weights, 16-bit products
   kInt8,          ///< int8 weights and activations (W8A8), a scale a token
   kInt8Weight,    ///< int8 weights, 16-bit products
   kLlmInt8,       ///< kInt8, with a token's outlying activations in 16 bits beside it

@@ -8,7 +8,7 @@
 #include <span>
 #include <utility>
 
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 #include "model/json.h"
 
 namespace vlr {
@@ -25,8 +25,9 @@ std::string module_of(std::string_view name) {
 
 using namespace stored;
 
-Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight) {
-  const std::string name = joined(weight, kQuantState);
+Result<FourBitState> four_bit_state(const StoredTensors& tensors, std::string_view weight,
+                                    WeightFormat format) {
+  const std::string name = joined(weight, quant_state_of(format));
   const StoredTensor& t = tensors.find(name)->second;
   if (dtype_bytes(t.dtype) != 1) {
     return {Code::kInvalidArgument, fmt::format("{}: expected bytes, got {}", name,
@@ -43,11 +44,11 @@ Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight
     return json->contains(key) && (*json)[key].is_number_integer() && (*json)[key] == value;
   };
   if (!json->is_object()) return {Code::kDataLoss, name + ": expected a JSON object"};
-  if (!has("blocksize", kNf4Block)) return wrong("blocksize", "64");
-  Nf4State s;
+  if (!has("blocksize", kFourBitBlock)) return wrong("blocksize", "64");
+  FourBitState s;
   s.nested = json->contains("nested_offset") || json->contains("nested_blocksize");
   if (s.nested) {
-    if (!has("nested_blocksize", kNf4NestedBlock)) return wrong("nested_blocksize", "256");
+    if (!has("nested_blocksize", kFourBitNestedBlock)) return wrong("nested_blocksize", "256");
     if (!json->contains("nested_offset") || !(*json)["nested_offset"].is_number())
       return wrong("nested_offset", "a number");
     s.offset = (*json)["nested_offset"].get<double>();
@@ -72,20 +73,20 @@ namespace {
 
 using Shape = Result<std::vector<int64_t>>;
 
-std::optional<Shape> nf4_shape(const StoredTensors& tensors, std::string_view name,
-                               const StoredTensor& t) {
-  if (!tensors.contains(joined(name, kQuantState))) {
-    if (!tensors.contains(joined(name, kAbsmax))) return {};
-    return Shape(Code::kInvalidArgument,
-                 fmt::format("{}: has an absmax and no {}", name, kQuantState.substr(1)));
-  }
-  const Result<Nf4State> s = nf4_state(tensors, name);
+template <WeightFormat kFormat>
+std::optional<Shape> four_bit_shape(const StoredTensors& tensors, std::string_view name,
+                                    const StoredTensor& t) {
+  if (!tensors.contains(joined(name, quant_state_of(kFormat)))) return {};
+  if (kFormat == WeightFormat::kNf4 && tensors.contains(joined(name, kFp4State)))
+    return Shape(Code::kInvalidArgument, fmt::format("{}: has a {} and a {}", name,
+                                                     kNf4State.substr(1), kFp4State.substr(1)));
+  const Result<FourBitState> s = four_bit_state(tensors, name, kFormat);
   if (!s) return Shape(s.error());
   if (t.bytes() * 2 == s->rows * s->cols) return Shape({s->rows, s->cols});
-  return Shape(
-      Code::kInvalidArgument,
-      fmt::format("{}: {} bytes for a weight [{}, {}] in nf4, got {}", name, s->rows * s->cols / 2,
-                  s->rows, s->cols, describe(static_cast<const StoredShape&>(t))));
+  return Shape(Code::kInvalidArgument,
+               fmt::format("{}: {} bytes for a weight [{}, {}] in {}, got {}", name,
+                           s->rows * s->cols / 2, s->rows, s->cols, weight_format_name(kFormat),
+                           describe(static_cast<const StoredShape&>(t))));
 }
 
 /// A code a value; scales of rows, or one of all.
@@ -138,8 +139,12 @@ struct StoredForm {
 std::span<const StoredForm> stored_forms() {
   static const StoredForm kForms[] = {
       {WeightFormat::kNf4,
-       nf4_shape,
-       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kQuantState, kFp4State},
+       four_bit_shape<WeightFormat::kNf4>,
+       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kNf4State},
+       {}},
+      {WeightFormat::kFp4,
+       four_bit_shape<WeightFormat::kFp4>,
+       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kFp4State},
        {}},
       {WeightFormat::kInt8,
        shape_of_codes<DType::kI8>,
@@ -160,15 +165,17 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
   const auto it = tensors.find(name);
   if (it == tensors.end()) return {Code::kNotFound, fmt::format("the checkpoint has no {}", name)};
   const StoredTensor& t = it->second;
-  if (tensors.contains(joined(name, kFp4State))) {
-    return {Code::kUnimplemented, fmt::format("{}: bitsandbytes fp4 is not read; nf4 is", name)};
-  }
   for (const StoredForm& form : stored_forms()) {
     const std::optional<Shape> shape = form.shape(tensors, name, t);
     if (!shape) continue;
     if (!*shape) return shape->error();
-    const bool nested = form.format != WeightFormat::kNf4 || nf4_state(tensors, name)->nested;
+    const bool nested =
+        !is_four_bit(form.format) || four_bit_state(tensors, name, form.format)->nested;
     return StoredWeight{form.format, **shape, nested};
+  }
+  if (tensors.contains(joined(name, kAbsmax))) {
+    return {Code::kInvalidArgument, fmt::format("{}: has an absmax and no {} or {}", name,
+                                                kNf4State.substr(1), kFp4State.substr(1))};
   }
   return StoredWeight{WeightFormat::kDense, t.shape};
 }

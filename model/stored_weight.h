@@ -22,7 +22,12 @@ inline constexpr std::string_view kWeight = ".weight";
 inline constexpr std::string_view kAbsmax = ".absmax", kQuantMap = ".quant_map",
                                   kNestedAbsmax = ".nested_absmax",
                                   kNestedMap = ".nested_quant_map",
-                                  kQuantState = ".quant_state.bitsandbytes__nf4";
+                                  kNf4State = ".quant_state.bitsandbytes__nf4",
+                                  kFp4State = ".quant_state.bitsandbytes__fp4";
+/// Of nf4 or fp4.
+constexpr std::string_view quant_state_of(WeightFormat format) {
+  return format == WeightFormat::kFp4 ? kFp4State : kNf4State;
+}
 // Beside the module's weight, not under its name: bitsandbytes takes whatever is there for its own.
 inline constexpr std::string_view kScb = ".SCB", kWeightFormat = ".weight_format",
                                   kWeightScale = ".weight_scale", kInputScale = ".input_scale",
@@ -30,8 +35,6 @@ inline constexpr std::string_view kScb = ".SCB", kWeightFormat = ".weight_format
                                   kWeightZero = ".weight_zero_point",
                                   kFingerprint = ".weight_fingerprint",
                                   kChecksum = ".weight_checksum";
-// What bitsandbytes may have beside a weight that is something else.
-inline constexpr std::string_view kFp4State = ".quant_state.bitsandbytes__fp4";
 /// Of a weight's absmax: far beyond any trained one.
 inline constexpr float kLargestScale = 1e4f;
 
@@ -43,7 +46,7 @@ std::string module_of(std::string_view name);  ///< "m" of "m.weight"
 struct StoredWeight {
   WeightFormat format = WeightFormat::kDense;
   std::vector<int64_t> shape;  ///< [N, K] where it is quantised
-  bool nested_scales = true;   ///< nf4: scales of blocks are quantised themselves
+  bool nested_scales = true;   ///< nf4, fp4: scales of blocks are quantised themselves
 };
 
 /// The tensor `name`, or the quantised weight of that name. kInvalidArgument says what a quantised
@@ -53,13 +56,14 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
 /// Whether a tensor stands beside a quantised weight and is read with it.
 bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name);
 
-/// What nf4 says of a weight in its quant_state, which has to say what vlr reads.
-struct Nf4State {
+/// What nf4 or fp4 says of a weight in its quant_state, which has to say what vlr reads.
+struct FourBitState {
   int64_t rows = 0, cols = 0;
   double offset = 0;
   bool nested = true;  ///< absmax is quantised itself
 };
-Result<Nf4State> nf4_state(const StoredTensors& tensors, std::string_view weight);
+Result<FourBitState> four_bit_state(const StoredTensors& tensors, std::string_view weight,
+                                    WeightFormat format);
 
 }  // namespace vlr
 

@@ -36,13 +36,13 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
                                  const std::vector<std::string>& dense_modules,
                                  const DenseChecksums& checksums, std::span<const float> probe) {
   ordered_json q;
-  if (formats == std::set{WeightFormat::kNf4}) {
+  if (formats == std::set{WeightFormat::kNf4} || formats == std::set{WeightFormat::kFp4}) {
     q = {{"quant_method", "bitsandbytes"},
          {"load_in_4bit", true},
          {"load_in_8bit", false},
          {"bnb_4bit_compute_dtype", "bfloat16"},
          {"bnb_4bit_quant_storage", "uint8"},
-         {"bnb_4bit_quant_type", "nf4"},
+         {"bnb_4bit_quant_type", weight_format_name(*formats.begin())},
          {"bnb_4bit_use_double_quant", true},
          {"llm_int8_skip_modules", dense_modules}};
   } else if (formats == std::set{WeightFormat::kInt8}) {

@@ -16,7 +16,7 @@
 namespace vlr {
 
 // One of each format, in a file of its own.
-extern const StoredCodec kNf4Codec, kInt8Codec, kFp8Codec, kMxfp4Codec;
+extern const StoredCodec kNf4Codec, kFp4Codec, kInt8Codec, kFp8Codec, kMxfp4Codec;
 
 using namespace stored;
 
@@ -63,7 +63,7 @@ uint64_t checksum_of(const QuantizedTensor& t) {
 }  // namespace
 
 const StoredCodec& stored_codec(WeightFormat format) {
-  for (const StoredCodec* codec : {&kNf4Codec, &kInt8Codec, &kFp8Codec, &kMxfp4Codec}) {
+  for (const StoredCodec* codec : {&kNf4Codec, &kFp4Codec, &kInt8Codec, &kFp8Codec, &kMxfp4Codec}) {
     if (codec->format == format) return *codec;
   }
   std::abort();

@@ -19,19 +19,19 @@
 
 namespace vlr {
 
-/// A quantised weight on the host, as files have it (docs/formats.md). Blocks of nf4 count from its
-/// first value.
+/// A quantised weight on the host, as files have it (docs/formats.md). Blocks of nf4 and fp4 count
+/// from its first value.
 struct QuantizedTensor {
   WeightFormat format = WeightFormat::kDense;
   int64_t rows = 0, cols = 0;
   std::vector<std::byte> codes;
   std::vector<uint8_t> byte_scales;  ///< of blocks, where the format has them in 8 bits
-  std::vector<float> scales;         ///< int8, fp8: of rows; nf4: of every 256 blocks, or of each
-  float scale_divisor = 1;           ///< of scales: 127 where files have the absmax of int8's rows
-  bool nested_scales = true;         ///< nf4: scales of blocks are quantised themselves
-  std::vector<float> map;            ///< nf4: [256]
-  float offset = 0;                  ///< nf4
-  std::vector<float> fingerprint;    ///< [rows]; empty: unknown
+  std::vector<float> scales;  ///< int8, fp8: of rows; nf4, fp4: of every 256 blocks, or of each
+  float scale_divisor = 1;    ///< of scales: 127 where files have the absmax of int8's rows
+  bool nested_scales = true;  ///< nf4, fp4: scales of blocks are quantised themselves
+  std::vector<float> map;     ///< nf4, fp4: [256]
+  float offset = 0;           ///< nf4, fp4
+  std::vector<float> fingerprint;  ///< [rows]; empty: unknown
 };
 
 /// `dense` is [N, K] f32 | bf16 | f16, contiguous. kInvalidArgument names a row with a NaN or an
@@ -40,7 +40,7 @@ Result<QuantizedTensor> quantize_weight(const ConstTensor& dense, WeightFormat f
                                         ThreadPool& threads);
 
 /// Rows of a stored quantised weight. kDataLoss, with the tensor's name, when its bytes do not have
-/// its checksum, its codebook is not NF4's, a scale is not finite or out of range, or a code is no
+/// its checksum, its codebook is not its format's, a scale is not finite or out of range, or a code is no
 /// number: see docs/quantisation.md. kInvalidArgument for a dense one.
 Result<QuantizedTensor> read_quantized(const StoredTensors& tensors, std::string_view name,
                                        ThreadPool& threads);

@@ -1,9 +1,9 @@
 // dequantize/vector: eight values at a time, 4 or 8 bytes of codes and 16 (in f32 32) of values,
 // where every eight lie in one row or block and at addresses that allow it; else one by one.
-//   nf4: rows do not matter, values count from the weight's first one. A warp's accesses are whole
-//   lines: 128 bytes of codes, 512 of values. A thread has kNf4Unroll of them under way, which
+//   nf4, fp4: rows do not matter, values count from the weight's first one. A warp's accesses are whole
+//   lines: 128 bytes of codes, 512 of values. A thread has kFourBitUnroll of them under way, which
 //   makes 4 KB of codes a block: a few blocks on a multiprocessor suffice.
-//     grid values / (256 * kNf4Unroll * 8)   block 256   shared memory: the codebook, each value in
+//     grid values / (256 * kFourBitUnroll * 8)   block 256   shared memory: the codebook, each value in
 //     a bank of its own, so that lanes that want different ones do not wait for each other
 //   mxfp4: rows are shared out as kernels/cuda/map_rows.cuh does; a code's value is a shift and two
 //   products with powers of two.
@@ -14,16 +14,16 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/map_rows.cuh"
 #include "kernels/dequantize/impls.h"
+#include "kernels/quant/four_bit.h"
 #include "kernels/quant/mxfp4.h"
-#include "kernels/quant/nf4.h"
 
 namespace vlr::ops {
 namespace {
 
-constexpr int kNf4Threads = 256, kNf4Unroll = 4;
-constexpr int kNf4BlockBits = std::countr_zero(uint64_t{kNf4Block});
+constexpr int kFourBitThreads = 256, kFourBitUnroll = 4;
+constexpr int kFourBitBlockBits = std::countr_zero(uint64_t{kFourBitBlock});
 
-struct Nf4 {
+struct FourBit {
   const uint8_t *codes, *absmax;
   const float *nested, *map;
   int group_bits;  // a group is 2^group_bits blocks
@@ -33,25 +33,27 @@ struct Nf4 {
 /// y[i] = value first + i. kCount values of one block at a time: `first`, `count` and a block are
 /// multiples of it.
 template <int kCount, class T>
-__global__ void __launch_bounds__(kNf4Threads)
-    nf4_kernel(const __grid_constant__ Nf4 w, int64_t first, int64_t count, T* __restrict__ y) {
+__global__ void __launch_bounds__(kFourBitThreads)
+    four_bit_kernel(const __grid_constant__ FourBit w, int64_t first, int64_t count,
+                    T* __restrict__ y) {
   __shared__ float codebook[16];
   if (threadIdx.x < 16) codebook[threadIdx.x] = w.codebook[threadIdx.x];
   __syncthreads();
   // Where the thread block begins, in values, and in which block of the weight; all else is near.
-  const int64_t begin = int64_t{blockIdx.x} * (kNf4Unroll * kNf4Threads * kCount);
-  const int64_t block = (first + begin) >> kNf4BlockBits;
-  const auto skipped = static_cast<uint32_t>((first + begin) & (kNf4Block - 1));
-  const uint8_t* block_codes = w.codes + block * (kNf4Block / 2);
+  const int64_t begin = int64_t{blockIdx.x} * (kFourBitUnroll * kFourBitThreads * kCount);
+  const int64_t block = (first + begin) >> kFourBitBlockBits;
+  const auto skipped = static_cast<uint32_t>((first + begin) & (kFourBitBlock - 1));
+  const uint8_t* block_codes = w.codes + block * (kFourBitBlock / 2);
   const uint8_t* block_absmax = w.absmax + block;
   const auto last = static_cast<uint32_t>(min(count - begin, int64_t{1} << 30)) - kCount;
-  uint32_t index[kNf4Unroll], codes[kNf4Unroll];  // four bits a value, a byte's higher four first
-  float absmax[kNf4Unroll];
+  uint32_t index[kFourBitUnroll],
+      codes[kFourBitUnroll];  // four bits a value, a byte's higher four first
+  float absmax[kFourBitUnroll];
 #pragma unroll
-  for (uint32_t u = 0; u < kNf4Unroll; ++u) {
+  for (uint32_t u = 0; u < kFourBitUnroll; ++u) {
     // Past the end it is the last values once more: without branches all loads are under way.
-    index[u] = min((threadIdx.x + u * kNf4Threads) * kCount, last);
-    const uint32_t at = skipped + index[u], next = at >> kNf4BlockBits;
+    index[u] = min((threadIdx.x + u * kFourBitThreads) * kCount, last);
+    const uint32_t at = skipped + index[u], next = at >> kFourBitBlockBits;
     if constexpr (kCount == 8) {
       codes[u] = *reinterpret_cast<const uint32_t*>(block_codes + (at >> 1));
     } else {
@@ -61,7 +63,7 @@ __global__ void __launch_bounds__(kNf4Threads)
     absmax[u] = __fadd_rn(__fmul_rn(w.map[block_absmax[next]], nested[0]), nested[1]);
   }
 #pragma unroll
-  for (int u = 0; u < kNf4Unroll; ++u) {
+  for (int u = 0; u < kFourBitUnroll; ++u) {
     float values[kCount];
 #pragma unroll
     for (int v = 0; v < kCount; ++v)
@@ -71,23 +73,25 @@ __global__ void __launch_bounds__(kNf4Threads)
 }
 
 template <class T>
-void launch_nf4(const Dequantize::Args& a, Context& ctx) {
+void launch_four_bit(const Dequantize::Args& a, Context& ctx) {
   const QuantizedWeight& w = a.w;
   const int64_t first = a.first_row * w.cols, count = a.y.numel();
-  Nf4 nf4{.codes = w.codes.as<uint8_t>(),
-          .absmax = w.scales.as<uint8_t>(),
-          .nested = w.nested.as<float>(),
-          .map = w.map.as<float>(),
-          .group_bits = std::min(std::countr_zero(static_cast<uint64_t>(w.group_blocks)), 31),
-          .codebook = {}};
-  std::copy(kNf4Codebook.begin(), kNf4Codebook.end(), nf4.codebook);
+  FourBit four_bit{
+      .codes = w.codes.as<uint8_t>(),
+      .absmax = w.scales.as<uint8_t>(),
+      .nested = w.nested.as<float>(),
+      .map = w.map.as<float>(),
+      .group_bits = std::min(std::countr_zero(static_cast<uint64_t>(w.group_blocks)), 31),
+      .codebook = {}};
+  std::ranges::copy(codebook(w.format), four_bit.codebook);
   const bool vectors = first % cuda::kVec == 0 && count % cuda::kVec == 0 &&
                        reinterpret_cast<uintptr_t>(w.codes.data) % 4 == 0 &&
                        reinterpret_cast<uintptr_t>(a.y.data) % 16 == 0;
   cuda::with_width(vectors, [&](auto width) {
-    constexpr int64_t kBlockValues = int64_t{kNf4Threads} * kNf4Unroll * width();
+    constexpr int64_t kBlockValues = int64_t{kFourBitThreads} * kFourBitUnroll * width();
     const auto blocks = static_cast<unsigned>((count + kBlockValues - 1) / kBlockValues);
-    nf4_kernel<width()><<<blocks, kNf4Threads, 0, ctx.stream>>>(nf4, first, count, a.y.as<T>());
+    four_bit_kernel<width()>
+        <<<blocks, kFourBitThreads, 0, ctx.stream>>>(four_bit, first, count, a.y.as<T>());
   });
 }
 
@@ -182,7 +186,8 @@ Status dequantize_vector(const Dequantize::Args& a, Context& ctx) {
       case WeightFormat::kDense:
         break;  // refused by check()
       case WeightFormat::kNf4:
-        return launch_nf4<T>(a, ctx);
+      case WeightFormat::kFp4:
+        return launch_four_bit<T>(a, ctx);
       case WeightFormat::kInt8:
         return launch_eight_bit<int8_t, T>(a, ctx);
       case WeightFormat::kFp8:

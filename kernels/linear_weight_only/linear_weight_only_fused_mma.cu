@@ -31,16 +31,16 @@
 #include "kernels/cuda/weight_ring.h"
 #include "kernels/cuda/wgmma.cuh"
 #include "kernels/linear_weight_only/impls.h"
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 
 namespace vlr::ops {
 namespace {
 
 constexpr int64_t kMaxFusedRows = 256;
-constexpr int kBlock = kNf4Block;    // k that is decoded and multiplied at once
-constexpr int kSteps = kBlock / 16;  // of the product
-constexpr int kXLine = 2 * kBlock;   // bytes of a row of x in a block
-constexpr int kQuad = 4;             // blocks whose absmax codes are a word; K is whole quads
+constexpr int kBlock = kFourBitBlock;  // k that is decoded and multiplied at once
+constexpr int kSteps = kBlock / 16;    // of the product
+constexpr int kXLine = 2 * kBlock;     // bytes of a row of x in a block
+constexpr int kQuad = 4;               // blocks whose absmax codes are a word; K is whole quads
 // The table of pairs: 256 entries of two values, each entry once for every lane, so that lanes find
 // their own in banks of their own.
 constexpr int kCopyBytes = 8, kEntryBytes = cuda::kWarp * kCopyBytes;
@@ -491,11 +491,11 @@ bool is_aligned(const LinearWeightOnly::Args& a) {
 
 bool linear_weight_only_fused_mma_supports(const LinearWeightOnly::Args& a, const Context& ctx) {
   const bool agrees = !ctx.ring || ctx.ring->fused_agrees || !a.x.data;  // planning: perhaps
-  return agrees && is_aligned(a) && a.w.format == WeightFormat::kNf4 &&
-         dtype_bytes(a.x.dtype) == 2 && !a.bias.defined() && a.activation == Activation::kNone &&
-         a.x.dim(0) <= kMaxFusedRows && a.w.cols % (kQuad * kBlock) == 0 &&
-         a.w.group_blocks % kQuad == 0 && a.y.dim(1) % 8 == 0 && a.x.stride(0) % 8 == 0 &&
-         a.y.stride(0) % 8 == 0 && (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
+  return agrees && is_aligned(a) && is_four_bit(a.w.format) && dtype_bytes(a.x.dtype) == 2 &&
+         !a.bias.defined() && a.activation == Activation::kNone && a.x.dim(0) <= kMaxFusedRows &&
+         a.w.cols % (kQuad * kBlock) == 0 && a.w.group_blocks % kQuad == 0 && a.y.dim(1) % 8 == 0 &&
+         a.x.stride(0) % 8 == 0 && a.y.stride(0) % 8 == 0 &&
+         (!a.residual.defined() || a.residual.stride(0) % 8 == 0);
 }
 
 Status linear_weight_only_fused_mma(const LinearWeightOnly::Args& a, Context& ctx) {
@@ -519,7 +519,7 @@ Status linear_weight_only_fused_mma(const LinearWeightOnly::Args& a, Context& ct
              .codebook = {},
              .x_boxes = {},
              .code_boxes = {}};
-  std::copy(kNf4Codebook.begin(), kNf4Codebook.end(), o.codebook);
+  std::ranges::copy(codebook(a.w.format), o.codebook);
   int device = 0, num_sms = 0, max_shared = 0, major = 0;
   VLR_CUDA_TRY(cudaGetDevice(&device));
   VLR_CUDA_TRY(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, device));

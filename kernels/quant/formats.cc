@@ -7,10 +7,11 @@
 namespace vlr {
 
 // One of each format, in a file of its own.
-extern const FormatInfo kNf4Format, kInt8Format, kFp8Format, kMxfp4Format;
+extern const FormatInfo kNf4Format, kFp4Format, kInt8Format, kFp8Format, kMxfp4Format;
 
 std::span<const FormatInfo> quantized_formats() {
-  static const FormatInfo kFormats[] = {kNf4Format, kInt8Format, kFp8Format, kMxfp4Format};
+  static const FormatInfo kFormats[] = {kNf4Format, kFp4Format, kInt8Format, kFp8Format,
+                                        kMxfp4Format};
   return kFormats;
 }
 

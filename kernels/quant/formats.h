@@ -21,7 +21,7 @@ namespace vlr {
 struct FormatPart {
   int64_t values = 0;
   std::string_view source = {};
-  bool nested_scales = true;  ///< nf4: the scales of its blocks are quantised themselves
+  bool nested_scales = true;  ///< nf4, fp4: scales of its blocks are quantised themselves
 };
 
 /// A tensor beside a weight's codes, in memory. Its name is the weight's with the suffix.

@@ -377,7 +377,7 @@ TEST_F(Cuda, MemoryByPurposeAndLayer) {
   }
 }
 
-const char* const kQuantModes[] = {"nf4", "int8", "int8-weight", "llm-int8", "fp8", "mxfp4"};
+const char* const kQuantModes[] = {"nf4", "fp4", "int8", "int8-weight", "llm-int8", "fp8", "mxfp4"};
 
 /// Which implementations run a quantised product must not show in its scores where the arithmetic
 /// is the same; and its errors are those of the format.

@@ -103,10 +103,7 @@ TEST_F(Folder, QuantisedByOtherMethodsIsRefusedByName) {
             "scales by 'block'"},
            {R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups":
                {"g": {"weights": {"num_bits": 8, "type": "int", "symmetric": false}}}})",
-            "codes with a zero point"},
-           {R"({"quant_method": "bitsandbytes", "load_in_4bit": true,
-                "bnb_4bit_quant_type": "fp4"})",
-            "bitsandbytes fp4 is not read"}}) {
+            "codes with a zero point"}}) {
     EXPECT_THAT(says_of_config(config), AllOf(HasSubstr("config.json"), HasSubstr(name)));
   }
   change_config([](json& c) { c["quantization"] = {{"group_size", 64}, {"bits", 4}}; });

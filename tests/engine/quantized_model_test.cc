@@ -103,14 +103,9 @@ struct Mode {
   const char* name;
   double mean_distance;  // from the log-odds of the model as it is
 };
-constexpr Mode kModes[] = {{"nf4", 0.4},
-                           {"int8", 0.15},
-                           {"int8-weight", 0.05},
-                           {"llm-int8", 0.15},
-                           {"llm-int8-batch", 0.15},
-                           {"fp8", 0.25},
-                           {"fp8-weight", 0.2},
-                           {"mxfp4", 0.6}};
+constexpr Mode kModes[] = {{"nf4", 0.4},          {"fp4", 0.5},        {"int8", 0.15},
+                           {"int8-weight", 0.05}, {"llm-int8", 0.15},  {"llm-int8-batch", 0.15},
+                           {"fp8", 0.25},         {"fp8-weight", 0.2}, {"mxfp4", 0.6}};
 
 class EveryMode : public ::testing::TestWithParam<Mode> {
  protected:
@@ -230,7 +225,7 @@ TEST(Rules, SayWhatIsWrong) {
   EXPECT_EQ(refusal(demo_model(), quantised("int8", {"layers.0.mlp.up_proj=llm-int8"})),
             layer + "mlp.gate_proj.weight is int8 and " + layer +
                 "mlp.up_proj.weight llm-int8: parts of one weight need one quantisation");
-  EXPECT_THAT(refusal(demo_model(), quantised("fp4")), HasSubstr("got 'fp4'"));
+  EXPECT_THAT(refusal(demo_model(), quantised("fp5")), HasSubstr("got 'fp5'"));
   EXPECT_EQ(refusal(demo_model(), quantised("nf4", {"mlp.dwn_proj=none"})),
             "quantisation rule 'mlp.dwn_proj=none': no linear layer of this model matches");
   EXPECT_THAT(refusal(demo_model(), quantised("", {"vision"})), HasSubstr("PATTERN=MODE"));

@@ -16,7 +16,7 @@
 #include "kernels/core/load.h"
 #include "kernels/dequantize/dequantize.h"
 #include "kernels/quant/eight_bit.h"
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 #include "tests/support/tensor_map.h"
 
 namespace vlr {
@@ -28,6 +28,7 @@ using testing::HeldTensor;
 using ::testing::StartsWith;
 using testing::TensorMap;
 
+const std::string kWide = "wide.weight";
 constexpr const char* kState = ".quant_state.bitsandbytes__nf4";
 
 struct Layer {
@@ -271,14 +272,14 @@ TEST(JoinedParts, HaveTheValuesOfTheParts) {
     EXPECT_TRUE(values_of(parts, DType::kF32) == want);
     const auto joined = join(parts);
     EXPECT_EQ(joined->fingerprint.size(), 96u);
-    EXPECT_EQ(joined->beside[1].size(), format == WeightFormat::kNf4 ? 2u * 6 * sizeof(float) : 0u);
+    EXPECT_EQ(joined->beside[1].size(), is_four_bit(format) ? 2u * 6 * sizeof(float) : 0u);
     std::vector<QuantizedTensor> without = parts;
     without[1].fingerprint.clear();
     EXPECT_TRUE(join(without)->fingerprint.empty());
   }
-  EXPECT_EQ(nf4_group_blocks(std::vector<int64_t>{8192, 2048, 2048}), 32);
-  EXPECT_EQ(nf4_group_blocks(std::vector<int64_t>{90}), 256);
-  EXPECT_EQ(nf4_group_blocks(std::vector<int64_t>{64, 90}), 1);
+  EXPECT_EQ(four_bit_group_blocks(std::vector<int64_t>{8192, 2048, 2048}), 32);
+  EXPECT_EQ(four_bit_group_blocks(std::vector<int64_t>{90}), 256);
+  EXPECT_EQ(four_bit_group_blocks(std::vector<int64_t>{64, 90}), 1);
 }
 
 TEST(JoinedParts, NeedToFit) {
@@ -318,7 +319,8 @@ void expect_refused(const TensorMap& good, const std::string& weight,
 /// Replaces a text in quant_state.
 auto state_with(std::string from, std::string to) {
   return [from = std::move(from), to = std::move(to)](TensorMap& t) {
-    HeldTensor& state = t[std::string("wide.weight") + kState];
+    const bool nf4 = t.view().contains(kWide + kState);
+    HeldTensor& state = t[kWide + (nf4 ? kState : ".quant_state.bitsandbytes__fp4")];
     std::string text(reinterpret_cast<const char*>(state.data.data()), state.data.size());
     ASSERT_NE(text.find(from), text.npos) << text;
     text.replace(text.find(from), from.size(), to);
@@ -353,7 +355,6 @@ auto zeros(std::string name, DType dtype, int64_t count) {
 }
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-const std::string kWide = "wide.weight";
 
 TEST(Corrupted, ForeignNf4) {
   expect_refused(
@@ -365,9 +366,9 @@ TEST(Corrupted, ForeignNf4) {
           {"negative scale", value(kWide + ".nested_absmax", 0, -1.0f), "scale 0 is -1"},
           {"NaN as scale", value(kWide + ".nested_absmax", 0, std::nanf("")), "scale 0 is nan"},
           {"fp4's codebook", value(kWide + ".quant_map", 1, 0.0052083f),
-           "its codebook is not NF4's: code 1 is 0.0052083, expected -0.6961928"},
+           "its codebook is not nf4's: code 1 is 0.0052083, expected -0.6961928"},
           {"NaN in the codebook", value(kWide + ".quant_map", 0, std::nanf("")),
-           "its codebook is not NF4's"},
+           "its codebook is not nf4's"},
           {"nested map out of order", value(kWide + ".nested_quant_map", 9, 0.5f),
            "its nested map is not ascending within [-1, 1]"},
           {"fewer codes", shorter(kWide),
@@ -384,13 +385,16 @@ TEST(Corrupted, ForeignNf4) {
           {"no absmax", without(kWide + ".absmax"), ".absmax: the checkpoint has none"},
           {"no codebook", without(kWide + ".quant_map"), ".quant_map: the checkpoint has none"},
           {"no state", without(kWide + kState),
-           "has an absmax and no quant_state.bitsandbytes__nf4"},
-          {"fp4",
+           "has an absmax and no quant_state.bitsandbytes__nf4 or quant_state.bitsandbytes__fp4"},
+          {"fp4's state",
            [](TensorMap& t) {
              t.add(kWide + ".quant_state.bitsandbytes__fp4", t[kWide + kState]);
              t.erase(kWide + kState);
            },
-           "fp4 is not read"},
+           "its codebook is not fp4's: code 0 is -1, expected 0"},
+          {"two states",
+           [](TensorMap& t) { t.add(kWide + ".quant_state.bitsandbytes__fp4", t[kWide + kState]); },
+           "has a quant_state.bitsandbytes__nf4 and a quant_state.bitsandbytes__fp4"},
       });
 }
 
@@ -431,14 +435,15 @@ TEST(Published, LayoutsAreReadBitForBit) {
                                                          {WeightFormat::kInt8, "int8_channel_f32"},
                                                          {WeightFormat::kInt8, "int8_tensor_f32"},
                                                          {WeightFormat::kInt8, "int8_margin"},
-                                                         {WeightFormat::kNf4, "nf4_single"}}) {
+                                                         {WeightFormat::kNf4, "nf4_single"},
+                                                         {WeightFormat::kFp4, "fp4_single"}}) {
     SCOPED_TRACE(name);
     const std::string weight = name + ".weight";
     const auto stored = stored_weight(file.view(), weight);
     ASSERT_TRUE(stored) << stored.error().message();
     EXPECT_EQ(stored->format, format);
     EXPECT_EQ(stored->shape, (std::vector<int64_t>{24, 128}));
-    EXPECT_EQ(stored->nested_scales, name != "nf4_single");
+    EXPECT_EQ(stored->nested_scales, !name.ends_with("4_single"));
     const HeldTensor& want = values[name + ".value"];
     EXPECT_TRUE(values_of({read(file, weight)}, want.dtype) == want.data);
     for (const auto& [tensor, held] : file) {
@@ -446,8 +451,6 @@ TEST(Published, LayoutsAreReadBitForBit) {
       EXPECT_TRUE(belongs_to_quantized(file.view(), tensor)) << tensor;
     }
   }
-  EXPECT_EQ(refusal(file, "fp4_single.weight").message(),
-            "fp4_single.weight: bitsandbytes fp4 is not read; nf4 is");
 }
 
 TEST(Published, PartsOfOneWeightMayHaveNestedScalesOrNot) {
@@ -564,7 +567,7 @@ TEST(Corrupted, OwnFilesHaveChecksums) {
     SCOPED_TRACE(info.name);
     const WeightFormat format = info.format;
     const TensorMap good = written(kWide, quantized(96, 256, format));
-    const std::string scales = format == WeightFormat::kNf4    ? kWide + ".nested_absmax"
+    const std::string scales = is_four_bit(format)             ? kWide + ".nested_absmax"
                                : format == WeightFormat::kInt8 ? "wide.SCB"
                                                                : "wide.weight_scale";
     const auto one_bit = [&](const std::string& name) {
@@ -584,7 +587,7 @@ TEST(Corrupted, OwnFilesHaveChecksums) {
         {"a fingerprint of another dtype",
          [](TensorMap& t) { t["wide.weight_fingerprint"].dtype = DType::kI32; },
          "weight_fingerprint: expected 96 values of f32, got i32[96]"}};
-    if (format == WeightFormat::kNf4) {
+    if (is_four_bit(format)) {
       corruptions.push_back(
           {"an absmax code", one_bit(kWide + ".absmax"), "its bytes have the checksum "});
       corruptions.push_back({"the nested map", value(kWide + ".nested_quant_map", 128, 1e-9f),

@@ -30,7 +30,7 @@ TEST(DequantizeCheck, RefusesWhatTheContractExcludes) {
   EXPECT_EQ(message({.w = int8, .y = f32({4, 8}).slice(1, 0, 6)}),
             "dequantize: y must be contiguous");
   EXPECT_EQ(message({.w = {}, .y = f32({4, 6})}),
-            "dequantize: w must be nf4 | int8 | fp8 | mxfp4, got dense");
+            "dequantize: w must be nf4 | fp4 | int8 | fp8 | mxfp4, got dense");
 }
 
 /// Tiny; a block and more; rows that begin within a block, and, of odd length, within a byte; a
@@ -57,7 +57,7 @@ TEST_P(DequantizeImpl, GivesTheBitsOfReference) {
   for (const FormatInfo& info : quantized_formats()) {
     const WeightFormat format = info.format;
     for (int64_t group_blocks : {1, 4, 256}) {
-      if (format != WeightFormat::kNf4 && group_blocks != 1) continue;
+      if (!is_four_bit(format) && group_blocks != 1) continue;
       if (!test::can_be(format, c.cols)) continue;
       OpTester<Dequantize> t(*impl);
       const QuantizedWeight w = test::random_weight(t, format, c.rows, c.cols, group_blocks);

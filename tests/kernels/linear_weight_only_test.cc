@@ -32,7 +32,7 @@ TEST(LinearWeightOnlyCheck, RefusesWhatTheContractExcludes) {
   EXPECT_EQ(message({.x = f32({2, 3}), .w = w, .first_row = -1, .y = f32({2, 3})}),
             "linear_weight_only: w has 4 rows, not the 3 from row -1");
   EXPECT_EQ(message({.x = f32({2, 3}), .w = {}, .y = f32({2, 4})}),
-            "linear_weight_only: w must be nf4 | int8 | fp8 | mxfp4, got dense");
+            "linear_weight_only: w must be nf4 | fp4 | int8 | fp8 | mxfp4, got dense");
   EXPECT_EQ(message({.x = f32({2, 5}), .w = w, .y = f32({2, 4})}),
             "linear_weight_only: x must be [?, 3], got f32[2, 5]");
   EXPECT_EQ(message({.x = f32({2, 3}), .w = w, .y = f32({1, 4})}),

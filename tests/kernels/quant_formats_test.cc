@@ -1,4 +1,4 @@
-/// What the bytes of nf4, int8, fp8 and mxfp4 mean, and how encoders choose them.
+/// What the bytes of nf4, fp4, int8, fp8 and mxfp4 mean, and how encoders choose them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,8 +7,8 @@
 
 #include "kernels/core/load.h"
 #include "kernels/quant/eight_bit.h"
+#include "kernels/quant/four_bit.h"
 #include "kernels/quant/mxfp4.h"
-#include "kernels/quant/nf4.h"
 
 namespace vlr {
 namespace {
@@ -39,6 +39,7 @@ void round_to_16_bits(std::vector<float>& v, std::vector<uint16_t>& bf16,
 TEST(WeightFormat, HasNames) {
   EXPECT_EQ(weight_format_name(WeightFormat::kDense), "dense");
   EXPECT_EQ(weight_format_name(WeightFormat::kNf4), "nf4");
+  EXPECT_EQ(weight_format_name(WeightFormat::kFp4), "fp4");
   EXPECT_EQ(weight_format_name(WeightFormat::kInt8), "int8");
   EXPECT_EQ(weight_format_name(WeightFormat::kFp8), "fp8");
   EXPECT_EQ(weight_format_name(WeightFormat::kMxfp4), "mxfp4");
@@ -54,7 +55,7 @@ TEST(QuantizedWeight, CheckSaysWhatIsWrong) {
                              .scales = ConstTensor(data, DType::kF32, {3})};
   EXPECT_EQ(message(int8), "");
   EXPECT_EQ(int8.bytes(), 15 + 12);
-  EXPECT_EQ(message({}), "op: w must be nf4 | int8 | fp8 | mxfp4, got dense");
+  EXPECT_EQ(message({}), "op: w must be nf4 | fp4 | int8 | fp8 | mxfp4, got dense");
   QuantizedWeight w = int8;
   w.format = WeightFormat::kFp8;
   EXPECT_EQ(message(w), "op: w codes must be f8_e4m3, got i8[3, 5]");
@@ -132,7 +133,7 @@ TEST(DynamicMap, IsThatOfBitsandbytes) {
 }
 
 /// A tensor as a weight of one row. `nested`: room for scales and offsets.
-QuantizedWeight as_weight(const Nf4Tensor& t, int64_t numel, std::vector<float>& nested) {
+QuantizedWeight as_weight(const FourBitTensor& t, int64_t numel, std::vector<float>& nested) {
   for (float scale : t.nested_absmax) nested.insert(nested.end(), {scale, t.offset});
   const auto size = [](const auto& v) { return static_cast<int64_t>(v.size()); };
   return {.format = WeightFormat::kNf4,
@@ -142,19 +143,20 @@ QuantizedWeight as_weight(const Nf4Tensor& t, int64_t numel, std::vector<float>&
           .scales = ConstTensor(t.absmax.data(), DType::kU8, {size(t.absmax)}),
           .nested = ConstTensor(nested.data(), DType::kF32, {size(t.nested_absmax), 2}),
           .map = ConstTensor(dynamic_map().data(), DType::kF32, {256}),
-          .group_blocks = kNf4NestedBlock};
+          .group_blocks = kFourBitNestedBlock};
 }
 
-int code_at(const Nf4Tensor& t, size_t i) {
+int code_at(const FourBitTensor& t, size_t i) {
   return i % 2 == 0 ? t.codes[i / 2] >> 4 : t.codes[i / 2] & 15;
 }
 
-std::vector<float> decode(const Nf4Tensor& t, int64_t numel) {
+std::vector<float> decode(const FourBitTensor& t, int64_t numel,
+                          WeightFormat format = WeightFormat::kNf4) {
   std::vector<float> nested, out;
   const QuantizedWeight w = as_weight(t, numel, nested);
   for (int64_t i = 0; i < numel; ++i) {
     const auto code = static_cast<size_t>(code_at(t, static_cast<size_t>(i)));
-    out.push_back(kNf4Codebook[code] * nf4_absmax(w, i / kNf4Block));
+    out.push_back(codebook(format)[code] * four_bit_absmax(w, i / kFourBitBlock));
   }
   return out;
 }
@@ -188,7 +190,7 @@ TEST(Nf4, CodeIsTheNearestValue) {
     v[2 * i + 1] = (kNf4Codebook[i] + kNf4Codebook[i + 1]) / 2;
     v[2 * i + 2] = std::nextafter(v[2 * i + 1], 2.0f);
   }
-  const Nf4Tensor t = encode_nf4(tensor(v), pool);
+  const FourBitTensor t = encode_four_bit(WeightFormat::kNf4, tensor(v), pool);
   for (size_t i = 0; i < 15; ++i) {
     EXPECT_EQ(code_at(t, 2 * i + 1), static_cast<int>(i));
     EXPECT_EQ(code_at(t, 2 * i + 2), static_cast<int>(i + 1));
@@ -206,7 +208,7 @@ TEST(Nf4, HighNibbleComesFirst) {
   v[0] = 3;
   v[1] = -3;
   v[63] = 3;
-  const Nf4Tensor t = encode_nf4(tensor(v), pool);
+  const FourBitTensor t = encode_four_bit(WeightFormat::kNf4, tensor(v), pool);
   ASSERT_EQ(t.codes.size(), 32u);
   EXPECT_EQ(t.codes[0], 0xf0);
   EXPECT_EQ(t.codes[1], 0x77);
@@ -220,11 +222,13 @@ TEST(Nf4, BlocksOfZerosStayZero) {
   ThreadPool pool(2);
   std::vector<float> v = random_normal(64 * 600);
   for (int64_t b : {0, 1, 255, 256, 599}) std::fill_n(v.begin() + b * 64, 64, 0.0f);
-  const std::vector<float> back = decode(encode_nf4(tensor(v), pool), 64 * 600);
+  const std::vector<float> back =
+      decode(encode_four_bit(WeightFormat::kNf4, tensor(v), pool), 64 * 600);
   for (int64_t b : {0, 1, 255, 256, 599}) {
     for (int64_t i = b * 64; i < (b + 1) * 64; ++i) ASSERT_EQ(back[static_cast<size_t>(i)], 0);
   }
-  const Nf4Tensor all = encode_nf4(tensor(std::vector<float>(200)), pool);
+  const FourBitTensor all =
+      encode_four_bit(WeightFormat::kNf4, tensor(std::vector<float>(200)), pool);
   EXPECT_EQ(all.offset, 0);
   for (float x : decode(all, 200)) EXPECT_EQ(x, 0);
 }
@@ -233,7 +237,7 @@ TEST(Nf4, LastBlockMayBeShort) {
   ThreadPool pool(2);
   for (int64_t n : {1, 2, 63, 64, 65, 127, 129, 64 * 256 + 1, 64 * 257 - 3}) {
     const std::vector<float> v = random_normal(n);
-    const Nf4Tensor t = encode_nf4(tensor(v), pool);
+    const FourBitTensor t = encode_four_bit(WeightFormat::kNf4, tensor(v), pool);
     ASSERT_EQ(t.codes.size(), static_cast<size_t>((n + 1) / 2)) << n;
     ASSERT_EQ(t.absmax.size(), static_cast<size_t>((n + 63) / 64)) << n;
     ASSERT_EQ(t.nested_absmax.size(), static_cast<size_t>(((n + 63) / 64 + 255) / 256)) << n;
@@ -256,7 +260,8 @@ TEST(Nf4, LastBlockMayBeShort) {
 
 TEST(Nf4, EmptyTensorHasNothing) {
   ThreadPool pool(1);
-  const Nf4Tensor t = encode_nf4(ConstTensor(nullptr, DType::kF32, {0}), pool);
+  const FourBitTensor t =
+      encode_four_bit(WeightFormat::kNf4, ConstTensor(nullptr, DType::kF32, {0}), pool);
   EXPECT_TRUE(t.codes.empty() && t.absmax.empty() && t.nested_absmax.empty());
 }
 
@@ -273,7 +278,7 @@ TEST(Nf4, AbsmaxIsQuantizedInGroupsOf256) {
     absmax.push_back(most);
     sum += static_cast<double>(most);
   }
-  const Nf4Tensor t = encode_nf4(tensor(v), pool);
+  const FourBitTensor t = encode_four_bit(WeightFormat::kNf4, tensor(v), pool);
   EXPECT_EQ(t.offset, static_cast<float>(sum / 300));
   for (size_t g = 0; g < 2; ++g) {
     const size_t begin = g * 256, end = std::min<size_t>(begin + 256, absmax.size());
@@ -293,7 +298,8 @@ TEST(Nf4, AbsmaxIsQuantizedInGroupsOf256) {
 TEST(Nf4, LosesAsMuchAsTheFormatDoes) {
   ThreadPool pool(2);
   const int64_t n = 1 << 21;
-  const std::vector<float> v = random_normal(n), back = decode(encode_nf4(tensor(v), pool), n);
+  const std::vector<float> v = random_normal(n),
+                           back = decode(encode_four_bit(WeightFormat::kNf4, tensor(v), pool), n);
   double off = 0, squares = 0, all = 0;
   for (size_t i = 0; i < v.size(); ++i) {
     const double d = static_cast<double>(back[i]) - static_cast<double>(v[i]);
@@ -305,20 +311,88 @@ TEST(Nf4, LosesAsMuchAsTheFormatDoes) {
   EXPECT_NEAR(std::sqrt(squares / all), 0.0920, 3e-4);
 }
 
+/// Three bits of size, the fourth the sign; sizes are halves, quarters and one apart, over 12.
+TEST(Fp4, CodeIsTheNearestValueAndTiesGoToTheSmaller) {
+  ThreadPool pool(1);
+  constexpr float kSizes[] = {0, 0.0625f, 2, 3, 4, 6, 8, 12};
+  constexpr int kCodes[] = {0, 1, 6, 7, 4, 5, 2, 3};
+  std::vector<float> v(64, 0.0f);
+  v[63] = 12;  // absmax
+  for (size_t i = 0; i < 8; ++i) {
+    v[i] = kSizes[i];
+    v[8 + i] = -kSizes[i];
+    if (i == 7) continue;
+    const float tie = (kSizes[i] / 12 + kSizes[i + 1] / 12) / 2 * 12;
+    v[16 + i] = tie * (1 - 1e-6f);
+    v[24 + i] = tie * (1 + 1e-6f);
+    v[32 + i] = -tie * (1 - 1e-6f);
+    v[40 + i] = -tie * (1 + 1e-6f);
+  }
+  const FourBitTensor t = encode_four_bit(WeightFormat::kFp4, tensor(v), pool);
+  for (size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(code_at(t, i), kCodes[i]);
+    EXPECT_EQ(code_at(t, 8 + i), i == 0 ? 0 : kCodes[i] + 8);
+    if (i == 7) continue;
+    EXPECT_EQ(code_at(t, 16 + i), kCodes[i]) << i;
+    EXPECT_EQ(code_at(t, 24 + i), kCodes[i + 1]) << i;
+    EXPECT_EQ(code_at(t, 32 + i), kCodes[i] + 8) << i;
+    EXPECT_EQ(code_at(t, 40 + i), kCodes[i + 1] + 8) << i;
+  }
+  const std::vector<float> back = decode(t, 64, WeightFormat::kFp4);
+  for (size_t i = 0; i < 16; ++i) EXPECT_NEAR(back[i], v[i], 1e-6) << i;
+}
+
+/// A tie exactly, between sizes whose half is exact.
+TEST(Fp4, AnExactTieIsTheSmaller) {
+  ThreadPool pool(1);
+  std::vector<float> v(64, 0.0f);
+  v[0] = 1;
+  const float tie = (kFp4Codebook[5] + kFp4Codebook[2]) / 2;  // of 1/2 and 2/3
+  v[1] = tie;
+  v[2] = -tie;
+  v[3] = std::nextafter(tie, 1.0f);
+  v[4] = -std::nextafter(tie, 1.0f);
+  const FourBitTensor t = encode_four_bit(WeightFormat::kFp4, tensor(v), pool);
+  EXPECT_EQ(code_at(t, 1), 5);
+  EXPECT_EQ(code_at(t, 2), 13);
+  EXPECT_EQ(code_at(t, 3), 2);
+  EXPECT_EQ(code_at(t, 4), 10);
+}
+
+/// Of N(0, 1) in blocks of 64.
+TEST(Fp4, LosesAsMuchAsTheFormatDoes) {
+  ThreadPool pool(2);
+  const int64_t n = 1 << 21;
+  const std::vector<float> v = random_normal(n);
+  const std::vector<float> back =
+      decode(encode_four_bit(WeightFormat::kFp4, tensor(v), pool), n, WeightFormat::kFp4);
+  double off = 0, squares = 0, all = 0;
+  for (size_t i = 0; i < v.size(); ++i) {
+    const double d = static_cast<double>(back[i]) - static_cast<double>(v[i]);
+    off += std::fabs(d);
+    squares += d * d;
+    all += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  }
+  EXPECT_NEAR(off / static_cast<double>(n), 0.0965, 2e-4);
+  EXPECT_NEAR(std::sqrt(squares / all), 0.1220, 3e-4);
+}
+
 TEST(Nf4, DoesNotDependOnThreadsOrOnHowValuesAreStored) {
   ThreadPool one(1), three(3);
   std::vector<float> v = random_normal(64 * 1000 + 18);
   std::vector<uint16_t> bf16, f16;
   round_to_16_bits(v, bf16, f16);
-  const Nf4Tensor want = encode_nf4(tensor(v), one);
+  const FourBitTensor want = encode_four_bit(WeightFormat::kNf4, tensor(v), one);
   const auto size = static_cast<int64_t>(v.size());
-  const auto same = [&](const Nf4Tensor& t) {
+  const auto same = [&](const FourBitTensor& t) {
     return t.codes == want.codes && t.absmax == want.absmax &&
            t.nested_absmax == want.nested_absmax && t.offset == want.offset;
   };
-  EXPECT_TRUE(same(encode_nf4(tensor(v), three)));
-  EXPECT_TRUE(same(encode_nf4(ConstTensor(bf16.data(), DType::kBF16, {size}), three)));
-  EXPECT_TRUE(same(encode_nf4(ConstTensor(f16.data(), DType::kF16, {size}), three)));
+  EXPECT_TRUE(same(encode_four_bit(WeightFormat::kNf4, tensor(v), three)));
+  EXPECT_TRUE(same(
+      encode_four_bit(WeightFormat::kNf4, ConstTensor(bf16.data(), DType::kBF16, {size}), three)));
+  EXPECT_TRUE(same(
+      encode_four_bit(WeightFormat::kNf4, ConstTensor(f16.data(), DType::kF16, {size}), three)));
 }
 
 TEST(Nf4, AbsmaxIsRoundedTwice) {
@@ -333,9 +407,9 @@ TEST(Nf4, AbsmaxIsRoundedTwice) {
                           .nested = ConstTensor(nested, DType::kF32, {2, 2}),
                           .map = ConstTensor(map, DType::kF32, {256}),
                           .group_blocks = 2};
-  EXPECT_EQ(nf4_absmax(w, 0), 0x1p-11f);
-  EXPECT_EQ(nf4_absmax(w, 1), 0.5f * (1 + 0x1p-12f) - 1);
-  EXPECT_EQ(nf4_absmax(w, 2), 10);
+  EXPECT_EQ(four_bit_absmax(w, 0), 0x1p-11f);
+  EXPECT_EQ(four_bit_absmax(w, 1), 0.5f * (1 + 0x1p-12f) - 1);
+  EXPECT_EQ(four_bit_absmax(w, 2), 10);
 }
 
 /// Values of e4m3 by its definition: 4 bits of exponent with bias 7, 3 of fraction.
@@ -433,7 +507,7 @@ TEST(Encoders, KeepNanVisible) {
   std::vector<float> v = random_normal(128);
   v[70] = NAN;
   const ConstTensor rows(v.data(), DType::kF32, {2, 64});
-  EXPECT_TRUE(std::isnan(encode_nf4(rows, pool).offset));
+  EXPECT_TRUE(std::isnan(encode_four_bit(WeightFormat::kNf4, rows, pool).offset));
   const RowQuantized q = quantize_weight_rows(rows, DType::kF8E4M3, pool);
   EXPECT_FALSE(std::isnan(q.scales[0]));
   EXPECT_TRUE(std::isnan(q.scales[1]));

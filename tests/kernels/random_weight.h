@@ -8,8 +8,8 @@
 #include "kernels/core/integer.h"
 #include "kernels/quant/eight_bit.h"
 #include "kernels/quant/formats.h"
+#include "kernels/quant/four_bit.h"
 #include "kernels/quant/mxfp4.h"
-#include "kernels/quant/nf4.h"
 #include "tests/support/op_tester.h"
 
 namespace vlr::test {
@@ -22,7 +22,7 @@ inline bool can_be(WeightFormat format, int64_t cols) {
 /// Any code that an encoder makes, and scales that give values of size about 1.
 template <class Op>
 QuantizedWeight random_weight(OpTester<Op>& t, WeightFormat format, int64_t rows, int64_t cols,
-                              int64_t group_blocks = kNf4NestedBlock) {
+                              int64_t group_blocks = kFourBitNestedBlock) {
   std::mt19937_64 rng(static_cast<uint64_t>(rows * cols));
   const auto bytes = [&](int64_t count, DType dtype, std::initializer_list<int64_t> dims) {
     uint8_t* data = t.random_dense({count}, DType::kU8).template as<uint8_t>();
@@ -36,8 +36,8 @@ QuantizedWeight random_weight(OpTester<Op>& t, WeightFormat format, int64_t rows
     return out;
   };
   QuantizedWeight w{.format = format, .rows = rows, .cols = cols};
-  if (format == WeightFormat::kNf4) {
-    const int64_t blocks = ceil_div(rows * cols, kNf4Block);
+  if (is_four_bit(format)) {
+    const int64_t blocks = ceil_div(rows * cols, kFourBitBlock);
     w.codes = bytes(rows * cols / 2, DType::kU8, {rows * cols / 2});
     w.scales = bytes(blocks, DType::kU8, {blocks});
     w.group_blocks = group_blocks;

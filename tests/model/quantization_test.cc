@@ -26,11 +26,12 @@ TEST(QuantMode, Names) {
     EXPECT_EQ(&mode_info(m.mode), &m);
     EXPECT_EQ(usual_mode(m.format) == m.mode, m.usual) << m.name;
   }
-  const auto wrong = parse_quant_mode("fp4");
+  const auto wrong = parse_quant_mode("fp5");
   EXPECT_EQ(wrong.error().code(), Code::kInvalidArgument);
-  EXPECT_EQ(wrong.error().message(),
-            "quantisation must be one of none, nf4, int8, int8-weight, llm-int8, llm-int8-batch, "
-            "fp8, fp8-weight, mxfp4, got 'fp4'");
+  EXPECT_EQ(
+      wrong.error().message(),
+      "quantisation must be one of none, nf4, fp4, int8, int8-weight, llm-int8, llm-int8-batch, "
+      "fp8, fp8-weight, mxfp4, got 'fp5'");
   EXPECT_FALSE(parse_quant_mode(""));
   EXPECT_FALSE(parse_quant_mode("NF4"));
 }
@@ -40,6 +41,7 @@ TEST(QuantMode, FormatsAndActivations) {
     const QuantMode m = info.mode;
     const WeightFormat format = m == QuantMode::kNone  ? WeightFormat::kDense
                                 : m == QuantMode::kNf4 ? WeightFormat::kNf4
+                                : m == QuantMode::kFp4 ? WeightFormat::kFp4
                                 : m == QuantMode::kFp8 || m == QuantMode::kFp8Weight
                                     ? WeightFormat::kFp8
                                 : m == QuantMode::kMxfp4 ? WeightFormat::kMxfp4
@@ -247,13 +249,16 @@ TEST(StoredQuantization, OfConfigsThatSayNothing) {
 
 TEST(StoredQuantization, BitsandbytesOwn) {
   const auto s = parse_stored_quantization(
-      R"({"quantization_config": {"load_in_4bit": true, "llm_int8_skip_modules":
-          ["lm_head", "model.visual", 3, "", "layers.0.mlp"]}})");
+      R"({"quantization_config": {"load_in_4bit": true, "bnb_4bit_quant_type": "nf4",
+          "llm_int8_skip_modules": ["lm_head", "model.visual", 3, "", "layers.0.mlp"]}})");
   ASSERT_TRUE(s) << s.error().message();
   const std::string layer = "model.language_model.layers.";
   EXPECT_EQ(mode_of(layer + "1.mlp.up_proj.weight", s->rules), QuantMode::kNf4);
   EXPECT_EQ(mode_of(layer + "0.mlp.up_proj.weight", s->rules), QuantMode::kNone);
   EXPECT_EQ(mode_of("model.visual.blocks.0.attn.qkv.weight", s->rules), QuantMode::kNone);
+  const auto fp4 = parse_stored_quantization(R"({"quantization_config": {"load_in_4bit": true}})");
+  ASSERT_TRUE(fp4);
+  EXPECT_EQ(mode_of(layer + "1.mlp.up_proj.weight", fp4->rules), QuantMode::kFp4);  // by default
   const auto eight =
       parse_stored_quantization(R"({"quantization_config": {"load_in_8bit": true}})");
   ASSERT_TRUE(eight);

@@ -937,7 +937,7 @@ TEST_F(CliQuantize, RulesAndWhatIsLeftOut) {
 
 TEST_F(CliQuantize, SaysWhatIsWrong) {
   expect_unusable(scoring("quantize", {"--out", "q"}), "the rules choose no linear layer");
-  expect_unusable(scoring("quantize", {"--out", "q", "--quant", "fp4"}), "got 'fp4'");
+  expect_unusable(scoring("quantize", {"--out", "q", "--quant", "fp5"}), "got 'fp5'");
   expect_unusable(scoring("quantize", {"--out", kModel, "--quant", "nf4"}),
                   "must be another folder");
   expect_unusable(run({"quantize", "-m", folder_.path(), "--out", "q", "--quant", "nf4"}),

@@ -1,4 +1,4 @@
-#include "kernels/quant/nf4.h"
+#include "kernels/quant/four_bit.h"
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +19,14 @@ constexpr std::array<float, kSize - 1> midpoints(std::span<const float, kSize> c
   return out;
 }
 
-constexpr std::array<float, 15> kThresholds = midpoints(std::span(kNf4Codebook));
+constexpr std::array<float, 15> kNf4Thresholds = midpoints(std::span(kNf4Codebook));
+/// fp4's codes of its sizes, ascending: ties go to the smaller one, whatever the sign.
+constexpr std::array<uint8_t, 8> kFp4Codes = {0, 1, 6, 7, 4, 5, 2, 3};
+constexpr std::array<float, 7> kFp4Thresholds = [] {
+  std::array<float, 8> sizes{};
+  for (size_t i = 0; i < 8; ++i) sizes[i] = kFp4Codebook[kFp4Codes[i]];
+  return midpoints(std::span<const float, 8>(sizes));
+}();
 
 /// 0, 1, and with either sign 2^e values for each power 10^(e - 6), e in [0, 7): the centres of
 /// equal intervals of [0.1, 1], scaled. bitsandbytes has the intervals' ends from torch.linspace,
@@ -45,18 +52,32 @@ std::array<float, 256> make_dynamic_map() {
   return map;
 }
 
+/// Codes of 64 values in [-1, 1].
+void encode_unit(WeightFormat format, const float* v, int32_t* code) {
+  if (format == WeightFormat::kNf4) {
+    for (float threshold : kNf4Thresholds) {
+      for (int64_t i = 0; i < kFourBitBlock; ++i) code[i] += v[i] > threshold;
+    }
+    return;
+  }
+  for (float threshold : kFp4Thresholds) {
+    for (int64_t i = 0; i < kFourBitBlock; ++i) code[i] += std::fabs(v[i]) > threshold;
+  }
+  for (int64_t i = 0; i < kFourBitBlock; ++i)
+    code[i] = kFp4Codes[static_cast<size_t>(code[i])] | (v[i] < 0 ? 8 : 0);
+}
+
 /// Values [begin, begin + count) of `values`, at most 64 of them -> their codes. Returns the
 /// absmax.
-float encode_block(const ConstTensor& values, int64_t begin, int64_t count, uint8_t* codes) {
-  float v[kNf4Block] = {};  // an odd block's last byte ends with the code of zero
+float encode_block(WeightFormat format, const ConstTensor& values, int64_t begin, int64_t count,
+                   uint8_t* codes) {
+  float v[kFourBitBlock] = {};  // an odd block's last byte ends with the code of zero
   widen(values, begin, count, v);
-  const float most = absmax(v, kNf4Block);
+  const float most = absmax(v, kFourBitBlock);
   const float inverse = 1 / std::max(most, 1e-38f);  // of a block of zeros, every code is that of 0
-  int32_t code[kNf4Block] = {};
+  int32_t code[kFourBitBlock] = {};
   for (float& x : v) x *= inverse;
-  for (float threshold : kThresholds) {
-    for (int64_t i = 0; i < kNf4Block; ++i) code[i] += v[i] > threshold;
-  }
+  encode_unit(format, v, code);
   for (int64_t i = 0; i < count; i += 2)
     codes[i / 2] = static_cast<uint8_t>(code[i] << 4 | code[i + 1]);
   return most;
@@ -69,25 +90,26 @@ std::span<const float, 256> dynamic_map() {
   return map;
 }
 
-Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads) {
+FourBitTensor encode_four_bit(WeightFormat format, const ConstTensor& values, ThreadPool& threads) {
   const int64_t numel = values.numel();
-  const int64_t blocks = ceil_div(numel, kNf4Block), groups = ceil_div(blocks, kNf4NestedBlock);
-  Nf4Tensor out;
+  const int64_t blocks = ceil_div(numel, kFourBitBlock),
+                groups = ceil_div(blocks, kFourBitNestedBlock);
+  FourBitTensor out;
   out.codes.resize(static_cast<size_t>(ceil_div(numel, 2)));
   out.absmax.resize(static_cast<size_t>(blocks));
   out.nested_absmax.resize(static_cast<size_t>(groups));
   if (numel == 0) return out;
   const auto group_size = [&](int64_t g) {
-    return std::min(kNf4NestedBlock, blocks - g * kNf4NestedBlock);
+    return std::min(kFourBitNestedBlock, blocks - g * kFourBitNestedBlock);
   };
 
   std::vector<float> absmaxes(static_cast<size_t>(blocks));
   threads.parallel_for(groups, [&](int64_t g, int) {
-    const int64_t first = g * kNf4NestedBlock;
+    const int64_t first = g * kFourBitNestedBlock;
     for (int64_t b = first; b < first + group_size(g); ++b) {
-      const int64_t begin = b * kNf4Block, count = std::min(kNf4Block, numel - begin);
+      const int64_t begin = b * kFourBitBlock, count = std::min(kFourBitBlock, numel - begin);
       absmaxes[static_cast<size_t>(b)] =
-          encode_block(values, begin, count, out.codes.data() + begin / 2);
+          encode_block(format, values, begin, count, out.codes.data() + begin / 2);
     }
   });
 
@@ -99,8 +121,8 @@ Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads) {
 
   const std::array<float, 255> thresholds = midpoints(dynamic_map());
   threads.parallel_for(groups, [&](int64_t g, int) {
-    float* a = absmaxes.data() + g * kNf4NestedBlock;
-    uint8_t* codes = out.absmax.data() + g * kNf4NestedBlock;
+    float* a = absmaxes.data() + g * kFourBitNestedBlock;
+    uint8_t* codes = out.absmax.data() + g * kFourBitNestedBlock;
     const int64_t count = group_size(g);
     for (int64_t b = 0; b < count; ++b) a[b] -= out.offset;
     const float most = absmax(a, count);
@@ -117,7 +139,7 @@ Nf4Tensor encode_nf4(const ConstTensor& values, ThreadPool& threads) {
   return out;
 }
 
-float nf4_absmax(const QuantizedWeight& w, int64_t block) {
+float four_bit_absmax(const QuantizedWeight& w, int64_t block) {
   const float* group = w.nested.row<float>(block / w.group_blocks);
   const float scaled = w.map.as<float>()[w.scales.as<uint8_t>()[block]] * group[0];
   return scaled + group[1];
