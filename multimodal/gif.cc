@@ -1,5 +1,8 @@
 // The first frame of a GIF, own code: general decoders composite it over a background, while the
-// reference shows the palette colour of every pixel, transparent or not.
+// reference shows the palette colour of every pixel, transparent or not. giflib 5.2.1, which gives
+// palette indices, was tried: of 90,000 damaged files no pixel differed in the 22,781 that both
+// read, but it takes 4,918 more (codes that are not in use; Pillow refused all 600 that were
+// looked at) and leaves out 7,220 that Pillow reads (a file that ends with its last pixel).
 #include <fmt/format.h>
 
 #include <optional>
