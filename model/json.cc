@@ -10,9 +10,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <system_error>
 
+#include "kernels/core/json_tree.h"
 #include "kernels/core/regular_file.h"
 
 namespace vlr {
@@ -23,22 +23,11 @@ using nlohmann::json;
 constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr int kMaxDepth = 64;
 
-bool is_regular(std::FILE* file) {
-  struct stat status {};
-  return fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode);
-}
-
 }  // namespace
 
 Result<json> parse_json(std::string_view text) {
-  VLR_RETURN_IF_ERROR(check_json_bounds(text, kMaxBytes, kMaxDepth));
-  try {
-    return json::parse(text);
-  } catch (const json::exception& e) {
-    return {Code::kDataLoss, fmt::format("not JSON: {}", in_quotes(json_reason(e.what())))};
-  } catch (const std::bad_alloc&) {
-    return {Code::kOutOfMemory, fmt::format("host memory for JSON of {} bytes", text.size())};
-  }
+  VLR_ASSIGN_OR_RETURN(JsonTree<json> tree, JsonTree<json>::parse(text, kMaxBytes, kMaxDepth));
+  return std::move(tree).take();
 }
 
 bool is_lfs_pointer(std::string_view text) {
@@ -79,18 +68,13 @@ Result<std::string> read_text_file(const std::string& path, int64_t max_bytes, b
 }
 
 Status write_text_file(const std::string& path, std::string_view text) {
-  const auto failed = [&](int why) -> Status {
-    return {Code::kInvalidArgument,
-            fmt::format("{}: cannot write: {}", path, std::generic_category().message(why))};
-  };
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (!file) return failed(errno);
-  const bool regular = is_regular(file);
+  VLR_ASSIGN_OR_RETURN(std::FILE* const file, open_output(path));
   int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;
   if (std::fclose(file) != 0 && why == 0) why = errno;
   if (why == 0) return {};
-  if (regular) std::remove(path.c_str());
-  return failed(why);
+  remove_partial(path);
+  return {Code::kInvalidArgument,
+          fmt::format("{}: cannot write: {}", path, std::generic_category().message(why))};
 }
 
 }  // namespace vlr

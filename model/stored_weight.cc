@@ -107,6 +107,10 @@ std::optional<Shape> shape_of_codes(const StoredTensors& tensors, std::string_vi
                     inverse->first, describe(static_cast<const StoredShape&>(inverse->second))));
   }
   const auto scale = beside(kWeightScale);
+  if (scale == tensors.end() && beside(kScb) == tensors.end()) {
+    return Shape(Code::kInvalidArgument, fmt::format("{}{}: the checkpoint has none", module,
+                                                     kCode == DType::kI8 ? kScb : kWeightScale));
+  }
   if (scale != tensors.end() && scale->second.shape.size() == 2 && scale->second.shape[1] > 1) {
     return Shape(
         Code::kUnimplemented,

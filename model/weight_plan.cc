@@ -199,6 +199,13 @@ NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameM
       report.wrong_shape.push_back(weight.error().message());
       continue;
     }
+    const bool number =
+        got.dtype == DType::kBF16 || got.dtype == DType::kF16 || got.dtype == DType::kF32;
+    if (weight->shape == want.shape && weight->format == WeightFormat::kDense && !number) {
+      report.wrong_shape.push_back(
+          fmt::format("{} must be bf16, f16 or f32, got {}", it->second, dtype_name(got.dtype)));
+      continue;
+    }
     if (weight->shape == want.shape) continue;
     std::string line = fmt::format("{}: expected {}, got {}", it->second,
                                    describe_shape(want.shape), describe(got));
@@ -280,9 +287,8 @@ Status NameReport::status() const {
                                          missing.size(), excerpt(missing))};
   }
   if (!wrong_shape.empty()) {
-    return {Code::kInvalidArgument,
-            fmt::format("{} tensors do not have the shape that config.json gives: {}",
-                        wrong_shape.size(), excerpt(wrong_shape))};
+    return {Code::kInvalidArgument, fmt::format("{} tensors are not as the model needs them: {}",
+                                                wrong_shape.size(), excerpt(wrong_shape))};
   }
   if (!harmful.empty()) {
     return {Code::kUnimplemented,

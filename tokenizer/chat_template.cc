@@ -208,10 +208,7 @@ void truncate(const Tokenizer& tokenizer, int64_t max_length, const PromptTempla
 
 }  // namespace
 
-Result<PromptBuilder> PromptBuilder::create(const PromptTemplate& words,
-                                            std::string_view instruction, PromptSide query,
-                                            const PromptOptions& options, Encoder& encoder) {
-  const Tokenizer& tokenizer = encoder.tokenizer();
+Status PromptBuilder::check_tokens(const PromptTemplate& words, const Tokenizer& tokenizer) {
   for (const std::string_view token :
        {kImStart, kImEnd, kVisionStart, kVisionEnd, kImagePad, kVideoPad}) {
     const auto id = tokenizer.token_to_id(token);
@@ -226,6 +223,14 @@ Result<PromptBuilder> PromptBuilder::create(const PromptTemplate& words,
                       words.head_end.substr(words.head_end.rfind('<') + 1), words.rest_begin[0]));
     }
   }
+  return {};
+}
+
+Result<PromptBuilder> PromptBuilder::create(const PromptTemplate& words,
+                                            std::string_view instruction, PromptSide query,
+                                            const PromptOptions& options, Encoder& encoder) {
+  const Tokenizer& tokenizer = encoder.tokenizer();
+  VLR_RETURN_IF_ERROR(check_tokens(words, tokenizer));
   if (options.max_length < 1) {
     return invalid(fmt::format("max_length must be at least 1, got {}", options.max_length));
   }

@@ -88,8 +88,12 @@ struct MarkedText {
 /// threads may share one, each with an Encoder of its own for the same Tokenizer.
 class PromptBuilder {
  public:
+  /// kInvalidArgument: a tokenizer that lacks the template's special tokens, or has one of its own
+  /// that would swallow a part of it.
+  static Status check_tokens(const PromptTemplate& words, const Tokenizer& tokenizer);
+
   /// An empty instruction means the default one. kInvalidArgument: a side that is wrong in itself
-  /// (an odd grid, a video without times), or a tokenizer that lacks the template's special tokens.
+  /// (an odd grid, a video without times), or a tokenizer that check_tokens() refuses.
   static Result<PromptBuilder> create(const PromptTemplate& words, std::string_view instruction,
                                       PromptSide query, const PromptOptions& options,
                                       Encoder& encoder);

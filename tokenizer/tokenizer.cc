@@ -59,8 +59,12 @@ Result<Tokenizer> Tokenizer::open(const std::string& path) {
   if (error || file.gcount() != std::ssize(json))
     return {Code::kNotFound, fmt::format("{}: cannot be read", path)};
   auto tokenizer = from_json(json);
-  if (!tokenizer) return tokenizer.error().with_context(path);
-  return tokenizer;
+  if (tokenizer) return tokenizer;
+  // Its messages begin with the usual name of the file.
+  std::string message = tokenizer.error().message();
+  constexpr std::string_view kName = "tokenizer.json";
+  if (message.starts_with(kName)) message.replace(0, kName.size(), path);
+  return {tokenizer.error().code(), std::move(message)};
 }
 
 Tokenizer::Tokenizer(TokenizerJson json, Bpe bpe)

@@ -8,7 +8,7 @@
 #include <optional>
 #include <unordered_set>
 
-#include "kernels/core/text.h"
+#include "kernels/core/json_tree.h"
 #include "tokenizer/pretokenize.h"
 
 namespace vlr {
@@ -253,21 +253,17 @@ Status read_added_tokens(const Json* list, TokenizerJson& out) {
 
 Result<TokenizerJson> parse_tokenizer_json(std::string_view json) {
   constexpr int kMaxDepth = 64;
-  if (const Status s = check_json_bounds(json, kMaxTokenizerBytes, kMaxDepth); !s.ok())
-    return damaged(s.message());
-  try {
-    const Json root = Json::parse(json);
-    VLR_RETURN_IF_ERROR(check_kind(root));
-    const ByteAlphabet alphabet;
-    const Json* model = find(&root, "model");
-    TokenizerJson out;
-    VLR_RETURN_IF_ERROR(read_vocab(find(model, "vocab"), alphabet, out));
-    VLR_RETURN_IF_ERROR(read_merges(find(model, "merges"), alphabet, out));
-    VLR_RETURN_IF_ERROR(read_added_tokens(find(&root, "added_tokens"), out));
-    return out;
-  } catch (const Json::exception& e) {
-    return damaged("not JSON: " + in_quotes(json_reason(e.what())));
-  }
+  const auto tree = JsonTree<Json>::parse(json, kMaxTokenizerBytes, kMaxDepth);
+  if (!tree) return tree.error().with_context("tokenizer.json");
+  const Json& root = tree->root();
+  VLR_RETURN_IF_ERROR(check_kind(root));
+  const ByteAlphabet alphabet;
+  const Json* model = find(&root, "model");
+  TokenizerJson out;
+  VLR_RETURN_IF_ERROR(read_vocab(find(model, "vocab"), alphabet, out));
+  VLR_RETURN_IF_ERROR(read_merges(find(model, "merges"), alphabet, out));
+  VLR_RETURN_IF_ERROR(read_added_tokens(find(&root, "added_tokens"), out));
+  return out;
 }
 
 }  // namespace vlr

@@ -528,7 +528,7 @@ void add_bench(CLI::App& app, Run& run) {
       ->allow_extra_args(false)
       ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
   app.add_option("--repeat", command->repeat, "Timed runs of a workload; 0: about 1.5 seconds")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--json", command->json_to, "Write results, times and context as JSON too");
   app.add_option(
@@ -559,7 +559,7 @@ void add_bench(CLI::App& app, Run& run) {
       ->check(CLI::Validator(CLI::IsMember({"auto", "cache", "direct"})).description(""));
   app.add_option("--read-threads", command->read.num_threads,
                  "Threads that read a checkpoint; 0: by the number of cores")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0))
       ->capture_default_str();
   command->model.add_options_to(app, kRunsModel, kVisionCache);
   app.callback([command, &run] { run = [command] { return command->run(); }; });

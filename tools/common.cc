@@ -5,9 +5,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <system_error>
+#include <type_traits>
+#include <variant>
 
 #include "kernels/core/format_bytes.h"
 #include "model/json.h"
@@ -28,18 +32,47 @@ void ModelOptions::add_to(CLI::App& app, unsigned uses, unsigned unused) {
   add_options_to(app, uses, unused);
 }
 
-namespace {
-
-/// Takes "20GB" or "1.5GiB" and gives CLI11 bytes.
-CLI::Validator size_in_bytes() {
+CLI::Validator whole_number(int64_t least) {
   CLI::Validator out;
-  out.operation([](std::string& text) -> std::string {
-    const auto bytes = parse_size(text);
-    if (!bytes) return bytes.error().message();
-    text = std::to_string(*bytes);
+  out.operation([least](std::string& text) -> std::string {
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || value < least)
+      return fmt::format(
+          "must be a whole number{}, got '{}'",
+          least > std::numeric_limits<int64_t>::min() ? fmt::format(" of at least {}", least) : "",
+          printable(text));
+    text = std::to_string(value);
     return {};
   });
   return out;
+}
+
+namespace {
+
+/// Numbers mean what they mean to set_option(): "20GB" is bytes, 010 is ten, and what is no number,
+/// or beyond 64 bits, is an error. CLI11 gets them in plain digits.
+CLI::Validator as_in_the_table(const OptionInfo& info) {
+  CLI::Validator out;
+  out.operation([&info](std::string& text) -> std::string {
+    Options parsed;
+    const Status status = parse_option(info, text, parsed);
+    if (!status.ok()) return status.message();
+    std::visit(
+        [&](auto member) {
+          using T = std::remove_cvref_t<decltype(parsed.*member)>;
+          if constexpr (std::is_arithmetic_v<T>) text = fmt::format("{}", parsed.*member);
+        },
+        info.member);
+    return {};
+  });
+  return out;
+}
+
+bool is_number(const OptionInfo& info) {
+  return std::holds_alternative<int Options::*>(info.member) ||
+         std::holds_alternative<int64_t Options::*>(info.member) ||
+         std::holds_alternative<double Options::*>(info.member);
 }
 
 CLI::Option* add_flag_of(CLI::App& app, const OptionInfo& info, bool& value) {
@@ -81,7 +114,7 @@ void ModelOptions::add_options_to(CLI::App& app, unsigned uses, unsigned unused)
         flag ? add_flag_of(app, info, options.**flag) : add_value_of(app, info, *this);
     option->group(shown ? std::string(option_group_name(info.group)) : "");
     if (!info.value.empty()) option->type_name(std::string(info.value));
-    if (info.is_size()) option->transform(size_in_bytes());
+    if (is_number(info)) option->transform(as_in_the_table(info));
     if (!info.choices.empty()) {
       option->check(CLI::Validator(
           CLI::IsMember(std::vector<std::string>(info.choices.begin(), info.choices.end()))

@@ -7,6 +7,7 @@
 #include <CLI/App.hpp>  // the rest of CLI11 is in vlr.cc: its formatter takes 2 s to compile
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,10 @@ namespace vlr::tools {
 
 constexpr int kServed = 0,
               kUnusable = 1;  // CLI11 itself exits with other codes on usage errors: see main()
+
+/// Decimal digits within 64 bits, `least` or more; CLI11 itself takes 010 for 8 and cuts what is
+/// beyond 64 bits.
+CLI::Validator whole_number(int64_t least = std::numeric_limits<int64_t>::min());
 
 /// -m and everything that changes how it scores.
 struct ModelOptions {

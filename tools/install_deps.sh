@@ -7,9 +7,9 @@ set -euo pipefail
 commands=(c++:g++ cmake:cmake ninja:ninja-build pkg-config:pkg-config xz:xz-utils)
 libraries=(libfmt-dev nlohmann-json3-dev libutf8proc-dev libhwy-dev libxxhash-dev libjpeg-dev libpng-dev libwebp-dev
            libcli11-dev libgtest-dev libgmock-dev libpcre2-dev)
-# More picture formats, media by URL, a second implementation of linear. The build goes on without them.
+# More picture formats, media by URL. The build goes on without them.
 optional=(libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libcurl4-openssl-dev libheif-dev
-          libstb-dev libopenblas-dev)
+          libstb-dev)
 
 missing_of() {
   local package

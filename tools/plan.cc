@@ -63,15 +63,20 @@ void add_plan(CLI::App& app, Run& run) {
   auto command = std::make_shared<PlanCommand>();
   command->model.add_to(app, kRunsModel | kTakesPairs | kVisionCache, kReadsTexts | kReadsMedia);
   app.add_option("--documents", command->work.documents, "Documents of a request")
+      ->transform(whole_number())
       ->capture_default_str();
   app.add_option("--tokens", command->work.tokens_per_document, "Tokens of a pair, without images")
+      ->transform(whole_number())
       ->capture_default_str();
   app.add_option("--images", command->work.images_per_document, "Images of a document")
+      ->transform(whole_number())
       ->capture_default_str();
   app.add_option("--query-images", command->work.images_per_query, "Images of a query")
+      ->transform(whole_number())
       ->capture_default_str();
   app.add_option("--patches", command->work.patches_per_image,
                  "Patches of an image; 4800 for 1280 x 960")
+      ->transform(whole_number())
       ->capture_default_str();
   app.add_flag("--json", command->json, "Print JSON, all sizes in bytes");
   app.add_option(

@@ -191,7 +191,9 @@ void add_rank(CLI::App& app, Run& run) {
   add_repeatable(app, "--text", command->texts, "A document given as text");
   app.add_option("--request", command->request_file,
                  "Query and documents from a request's JSON; - is standard input");
-  app.add_option("--top", command->top, "Print only the best; 0: all")->capture_default_str();
+  app.add_option("--top", command->top, "Print only the best; 0: all")
+      ->transform(whole_number(0))
+      ->capture_default_str();
   app.add_option(
       "documents", command->documents,
       "Text, image and video files, or - for JSON lines {\"text\": ..., \"image\": ...}");

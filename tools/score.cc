@@ -228,7 +228,7 @@ void add_score(CLI::App& app, Run& run) {
   app.add_flag("--explain", command->explain,
                "Add prompt, token ids, positions and grids of every document");
   app.add_option("--at-once", command->at_once, "JSON lines that share batches")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole_number(1))
       ->capture_default_str();
   app.add_flag("--usage", command->usage, "JSON lines: what those at once cost, on stderr");
   app.add_flag("--times", command->times, "Time per op on stderr");

@@ -14,6 +14,7 @@
 #include "engine/tasks/pair_score.h"
 #include "engine/weights/folder_writer.h"
 #include "engine/weights/quantized_tensors.h"
+#include "kernels/core/json_tree.h"
 #include "model/config.h"
 #include "model/json.h"
 #include "model/weight_plan.h"
@@ -27,6 +28,7 @@ using nlohmann::ordered_json;
 using DenseChecksums = std::map<std::string, uint64_t>;  // by tensor
 
 constexpr int64_t kConfigBytes = int64_t{4} << 20;
+constexpr int kConfigDepth = 64;
 
 /// What transformers needs to load the checkpoint through bitsandbytes, and vlr's own rules. fp8 is
 /// in compressed-tensors' layout, which declares itself otherwise; only vlr's part is written for
@@ -67,7 +69,9 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
 
 Result<ordered_json> read_config_json(const std::string& path) {
   VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kConfigBytes));
-  ordered_json config = ordered_json::parse(text, nullptr, false);
+  auto tree = JsonTree<ordered_json>::parse(text, kConfigBytes, kConfigDepth);
+  if (!tree) return tree.error().with_context(path);
+  ordered_json config = (*std::move(tree)).take();
   if (!config.is_object()) return {Code::kDataLoss, path + ": expected a JSON object"};
   return config;
 }

@@ -60,6 +60,8 @@ Result<HeadTokens> check_tokenizer(const Tokenizer& tokenizer, const ModelConfig
             fmt::format("tokenizer.json: no tokens '{}' and '{}' to score with",
                         task.positive_token, task.negative_token)};
   }
+  const Status prompt = PromptBuilder::check_tokens(task.prompt, tokenizer);
+  if (!prompt.ok()) return prompt.with_context("tokenizer.json");
   return HeadTokens{.yes = *yes, .no = *no};
 }
 

@@ -288,12 +288,11 @@ Status write_all(std::FILE* file, const std::string& path, std::span<const std::
   return {};
 }
 
-/// `mode`: of fopen().
-Status write_tensors(const std::string& path, const char* mode, const std::string& header,
+/// `opened` is closed.
+Status write_tensors(const std::string& path, std::FILE* opened, const std::string& header,
                      const std::vector<NamedShape>& tensors, const TensorFill& fill) {
   constexpr int64_t kPieceBytes = int64_t{4} << 20;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), mode), std::fclose);
-  if (!file) return system_error(Code::kInvalidArgument, path, "open for writing");
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(opened, std::fclose);
   const uint64_t length = header.size();
   VLR_RETURN_IF_ERROR(write_all(file.get(), path, std::as_bytes(std::span(&length, 1))));
   VLR_RETURN_IF_ERROR(write_all(file.get(), path, std::as_bytes(std::span(header))));
@@ -521,9 +520,12 @@ Status write_safetensors(const std::string& path, std::vector<NamedShape> tensor
   // A device or a pipe is written, not replaced; a link, what it leads to.
   std::error_code none;
   const auto there = std::filesystem::status(path, none).type();
-  if (there == std::filesystem::file_type::not_found ? std::filesystem::is_symlink(path, none)
-                                                     : there != std::filesystem::file_type::regular)
-    return write_tensors(path, "wb", *header, tensors, fill);
+  if (there == std::filesystem::file_type::not_found
+          ? std::filesystem::is_symlink(path, none)
+          : there != std::filesystem::file_type::regular) {
+    VLR_ASSIGN_OR_RETURN(std::FILE* const file, open_output(path));
+    return write_tensors(path, file, *header, tensors, fill);
+  }
   std::error_code unresolved;
   const std::filesystem::path real = std::filesystem::canonical(path, unresolved);
   const std::string to = unresolved ? path : real.string();
@@ -532,7 +534,9 @@ Status write_safetensors(const std::string& path, std::vector<NamedShape> tensor
   static const uint32_t process = std::random_device{}();  // containers share numbers
   static std::atomic<int64_t> number = 0;
   const std::string partial = fmt::format("{}.{:08x}-{}.part", to, process, number++);
-  Status status = write_tensors(partial, "wbx", *header, tensors, fill);
+  std::FILE* const file = std::fopen(partial.c_str(), "wbx");
+  if (!file) return system_error(Code::kInvalidArgument, path, "open for writing");
+  Status status = write_tensors(partial, file, *header, tensors, fill);
   if (status.ok() && std::rename(partial.c_str(), to.c_str()) != 0) {
     status = system_error(Code::kInvalidArgument, path, "rename");
   }

@@ -264,8 +264,8 @@ struct Options {
   bool compat_null = false;
   /// Frames are first resized to multiples of this: 32, or 64 as qwen-vl-utils 0.0.14 on PyPI.
   int frame_factor = 32;
-  /// Of all texts of a side, UTF-8; a pair with more is kTooLong.
-  int64_t max_text_bytes = int64_t{64} << 20;
+  /// Of all texts of a side, UTF-8; a pair with more is kTooLong. Tokenising takes 30 bytes a byte.
+  int64_t max_text_bytes = int64_t{16} << 20;
   // Media. Defaults are the official pipeline's (docs/media.md).
   int64_t min_pixels = 4 * 1024;             ///< of an image, after resizing
   int64_t max_pixels = 1800 * 1024;          ///< of an image, after resizing

@@ -59,7 +59,7 @@ std::string in_quotes(std::string_view text) {
   return fmt::format("'{}...'", printable(text.substr(0, shown)));
 }
 
-Status check_json_bounds(std::string_view json, size_t max_bytes, int max_depth) {
+Result<size_t> check_json_bounds(std::string_view json, size_t max_bytes, int max_depth) {
   if (json.size() > max_bytes) {
     return {Code::kDataLoss,
             fmt::format("JSON of {} bytes; at most {} are read", json.size(), max_bytes)};
@@ -67,6 +67,7 @@ Status check_json_bounds(std::string_view json, size_t max_bytes, int max_depth)
   if (const size_t nul = json.find('\0'); nul != json.npos)
     return {Code::kDataLoss, fmt::format("not JSON: byte {} is a NUL", nul)};
   int depth = 0;
+  size_t values = 1;
   bool in_string = false;
   for (size_t i = 0; i < json.size(); ++i) {
     const char c = json[i];
@@ -76,13 +77,16 @@ Status check_json_bounds(std::string_view json, size_t max_bytes, int max_depth)
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
+      ++values;
       if (++depth > max_depth)
         return {Code::kDataLoss, fmt::format("JSON is nested deeper than {} levels", max_depth)};
     } else if (c == ']' || c == '}') {
       --depth;
+    } else {
+      values += c == ',';
     }
   }
-  return {};
+  return values;
 }
 
 std::string_view json_reason(std::string_view what) {

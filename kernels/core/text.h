@@ -18,9 +18,9 @@ std::string printable(std::string_view text);
 /// The same in '', cut behind 160 bytes: text from a file or a request in a message.
 std::string in_quotes(std::string_view text);
 
-/// Whether a tree made of a JSON text has bounds: kDataLoss for a text of more than `max_bytes`, one
-/// nested deeper than `max_depth` levels, or a NUL byte, which nlohmann's parser takes for the end.
-Status check_json_bounds(std::string_view json, size_t max_bytes, int max_depth);
+/// How many values a JSON text has at most. kDataLoss for one of more than `max_bytes`, nested deeper
+/// than `max_depth` levels, or with a NUL byte, which nlohmann's parser takes for the end.
+Result<size_t> check_json_bounds(std::string_view json, size_t max_bytes, int max_depth);
 
 /// What nlohmann's exceptions say, without their numbers.
 std::string_view json_reason(std::string_view what);

@@ -462,7 +462,7 @@ TEST_F(Damaged, OwnNf4) {
                     HasSubstr("from those of the weights that were written, decoded (nf4)")));
 
   EXPECT_THAT(refusal_with([&](TensorMap& t) { t[weight + ".quant_map"].set(1, 0.00520833f); }),
-              StartsWith(weight + ": its codebook is not NF4's: code 1 is 0.00520833"));
+              StartsWith(weight + ": its codebook is not nf4's: code 1 is 0.00520833"));
   EXPECT_THAT(refusal_with([&](TensorMap& t) { t[kDown + ".weight_checksum"].dtype = DType::kI8; }),
               StartsWith(kDown + ".weight_checksum: expected 8 values of u8, got i8[8]"));
   EXPECT_THAT(refusal_with([&](TensorMap& t) {
@@ -492,7 +492,7 @@ TEST_F(Damaged, Truncated) {
                 codes.data.resize(codes.data.size() / 2);
                 codes.shape[0] /= 2;
               }),
-              AllOf(StartsWith("1 tensors do not have the shape that config.json gives"),
+              AllOf(StartsWith("1 tensors are not as the model needs them"),
                     HasSubstr(weight + ": 98304 bytes for a weight [256, 768] in nf4")));
   EXPECT_THAT(refusal_with([&](TensorMap& t) { t.erase(weight + ".absmax"); }),
               StartsWith(weight + ".absmax: the checkpoint has none"));
@@ -542,7 +542,7 @@ TEST_F(Damaged, ForeignNf4) {
               }),
               StartsWith(weight + ": scale 0 is inf, expected 0 to 10000"));
   EXPECT_THAT(refusal_with([&](TensorMap& t) { t[weight + ".quant_map"].set(1, 0.00520833f); }),
-              StartsWith(weight + ": its codebook is not NF4's: code 1 is 0.00520833"));
+              StartsWith(weight + ": its codebook is not nf4's: code 1 is 0.00520833"));
   // Codes and scales look like any others: the model has to show that it ranks.
   const auto ranks_no_more =
       AllOf(StartsWith(kProbeSays), HasSubstr("ahead of documents that do not (nf4)"));
@@ -568,7 +568,7 @@ TEST_F(Damaged, ForeignInt8) {
               }),
               StartsWith(kDown + ".weight: scale 0 is inf, expected 0 to 10000"));
   EXPECT_THAT(refusal_with([](TensorMap& t) { t.erase(kDown + ".SCB"); }),
-              StartsWith(kDown + ".SCB: the checkpoint has none"));
+              HasSubstr(kDown + ".SCB: the checkpoint has none"));
   EXPECT_EQ(refusal_with(
                 [](TensorMap& t) { std::ranges::fill(t[kDown + ".weight"].data, std::byte{3}); }),
             "opened as llm-int8");  // one weight, and nothing to tell it by

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "model/json.h"
 #include "tests/support/temp_folder.h"
 
 namespace vlr {
@@ -288,6 +289,11 @@ TEST(WriteSafetensors, ReplacesNothingButFiles) {
   EXPECT_EQ(write("pipe").message(), "");
   reader.join();
   EXPECT_TRUE(fs::is_fifo(folder / "pipe"));
+  EXPECT_THAT(write("pipe").message(), HasSubstr("nothing reads the other end of this FIFO"));
+  fs::create_symlink("/dev/full", folder / "to_full");
+  EXPECT_THAT(write_text_file(folder / "to_full", "text").message(), HasSubstr("cannot write"));
+  EXPECT_TRUE(fs::is_symlink(folder / "to_full"));
+  EXPECT_THAT(write_text_file(folder / "pipe", "text").message(), HasSubstr("nothing reads"));
   EXPECT_EQ(read, read_file(folder / "far/file"));
   const Status full =
       write_safetensors("/dev/full", {named("a", DType::kU8, {1 << 20})}, fill_letters);
