@@ -4,6 +4,7 @@
 #include <cctype>
 #include <string>
 
+#include "kernels/core/text.h"
 #include "multimodal/decoders.h"
 #include "multimodal/image.h"
 #include "multimodal/video.h"
@@ -105,33 +106,9 @@ bool begins_with_tag(std::string_view text, std::string_view tag) {
          });
 }
 
-/// Unicode 15, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF; no NUL either.
+/// Without NUL.
 bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t k) -> int {
-      return i + k < text.size() ? static_cast<uint8_t>(text[i + k]) : 0;
-    };
-    const int b = byte(0);
-    if (b == 0) return false;
-    const size_t size = b < 0x80   ? 1
-                        : b < 0xc2 ? 0
-                        : b < 0xe0 ? 2
-                        : b < 0xf0 ? 3
-                        : b < 0xf5 ? 4
-                                   : 0;
-    const int least = b == 0xe0   ? 0xa0
-                      : b == 0xf0 ? 0x90
-                                  : 0x80,
-              most = b == 0xed   ? 0x9f
-                     : b == 0xf4 ? 0x8f
-                                 : 0xbf;
-    if (size == 0 || (size > 1 && (byte(1) < least || byte(1) > most))) return false;
-    for (size_t k = 2; k < size; ++k) {
-      if ((byte(k) & 0xc0) != 0x80) return false;
-    }
-    i += size;
-  }
-  return true;
+  return valid_utf8(text) == text.size() && text.find('\0') == text.npos;
 }
 
 bool is_letter_or_digit(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }

@@ -67,7 +67,7 @@ int QuantizeCommand::run() {
   if (!written.ok()) return fail(written);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  fmt::print("{}: written in {:.1f} s\n", out, seconds);
+  fmt::print("{}: written in {:.1f} s\n", printable(out), seconds);
   if (!verify) return kServed;
   // Opening it runs every check that any later opening will.
   plain.self_check = true;

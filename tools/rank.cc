@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 struct Ranking {
   Request request;
   std::vector<std::string> labels;  // one a document
+  int64_t top = 0;                  // to be shown; 0: all
 };
 
 struct RankCommand {
@@ -27,6 +28,7 @@ struct RankCommand {
   std::vector<std::string> query_images, query_videos, documents, texts;
   int64_t top = 0;
 
+  Status check_allowed(const std::string& path) const;
   Result<Ranking> collect() const;
   int run();
 };
@@ -53,8 +55,18 @@ std::string label_of(const Content& c) {
   return parts.empty() ? "(nothing)" : fmt::format("{}", fmt::join(parts, " "));
 }
 
+/// Texts are read here, and media by the library, under the same rules.
+Status RankCommand::check_allowed(const std::string& path) const {
+  const std::string& local = model.options.local_files;
+  if (local == "anywhere" || !media::scheme_of(path).empty()) return {};
+  SourceOptions options;
+  options.local_files = local == "never" ? LocalFiles::kNever : LocalFiles::kBelowRoot;
+  return read_source(media_path(path), model.options.media_root, options).error();
+}
+
 Result<Ranking> RankCommand::collect() const {
   Ranking out;
+  out.top = top;
   Request& request = out.request;
   const auto add = [&](std::string label, Content content) {
     out.labels.push_back(std::move(label));
@@ -67,6 +79,7 @@ Result<Ranking> RankCommand::collect() const {
       return {Code::kInvalidArgument,
               request_file + ": holds several requests; vlr score takes those"};
     request = file.requests.front()->request;
+    if (top == 0) out.top = request.top_n.value_or(0);
     for (const std::string& warning : request.warnings) tell("vlr: {}\n", printable(warning));
     for (const Content& c : request.documents) out.labels.push_back(label_of(c));
     if (model.options.media_root.empty() && !request_is_input)
@@ -111,6 +124,10 @@ Result<Ranking> RankCommand::collect() const {
       return {Code::kNotFound,
               fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
     }
+    if (const Status allowed = check_allowed(path); !allowed.ok()) {
+      add(path, {.error = allowed.message()});
+      continue;
+    }
     const Result<FileUse> kind = kind_of(path);
     if (!kind) {  // costs itself
       add(path, {.error = kind.error().message()});
@@ -120,7 +137,14 @@ Result<Ranking> RankCommand::collect() const {
       add(describe_source(path),
           {.videos = {{.frames = {}, .file = Media{.path = media_path(path)}}}});
     } else {
-      VLR_ASSIGN_OR_RETURN(std::string text, read_input(path));
+      auto read = read_input(path);
+      if (!read) {
+        add(path, {.error = read.error().message()});
+        continue;
+      }
+      std::string text = *std::move(read);
+      constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+      if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
       while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
       add(fmt::format("{}: {}", path, text), {.texts = {text}});
     }
@@ -162,7 +186,7 @@ int RankCommand::run() {
                  document_status_name(r->status), "", "", "", label, printable(r->message));
       continue;
     }
-    if (top > 0 && rank == top) continue;
+    if (ranking->top > 0 && rank == ranking->top) continue;
     const auto cells = static_cast<size_t>(std::lround(10 * r->score));
     std::string bar;
     for (size_t i = 0; i < 10; ++i) bar += i < cells ? "█" : "·";
@@ -173,7 +197,7 @@ int RankCommand::run() {
   const Usage& usage = response->usage;
   fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",
              request.documents.size(), usage.tokens, usage.shared_prefix_tokens,
-             usage.seconds.total, reranker->device(), reranker->dtype(), model.model,
+             usage.seconds.total, reranker->device(), reranker->dtype(), printable(model.model),
              usage.seconds.load);
   return kServed;
 }

@@ -20,6 +20,8 @@ namespace {
 
 constexpr int64_t kMaxBytes = int64_t{1} << 30;
 constexpr int kMomentMs = 20;
+/// Lines that are served together hold their requests in memory together.
+constexpr size_t kMostBytesAtOnce = size_t{16} << 20;
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == line.npos; }
 
@@ -33,7 +35,11 @@ Result<size_t> read_block(int descriptor, const std::string& name, std::string& 
   ssize_t n = -1;
   do {
     n = ::read(descriptor, text.data() + before, kBlock);
-  } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) {  // somebody made the pipe non-blocking
+      pollfd input{.fd = descriptor, .events = POLLIN, .revents = 0};
+      ::poll(&input, 1, -1);
+    }
+  } while (n < 0 && (errno == EINTR || errno == EAGAIN));
   const int why = errno;
   text.resize(before + static_cast<size_t>(std::max<ssize_t>(n, 0)));
   if (n >= 0) return static_cast<size_t>(n);
@@ -141,12 +147,14 @@ Result<std::vector<Result<ParsedRequest>>> RequestStream::next(size_t most) {
     return out;
   }
   // Until one line is usable, all of them may be none, which is an error of the whole.
-  while (out.size() < most || !any_usable_) {
+  size_t bytes = 0;
+  while ((out.size() < most && bytes < kMostBytesAtOnce) || !any_usable_) {
     const size_t end = line_end();
     if (end != text_.npos) {
       ++lines_;
       const std::string_view line = std::string_view(text_).substr(begin_, end - begin_);
       if (!is_blank(line)) add(line, out);
+      bytes += line.size();
       begin_ = searched_ = std::min(end + 1, text_.size());
     } else if (ended_ || (!out.empty() && idle())) {
       break;

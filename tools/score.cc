@@ -93,7 +93,7 @@ struct ScoreCommand {
   int run();
   int run_one(Reranker& reranker, const Request& request, const Dump& values) const;
   int run_lines(Reranker& reranker, RequestStream& stream) const;
-  Status run_batch(Reranker& reranker, const std::vector<Result<ParsedRequest>>& lines,
+  Status run_batch(Reranker& reranker, std::vector<Result<ParsedRequest>>& lines,
                    Progress& progress) const;
 };
 
@@ -170,7 +170,7 @@ int ScoreCommand::run_lines(Reranker& reranker, RequestStream& stream) const {
   WholeLines::end_on_signals();
   Progress progress(0, "requests");
   while (true) {
-    const auto lines = stream.next(at_once);
+    auto lines = stream.next(at_once);
     if (!lines) return fail(lines.error());
     const Status unusable = stream.unusable();
     if (lines->empty() || (stream.ended() && !unusable.ok() && !progress.any()))
@@ -179,11 +179,12 @@ int ScoreCommand::run_lines(Reranker& reranker, RequestStream& stream) const {
   }
 }
 
-Status ScoreCommand::run_batch(Reranker& reranker, const std::vector<Result<ParsedRequest>>& lines,
+/// Takes the requests out of the lines.
+Status ScoreCommand::run_batch(Reranker& reranker, std::vector<Result<ParsedRequest>>& lines,
                                Progress& progress) const {
   std::vector<Request> usable;
-  for (const Result<ParsedRequest>& line : lines) {
-    if (line) usable.push_back(line->request);
+  for (Result<ParsedRequest>& line : lines) {
+    if (line) usable.push_back(std::move(line->request));
   }
   VLR_ASSIGN_OR_RETURN(const std::vector<Response> responses, reranker.score(usable));
   if (usage && !responses.empty()) {

@@ -6,8 +6,12 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
+#include <new>
+#include <sstream>
+#include <string>
 #include <system_error>
 
 #include "tools/common.h"
@@ -19,7 +23,11 @@ using namespace vlr::tools;
 /// Standard streams that are closed stay so for whoever uses them, but no file gets their numbers.
 void hold_closed_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+    // What is printed waits for its reader: a program before us may have left the stream otherwise.
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && fd != STDIN_FILENO && (flags & O_NONBLOCK) != 0)
+      fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    if (flags >= 0 || errno != EBADF) continue;
     // The lowest number that is free is this one; in the other direction, so that use of it fails.
     (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
   }
@@ -62,7 +70,12 @@ int run_command(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    std::ostringstream out, err;
+    const int code = app.exit(e, out, err);
+    fmt::print("{}", out.str());
+    std::istringstream lines(err.str());
+    for (std::string line; std::getline(lines, line);) tell("{}\n", vlr::printable(line));
+    return code == 0 ? 0 : 2;
   }
   try {
     return run();
@@ -70,7 +83,8 @@ int run_command(int argc, char** argv) {
     const auto* of_print = dynamic_cast<const std::system_error*>(&e);
     if (of_print && std::ferror(stdout)) return output_failed(of_print->code().message());
     tell_text("vlr: ");
-    tell_text(e.what());
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&e) != nullptr;
+    tell_text(memory ? "host memory" : vlr::printable(e.what()));
     tell_text("\n");
     return kUnusable;
   }
@@ -81,6 +95,7 @@ int run_command(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     hold_closed_streams();
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit of a file's size is an error of its write
     return flush_output(run_command(argc, argv));
   } catch (...) {  // no memory for a message
     return kUnusable;

@@ -7,9 +7,11 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <utility>
 #include <variant>
 
+#include "engine/api/guard.h"
 #include "engine/api/json_reader.h"
 #include "model/json.h"
 #include "vlr/json.h"
@@ -60,7 +62,8 @@ const NumberKey* find_number(std::string_view key) {
 
 std::string needs(const NumberKey& key, std::string_view got) {
   const bool whole = std::holds_alternative<std::optional<int64_t> Request::*>(key.member);
-  return fmt::format("{} must be a {}{}, got {}", key.name, whole ? "whole number" : "number",
+  return fmt::format("{} must be a {}{}, got {}", key.name,
+                     whole ? "whole number within 53 bits" : "finite number",
                      key.least == 0 ? ", 0 or more" : " above 0", got);
 }
 
@@ -72,8 +75,8 @@ std::optional<T> number_of(std::string_view text) {
   return value;
 }
 
-constexpr std::array<std::string_view, 6> kSideKeys = {"text",  "image",     "image_url",
-                                                       "video", "video_url", "content"};
+/// Of a side: far beyond what fits into a model, and not so many that they take much memory.
+constexpr int64_t kMaxParts = int64_t{1} << 16;
 
 /// Reads a side; the first thing that is wrong with it is kept, and what follows is read past.
 class SideReader {
@@ -85,16 +88,21 @@ class SideReader {
     if (kind == Kind::kString) {
       add_text("the text");
     } else if (kind == Kind::kArray) {
-      in_.each([&] { part(); });
-    } else if (kind == Kind::kObject) {
-      std::array<bool, kSideKeys.size()> seen{};
-      in_.members([&](const JsonReader::String& key) {
-        const auto known = std::find(kSideKeys.begin(), kSideKeys.end(), key.text);
-        if (known != kSideKeys.end() &&
-            std::exchange(seen[static_cast<size_t>(known - kSideKeys.begin())], true))
-          forget(key.text);
-        member(key, "text, image, video, image_url, video_url and content");
+      in_.each([&] {
+        if (room()) part();
       });
+    } else if (kind == Kind::kObject) {
+      std::vector<std::pair<std::string, Content>> parts;  // of equal keys the last one counts
+      in_.members([&](const JsonReader::String& key) {
+        member(key, "text, image, video, image_url, video_url and content");
+        const auto at = std::ranges::find(parts, key.text, &decltype(parts)::value_type::first);
+        if (at != parts.end()) {
+          at->second = std::exchange(side_, {});
+        } else if (error_.empty()) {
+          parts.emplace_back(key.text, std::exchange(side_, {}));
+        }
+      });
+      for (auto& [key, part] : parts) append(std::move(part));
     } else {
       refuse(
           fmt::format("must be a text, a list of parts or an object with text, image or video, "
@@ -180,6 +188,7 @@ class SideReader {
         return;
       }
       keys.push_back(key.text);
+      if (in_.kind() == Kind::kNull) return expected(key.text, "what the part is");
       member(key, "type, text, image_url, video_url, image and video");
     });
     if (!error_.empty()) return;
@@ -198,17 +207,29 @@ class SideReader {
     if (kind == Kind::kString) {
       add_text("content");
     } else if (kind == Kind::kArray) {
-      in_.each([&] { part(); });
+      in_.each([&] {
+        if (room()) part();
+      });
     } else if (kind != Kind::kNull) {
       expected("content", "a string or a list of parts");
     }
   }
 
-  /// Of equal keys the last one counts.
-  void forget(std::string_view key) {
-    if (key == "text" || key == "content") side_.texts.clear();
-    if (key.starts_with("image") || key == "content") side_.images.clear();
-    if (key.starts_with("video") || key == "content") side_.videos.clear();
+  void append(Content part) {
+    const auto move = [](auto& from, auto& to) {
+      to.insert(to.end(), std::make_move_iterator(from.begin()),
+                std::make_move_iterator(from.end()));
+    };
+    move(part.texts, side_.texts);
+    move(part.images, side_.images);
+    move(part.videos, side_.videos);
+  }
+
+  /// Whether one more text, medium, frame or list may come; else says so.
+  bool room() {
+    if (num_parts_++ < kMaxParts) return true;
+    refuse(fmt::format("has more than {} texts, images and frames", kMaxParts));
+    return false;
   }
 
   void texts() {
@@ -217,6 +238,7 @@ class SideReader {
       add_text("text");
     } else if (kind == Kind::kArray) {
       in_.each([&] {
+        if (!room()) return;
         if (in_.kind() == Kind::kString) return add_text("text");
         refuse(fmt::format("text must be a list of strings, got a list with {}",
                            json_kind_name(in_.kind())));
@@ -230,6 +252,7 @@ class SideReader {
     const Kind kind = in_.kind();
     if (kind == Kind::kArray) {
       in_.each([&] {
+        if (!room()) return;
         if (in_.kind() == Kind::kString || in_.kind() == Kind::kObject) {
           side_.images.push_back({.path = path(what)});
         } else {
@@ -249,6 +272,7 @@ class SideReader {
       side_.videos.push_back({.frames = {}, .file = Media{.path = std::move(file)}});
     };
     const auto add_frame = [&](Video& video) {
+      if (!room()) return;
       if (in_.kind() == Kind::kString || in_.kind() == Kind::kObject) {
         video.frames.push_back({.path = path(what)});
       } else {
@@ -265,6 +289,7 @@ class SideReader {
     in_.each([&] {
       const bool is_first = std::exchange(first, false);
       if (frames) return add_frame(*frames);
+      if (!room()) return;
       if (in_.kind() == Kind::kArray) {
         Video video;
         in_.each([&] { add_frame(video); });
@@ -283,6 +308,7 @@ class SideReader {
 
   JsonReader& in_;
   Content side_;
+  int64_t num_parts_ = 0;
   std::string error_;
 };
 
@@ -382,7 +408,10 @@ class RequestReader {
   void add_document() {
     Content& c = request().documents.emplace_back(SideReader(in_).read());
     if (c.error.empty()) return;
-    c = {.error = "the document " + c.error};  // nobody needs the rest
+    // The document must be a list..., it has a key...: or something of it has or must be.
+    const bool of_all = c.error.starts_with("must ") || c.error.starts_with("has ");
+    c = {.error =
+             (of_all ? "the document " : "the document: ") + c.error};  // nobody needs the rest
   }
 
   void instruction(std::string_view key) {
@@ -393,6 +422,8 @@ class RequestReader {
     } else {
       JsonReader::String s = in_.string();
       if (!s.defect.empty()) refuse_whole(fmt::format("{} has {}", key, s.defect));
+      if (!request().instruction.empty() && request().instruction != s.text)
+        request().warnings.push_back("instruction and instruct differ; the last one counts");
       request().instruction = std::move(s.text);
     }
   }
@@ -454,7 +485,7 @@ Result<ParsedRequest> parse_request(std::string_view text) {
     return wrong(
         fmt::format("request: JSON of {} bytes; at most {} are read", text.size(), kMaxBytes));
   }
-  return RequestReader(text).read();
+  return guarded([&] { return RequestReader(text).read(); });
 }
 
 Result<Request> request_from_json(std::string_view text) {

@@ -24,6 +24,7 @@
 #include "engine/scheduling/wave_scorer.h"
 #include "engine/tasks/pair_score.h"
 #include "kernels/core/clock.h"
+#include "kernels/core/text.h"
 #include "kernels/core/thread_start.h"
 #include "model/weight_plan.h"
 
@@ -63,6 +64,16 @@ Result<HeadTokens> check_tokenizer(const Tokenizer& tokenizer, const ModelConfig
   const Status prompt = PromptBuilder::check_tokens(task.prompt, tokenizer);
   if (!prompt.ok()) return prompt.with_context("tokenizer.json");
   return HeadTokens{.yes = *yes, .no = *no};
+}
+
+/// What all documents of a request share.
+Status check_query(const Request& request) {
+  std::string wrong = request.query.error;
+  if (wrong.empty()) wrong = not_utf8(request.query.texts);
+  if (!wrong.empty()) return {Code::kInvalidArgument, "query: " + wrong};
+  wrong = not_utf8({&request.instruction, 1});
+  if (!wrong.empty()) return {Code::kInvalidArgument, "instruction: " + wrong};
+  return {};
 }
 
 }  // namespace
@@ -209,10 +220,8 @@ Result<std::vector<Response>> Reranker::Impl::score(std::span<const Request> req
   const int64_t replays = pass.num_replays();
   std::vector<Response> out(requests.size());
   for (size_t r = 0; r < requests.size(); ++r) {
-    if (!requests[r].query.error.empty()) {
-      return {Code::kInvalidArgument,
-              fmt::format("request {}: query: {}", r, requests[r].query.error)};
-    }
+    if (const Status s = check_query(requests[r]); !s.ok())
+      return s.with_context(fmt::format("request {}", r));
     out[r].results.resize(requests[r].documents.size());
   }
   const auto on_done = [&](const Pair& pair) {
@@ -330,8 +339,7 @@ Result<PrefetchResult> Reranker::Impl::prefetch(const Request& request) {
 }
 
 Result<std::vector<Explanation>> Reranker::Impl::explain(const Request& request) {
-  if (!request.query.error.empty())
-    return {Code::kInvalidArgument, "query: " + request.query.error};
+  VLR_RETURN_IF_ERROR(check_query(request));
   Preprocessor with_text(task, tokenizer, config, options, threads, true);
   std::vector<PairRef> refs;
   for (int64_t i = 0; i < std::ssize(request.documents); ++i)

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "kernels/core/clock.h"
+#include "kernels/core/text.h"
 #include "multimodal/source.h"
 
 namespace vlr {
@@ -332,6 +333,8 @@ void Preprocessor::build(const Request& request, const PairRef& ref, const SideM
                 "this checkpoint has no vision tower: it scores text only");
   }
 
+  if (const std::string wrong = not_utf8(content.texts); !wrong.empty())
+    return fail(pair, DocumentStatus::kInvalid, wrong);
   for (const Content* side : {&request.query, &content}) {
     if (const int64_t bytes = text_bytes(*side); bytes > options_.max_text_bytes) {
       return fail(pair, DocumentStatus::kTooLong,

@@ -51,6 +51,24 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+size_t valid_utf8(std::string_view text) {
+  size_t pos = 0;
+  while (pos < text.size()) {
+    const Character c = character_at(text, pos);
+    if (!c.valid) break;
+    pos += c.size;
+  }
+  return pos;
+}
+
+std::string not_utf8(std::span<const std::string> texts) {
+  for (const std::string& text : texts) {
+    if (const size_t valid = valid_utf8(text); valid < text.size())
+      return fmt::format("a text has bytes that are not UTF-8, the first at {}", valid);
+  }
+  return "";
+}
+
 std::string in_quotes(std::string_view text) {
   constexpr size_t kMaxShown = 160;
   if (text.size() <= kMaxShown) return fmt::format("'{}'", printable(text));

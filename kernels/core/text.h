@@ -4,6 +4,7 @@
 #define VLR_KERNELS_CORE_TEXT_H_
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -15,7 +16,13 @@ namespace vlr {
 /// command: controls (C0 and C1), line separators, and what turns the direction of writing.
 std::string printable(std::string_view text);
 
-/// The same in '', cut behind 160 bytes: text from a file or a request in a message.
+/// How many bytes of a text are UTF-8, from its start (Unicode 15, table 3-7).
+size_t valid_utf8(std::string_view text);
+
+/// "a text has bytes that are not UTF-8, the first at 17" of the first such text; else nothing.
+std::string not_utf8(std::span<const std::string> texts);
+
+/// The same as printable(), in '', cut behind 160 bytes: text from a file or a request in a message.
 std::string in_quotes(std::string_view text);
 
 /// How many values a JSON text has at most. kDataLoss for one of more than `max_bytes`, nested deeper
