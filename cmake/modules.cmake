@@ -24,9 +24,9 @@ endif()
 target_compile_options(vlr_options INTERFACE $<$<AND:$<CONFIG:>,$<COMPILE_LANGUAGE:C,CXX>>:-O3>)
 if(VLR_SANITIZE)
   target_compile_options(vlr_options INTERFACE
-    # GCC's documentation says that sanitizers make -Wmaybe-uninitialized see what is not there.
-    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-      -Wno-maybe-uninitialized>)
+    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>
+    # GCC's documentation says that sanitizers make -Wmaybe-uninitialized see what is not there; clang has none.
+    $<$<OR:$<COMPILE_LANG_AND_ID:C,GNU>,$<COMPILE_LANG_AND_ID:CXX,GNU>>:-Wno-maybe-uninitialized>)
   target_link_options(vlr_options INTERFACE -fsanitize=address,undefined)
 endif()
 

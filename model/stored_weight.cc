@@ -25,6 +25,10 @@ std::string module_of(std::string_view name) {
 
 using namespace stored;
 
+namespace {
+constexpr int64_t kMaxDim = int64_t{1} << 31;  // of a quantised weight: products of two fit
+}  // namespace
+
 Result<FourBitState> four_bit_state(const StoredTensors& tensors, std::string_view weight,
                                     WeightFormat format) {
   const std::string name = joined(weight, quant_state_of(format));
@@ -55,7 +59,6 @@ Result<FourBitState> four_bit_state(const StoredTensors& tensors, std::string_vi
     if (!std::isfinite(s.offset) || std::fabs(s.offset) > static_cast<double>(kLargestScale))
       return wrong("nested_offset", "a finite number of moderate size");
   }
-  constexpr int64_t kMaxDim = int64_t{1} << 31;
   const auto dim = [&](size_t i) -> int64_t {
     const auto& shape = (*json)["shape"];
     return shape[i].is_number_integer() ? shape[i].get<int64_t>() : 0;
@@ -89,6 +92,17 @@ std::optional<Shape> four_bit_shape(const StoredTensors& tensors, std::string_vi
                            describe(static_cast<const StoredShape&>(t))));
 }
 
+/// Of a tensor of codes. A file may have one without rows and with any number of columns.
+Shape checked_shape(std::string_view name, const StoredTensor& t, int64_t values_per_code) {
+  const int64_t rows = t.shape[0], columns = t.shape[1];
+  if (rows >= 1 && columns >= 1 && rows <= kMaxDim && columns <= kMaxDim / values_per_code)
+    return Shape({rows, columns * values_per_code});
+  return Shape(
+      Code::kInvalidArgument,
+      fmt::format("{}: expected codes of a weight [N, K] with N and K from 1 to {}, got {}", name,
+                  kMaxDim, describe(static_cast<const StoredShape&>(t))));
+}
+
 /// A code a value; scales of rows, or one of all.
 template <DType kCode>
 std::optional<Shape> shape_of_codes(const StoredTensors& tensors, std::string_view name,
@@ -119,7 +133,7 @@ std::optional<Shape> shape_of_codes(const StoredTensors& tensors, std::string_vi
                     scale->first, t.shape[0],
                     describe(static_cast<const StoredShape&>(scale->second))));
   }
-  return Shape(t.shape);
+  return checked_shape(name, t, 1);
 }
 
 /// Two codes a byte, and scales beside them.
@@ -127,7 +141,7 @@ std::optional<Shape> mxfp4_shape(const StoredTensors& tensors, std::string_view 
                                  const StoredTensor& t) {
   const auto scales = tensors.find(joined(module_of(name), kWeightScale));
   if (t.shape.size() != 2 || t.dtype != DType::kU8 || scales == tensors.end()) return {};
-  return Shape({t.shape[0], 2 * t.shape[1]});
+  return checked_shape(name, t, 2);
 }
 
 /// How files store a format.

@@ -161,7 +161,8 @@ Status check_segment(Bytes b) {
 }
 
 Status check_riff(Bytes b) {
-  const uint64_t size = uint64_t{b[4]} | b[5] << 8 | b[6] << 16 | uint64_t{b[7]} << 24;
+  const uint64_t size =
+      uint64_t{b[4]} | uint64_t{b[5]} << 8 | uint64_t{b[6]} << 16 | uint64_t{b[7]} << 24;
   constexpr uint64_t kUnknown = 0x7fffffff;  // or more, or 0: whoever wrote it never came back
   if (size != 0 && size < kUnknown && size > b.size() - 8)
     return truncated(kAvi, "RIFF chunk", 8, size, b);

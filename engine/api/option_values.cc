@@ -15,6 +15,8 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;  // clang 16 wants it said
 
 struct SizeUnit {
   std::string_view name;
@@ -71,12 +73,13 @@ std::optional<bool> bool_of(std::string_view text) {
   return {};
 }
 
-/// The parts between commas; none of an empty text.
+/// The parts between commas that are not empty, so that what they are written as gives them back.
 std::vector<std::string> list_of(std::string_view text) {
   std::vector<std::string> out;
-  while (!trimmed(text).empty()) {
+  while (!text.empty()) {
     const size_t comma = std::min(text.find(','), text.size());
-    out.emplace_back(trimmed(text.substr(0, comma)));
+    const std::string_view part = trimmed(text.substr(0, comma));
+    if (!part.empty()) out.emplace_back(part);
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
   return out;

@@ -14,6 +14,8 @@ namespace vlr {
 namespace {
 
 constexpr int64_t kMaxLayers = 4096;
+// A short text may have many ranges, each of thousands of layers.
+constexpr size_t kMaxRules = 1 << 16, kMaxNameBytes = 256;
 
 Status wrong(std::string message) {
   return {Code::kInvalidArgument, "device_map: " + std::move(message)};
@@ -83,12 +85,20 @@ std::string group_of(std::string_view weight, bool by_matrix) {
 }  // namespace
 
 Status DeviceMap::add(std::string_view name, WeightPlace where) {
+  const auto push = [&](std::string one) -> Status {
+    if (rules_.size() == kMaxRules)
+      return wrong(fmt::format("names more than {} parts", kMaxRules));
+    std::string prefix = prefix_of(one);
+    rules_.push_back({std::move(one), std::move(prefix), where});
+    return {};
+  };
+  if (name.size() > kMaxNameBytes) {
+    return wrong(fmt::format("{}: expected a name of at most {} bytes, got {}", in_quotes(name),
+                             kMaxNameBytes, name.size()));
+  }
   // layers.18-35 is many layers.
   const size_t dash = name.rfind('-'), dot = name.rfind('.');
-  if (dash == name.npos || dot == name.npos || dot > dash) {
-    rules_.push_back({std::string(name), prefix_of(name), where});
-    return {};
-  }
+  if (dash == name.npos || dot == name.npos || dot > dash) return push(std::string(name));
   int64_t first = 0, last = 0;
   const std::string_view from = name.substr(dot + 1, dash - dot - 1), to = name.substr(dash + 1);
   const auto parse = [](std::string_view text, int64_t& value) {
@@ -97,10 +107,8 @@ Status DeviceMap::add(std::string_view name, WeightPlace where) {
   };
   if (!parse(from, first) || !parse(to, last) || first > last || last >= kMaxLayers)
     return wrong(fmt::format("{}: a range is FIRST-LAST, as in layers.18-35", in_quotes(name)));
-  for (int64_t n = first; n <= last; ++n) {
-    const std::string one = fmt::format("{}.{}", name.substr(0, dot), n);
-    rules_.push_back({one, prefix_of(one), where});
-  }
+  for (int64_t n = first; n <= last; ++n)
+    VLR_RETURN_IF_ERROR(push(fmt::format("{}.{}", name.substr(0, dot), n)));
   return {};
 }
 

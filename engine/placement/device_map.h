@@ -28,7 +28,8 @@ namespace vlr {
 
 class DeviceMap {
  public:
-  /// kInvalidArgument: not a map, a name or a place that is none; the errors of reading a file.
+  /// kInvalidArgument: not a map, a name or a place that is none, ranges that are more than 65536
+  /// names together; the errors of reading a file.
   static Result<DeviceMap> parse(std::string_view text);
   /// One more NAME=PLACE, whose place is kDevice, kStreamed for cpu, kDisk or kCpuExec.
   Status add(std::string_view name, WeightPlace place);

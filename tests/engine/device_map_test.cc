@@ -151,6 +151,11 @@ TEST(DeviceMap, SaysWhatIsWrong) {
   EXPECT_THAT(refused("layers.2.mlp=cpu-exec"), HasSubstr("whole layers"));
   EXPECT_THAT(refused("layers.4-2=cpu"), HasSubstr("a range is FIRST-LAST"));
   EXPECT_THAT(refused("layers.1-99999999999=cpu"), HasSubstr("a range is FIRST-LAST"));
+  std::string ranges;
+  for (int i = 0; i < 17; ++i) ranges += "layers.0-4095=cpu,";
+  EXPECT_THAT(refused(ranges), HasSubstr("names more than 65536 parts"));
+  EXPECT_THAT(refused(std::string(1000, 'a') + ".0-4095=cpu"),
+              HasSubstr("expected a name of at most 256 bytes, got 1007"));
   EXPECT_THAT(refused("layers.99=cpu"), HasSubstr("'layers.99' stands for no weight"));
   EXPECT_THAT(refused("layers.1=cpu,cuda"), HasSubstr("expected NAME=PLACE, got 'cuda'"));
   EXPECT_THAT(refused("no/such.json"), HasSubstr("got 'no/such.json'"));

@@ -137,6 +137,8 @@ TEST(OptionTable, SaysWhatWasExpectedAndFound) {
   Options options;
   EXPECT_THAT(set_option(options, "quant", "nf5").message(),
               AllOf(HasSubstr("options: "), HasSubstr("got 'nf5'")));
+  EXPECT_TRUE(set_option(options, "quant_rules", " text=nf4 ,, vision=none,, ").ok());
+  EXPECT_EQ(*get_option(options, "quant_rules"), "text=nf4,vision=none");
   EXPECT_THAT(set_option(options, "quant_rules", "vision=nf4,vision").message(),
               HasSubstr("options: "));
 }
