@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -89,6 +90,18 @@ std::string_view head(std::string_view text, size_t size) {
   return text.substr(0, size);
 }
 
+/// Begins as base64 of PNG, JPEG, GIF, WebP and AVI, BMP, MP4 or Matroska does, and is nothing else.
+bool is_base64_of_media(std::string_view text) {
+  constexpr std::string_view kBegins[] = {"iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR",
+                                          "Qk",          "AAAA", "GkXf"};
+  constexpr size_t kShortest = 32;
+  return text.size() >= kShortest &&
+         std::ranges::any_of(kBegins, [&](std::string_view b) { return text.starts_with(b); }) &&
+         std::ranges::all_of(text, [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '+' || c == '/' || c == '=';
+         });
+}
+
 }  // namespace
 
 Result<Bytes> read_source(std::string_view uri, const std::filesystem::path& root,
@@ -97,11 +110,17 @@ Result<Bytes> read_source(std::string_view uri, const std::filesystem::path& roo
     if (bytes) return bytes;
     return bytes.error().with_context(describe_source(uri));
   };
+  if (uri.empty()) return {Code::kInvalidArgument, "a medium with neither a path nor bytes"};
   const std::string scheme = media::scheme_of(uri);
   if (scheme == "data") return named(media::decode_data_uri(uri, options.max_bytes));
   if (scheme == "http" || scheme == "https") return named(read_url(uri, options));
   if (scheme == "file") return read_file_uri(uri, root, options);
   Result<Bytes> bytes = read_path(uri, root, options);
+  if (bytes.error().code() == Code::kNotFound && is_base64_of_media(uri)) {
+    return named({Code::kInvalidArgument,
+                  "no such file; the bytes of a medium in base64 need 'data:;base64,' in front of "
+                  "them"});
+  }
   if (!scheme.empty() && bytes.error().code() == Code::kNotFound) {
     return named({Code::kInvalidArgument,
                   fmt::format("no such file, and the scheme '{}:' is none of file:, data:, http: "

@@ -28,14 +28,14 @@ int CacheCommand::show() const {
                format_bytes(m.bytes));
     bytes += m.bytes;
   }
-  fmt::print("{} in {}\n", format_bytes(bytes), folder);
+  fmt::print("{} in {}\n", format_bytes(bytes), printable(folder));
   return kServed;
 }
 
 int CacheCommand::clear() const {
   const auto bytes = VisionCacheFolder::clear(folder);
   if (!bytes) return fail(bytes.error());
-  fmt::print("{} removed from {}\n", format_bytes(*bytes), folder);
+  fmt::print("{} removed from {}\n", format_bytes(*bytes), printable(folder));
   return kServed;
 }
 

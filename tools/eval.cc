@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "tools/common.h"
 #include "tools/request_stream.h"
@@ -122,25 +123,46 @@ int EvalCommand::run() {
              "file", "requests", "pairs", "failed", "top-1", "MRR", "nDCG", "max dist", "mean dist",
              "top-1*", "order*", "seconds", "pairs/s");
   const auto show = [&](const std::string& name, const Metrics& m) {
-    const auto judged = static_cast<double>(std::max<int64_t>(m.judged, 1)),
-               compared = static_cast<double>(std::max<int64_t>(m.compared, 1));
+    // What a file says nothing of is not 0: nothing of it was measured.
+    using Figure = std::optional<double>;
+    const auto mean = [](double sum, int64_t count) -> Figure {
+      if (count == 0) return {};
+      return sum / static_cast<double>(count);
+    };
+    const auto of_compared = [&](double value) {
+      return m.compared > 0 ? Figure(value) : Figure();
+    };
+    const Figure top1 = mean(m.top1, m.judged), mrr = mean(m.mrr, m.judged),
+                 ndcg = mean(m.ndcg, m.judged), farthest = of_compared(m.max_distance),
+                 distance = mean(m.sum_distance, m.compared),
+                 top1_changes = of_compared(static_cast<double>(m.top1_changes)),
+                 order_changes = of_compared(static_cast<double>(m.order_changes));
+    const auto cell = [](const Figure& figure, auto format) {
+      return figure ? fmt::format(fmt::runtime(format), *figure) : std::string("-");
+    };
     fmt::print(
-        "{:<20} {:>8} {:>6} {:>6} {:>7.4f} {:>7.4f} {:>7.4f} {:>10.2e} {:>10.2e} {:>6} {:>6} "
-        "{:>8.3f} {:>8.1f}\n",
-        printable(name), m.requests, m.pairs, m.failed, m.top1 / judged, m.mrr / judged,
-        m.ndcg / judged, m.max_distance, m.sum_distance / compared, m.top1_changes, m.order_changes,
-        m.seconds, static_cast<double>(m.pairs) / m.seconds);
+        "{:<20} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8.3f} {:>8.1f}\n",
+        printable(name), m.requests, m.pairs, m.failed, cell(top1, "{:.4f}"), cell(mrr, "{:.4f}"),
+        cell(ndcg, "{:.4f}"), cell(farthest, "{:.2e}"), cell(distance, "{:.2e}"),
+        cell(top1_changes, "{:.0f}"), cell(order_changes, "{:.0f}"), m.seconds,
+        static_cast<double>(m.pairs) / m.seconds);
+    const auto or_null = [](const Figure& figure) {
+      return figure ? nlohmann::ordered_json(*figure) : nlohmann::ordered_json();
+    };
+    const auto count_or_null = [&](int64_t count) {
+      return m.compared > 0 ? nlohmann::ordered_json(count) : nlohmann::ordered_json();
+    };
     out["files"].push_back({{"file", name},
                             {"requests", m.requests},
                             {"pairs", m.pairs},
                             {"failed", m.failed},
-                            {"top1", m.top1 / judged},
-                            {"mrr", m.mrr / judged},
-                            {"ndcg", m.ndcg / judged},
-                            {"max_distance", m.max_distance},
-                            {"mean_distance", m.sum_distance / compared},
-                            {"top1_changes", m.top1_changes},
-                            {"order_changes", m.order_changes},
+                            {"top1", or_null(top1)},
+                            {"mrr", or_null(mrr)},
+                            {"ndcg", or_null(ndcg)},
+                            {"max_distance", or_null(farthest)},
+                            {"mean_distance", or_null(distance)},
+                            {"top1_changes", count_or_null(m.top1_changes)},
+                            {"order_changes", count_or_null(m.order_changes)},
                             {"seconds", m.seconds},
                             {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
   };

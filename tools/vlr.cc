@@ -72,7 +72,8 @@ int run_command(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     std::ostringstream out, err;
     const int code = app.exit(e, out, err);
-    fmt::print("{}", out.str());
+    const std::string help = out.str();
+    std::fwrite(help.data(), 1, help.size(), stdout);  // flush_output() tells what became of it
     std::istringstream lines(err.str());
     for (std::string line; std::getline(lines, line);) tell("{}\n", vlr::printable(line));
     return code == 0 ? 0 : 2;

@@ -242,7 +242,7 @@ Status check_option(const OptionInfo& info, const Options& options) {
                  [&](double Options::*member) {
                    const double value = options.*member;
                    if (value > 0 && std::isfinite(value)) return Status();
-                   return wrong(info, "above 0", fmt::format("{}", value));
+                   return wrong(info, "finite and above 0", fmt::format("{}", value));
                  },
                  [&](std::string Options::*member) {
                    return info.choices.empty() ? Status() : check_choice(info, options.*member);

@@ -90,6 +90,8 @@ Status check_beside(const fs::path& folder) {
 }  // namespace
 
 Result<ModelFolder> ModelFolder::open(const std::string& path, Weights weights) {
+  if (path.empty())
+    return {Code::kInvalidArgument, fmt::format("the model's path is empty; {}", kTakes)};
   VLR_RETURN_IF_ERROR(check_is_folder(path));
   const fs::path folder(path);
   VLR_RETURN_IF_ERROR(check_beside(folder));

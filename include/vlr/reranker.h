@@ -77,11 +77,12 @@ struct Request {
 };
 
 enum class DocumentStatus {
-  kOk,         ///< scored
-  kEmpty,      ///< nothing in the document or the query: scored as the official pipeline does
-  kBadMedia,   ///< an image or a frame could not be used
-  kTooLong,    ///< special and media tokens alone exceed Options::max_length, or the memory cap
-  kInvalid,    ///< the document makes no sense
+  kOk,        ///< scored
+  kEmpty,     ///< nothing in the document or the query: scored as the official pipeline does
+  kBadMedia,  ///< an image or a frame could not be used
+  kTooLong,   ///< special and media tokens alone exceed Options::max_length, a text max_text_bytes,
+              ///< or the pair the memory cap
+  kInvalid,   ///< the document makes no sense
   kCancelled,  ///< not reached before cancel()
   kError,      ///< anything else; the message says what
   kUnread,  ///< scored as the official pipeline does, but Options::max_length left nothing of it:
@@ -98,7 +99,7 @@ struct DocumentResult {
   float log_odds = 0;   ///< of "yes" against "no"; only if scored()
   float score = 0;      ///< sigmoid(log_odds), in (0, 1)
   int64_t num_tokens = 0;
-  bool truncated = false;  ///< text was cut to fit Options::max_length
+  bool truncated = false;  ///< text was cut, to fit Options::max_length or what the request allows
 
   bool scored() const {
     return status == DocumentStatus::kOk || status == DocumentStatus::kEmpty ||
@@ -394,8 +395,10 @@ class VLR_API Reranker {
   /// What score() would feed to the model, for every document of the request.
   Result<std::vector<Explanation>> explain(const Request& request);
 
-  /// Ends a running score() after its current batch; what was not reached becomes kCancelled. Any
-  /// thread.
+  /// Ends a running score() after its current batch; what was not reached becomes kCancelled. It
+  /// returns at once: who wants the results waits for score() to return, for the batch that runs and
+  /// for media and texts that are being prepared, which are not cut short. prefetch() and explain()
+  /// are not ended. Any thread.
   void cancel();
 
   std::string_view model_name() const;  ///< last part of the path

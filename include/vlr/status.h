@@ -1,7 +1,10 @@
-/// Status and Result<T>: how vlr reports what fails. Only std::bad_alloc and its like are thrown.
+/// Status and Result<T>: how vlr reports what fails. Nothing of vlr's own is thrown; what a callback
+/// of the caller throws comes out as it is.
 #ifndef VLR_STATUS_H_
 #define VLR_STATUS_H_
 
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -67,6 +70,13 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
+namespace detail {
+[[noreturn]] inline void end_without_value(const Status& error) {
+  std::fprintf(stderr, "vlr: value() of an error: %s\n", error.message().c_str());
+  std::abort();
+}
+}  // namespace detail
+
 /// A T, or the Status that says why there is none. Member names are those of std::expected.
 template <class T>
 class [[nodiscard]] Result {
@@ -79,9 +89,10 @@ class [[nodiscard]] Result {
   explicit operator bool() const { return has_value(); }
   bool ok() const { return has_value(); }
 
-  T& value() & { return *value_; }
-  const T& value() const& { return *value_; }
-  T&& value() && { return std::move(*value_); }
+  /// Of an error it ends the process, with the message on stderr; operator* and -> are not checked.
+  T& value() & { return *checked(); }
+  const T& value() const& { return *checked(); }
+  T&& value() && { return std::move(*checked()); }
   T& operator*() & { return *value_; }
   const T& operator*() const& { return *value_; }
   T&& operator*() && { return std::move(*value_); }
@@ -92,6 +103,15 @@ class [[nodiscard]] Result {
   const Status& error() const { return error_; }
 
  private:
+  std::optional<T>& checked() {
+    if (!value_) detail::end_without_value(error_);
+    return value_;
+  }
+  const std::optional<T>& checked() const {
+    if (!value_) detail::end_without_value(error_);
+    return value_;
+  }
+
   std::optional<T> value_;
   Status error_;
 };

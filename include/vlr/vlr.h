@@ -69,7 +69,7 @@ typedef struct vlr_result {
   float log_odds; /* of "yes" against "no"; this and score only if it is OK, EMPTY or UNREAD */
   float score;    /* in (0, 1) */
   int64_t num_tokens;
-  int truncated;     /* text was cut to fit max_length */
+  int truncated;     /* text was cut to fit max_length or max_tokens_* */
   char message[512]; /* empty if the status is OK; cut if longer */
 } vlr_result;
 

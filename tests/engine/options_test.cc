@@ -115,9 +115,9 @@ TEST(OptionTable, SaysWhatWasExpectedAndFound) {
        {{"all", "options: video_sampling must be official or uniform+ends, got 'all'"}}},
       {"frame_factor", {{"48", "options: frame_factor must be 32 or 64, got 48"}}},
       {"fps",
-       {{"0", "options: fps must be above 0, got 0"},
-        {"nan", "options: fps must be above 0, got nan"},
-        {"inf", "options: fps must be above 0, got inf"}}},
+       {{"0", "options: fps must be finite and above 0, got 0"},
+        {"nan", "options: fps must be finite and above 0, got nan"},
+        {"inf", "options: fps must be finite and above 0, got inf"}}},
       {"exact", {{"maybe", "options: exact must be true or false, got 'maybe'"}}},
       {"impls", {{"linear", "options: impls must be entries of the form op=name, got 'linear'"}}},
       {"preset", {{"ultra", "options: preset must be auto, high, mid or low, got 'ultra'"}}},
@@ -150,7 +150,7 @@ TEST(OptionTable, TheStructIsCheckedTheSame) {
   EXPECT_EQ(check_options({.vision_cache_bytes = -1}).message(),
             "options: vision_cache_bytes must be at least 0, got -1");
   EXPECT_EQ(check_options({.remote_timeout = 0}).message(),
-            "options: remote_timeout must be above 0, got 0");
+            "options: remote_timeout must be finite and above 0, got 0");
 }
 
 TEST(OptionTable, SizesAreExact) {

@@ -54,6 +54,60 @@ std::vector<std::string> videos_of(const std::string& value) {
   return out;
 }
 
+TEST(RequestJson, OfEqualKeysTheLastOneCountsAndOthersStay) {
+  const Content texts = document(R"({"text": "a", "content": "b", "text": "c"})");
+  EXPECT_EQ(texts.error, "");
+  EXPECT_THAT(texts.texts, ElementsAre("c", "b"));
+  const Content images =
+      document(R"({"image": "a.png", "image_url": "b.png", "image": ["c.png", "d.png"]})");
+  ASSERT_EQ(images.images.size(), 3u);
+  EXPECT_EQ(images.images[0].path, "c.png");
+  EXPECT_EQ(images.images[2].path, "b.png");
+}
+
+TEST(RequestJson, APartNamesSomething) {
+  EXPECT_EQ(document(R"([{"type": "image_url", "image_url": null}])").error,
+            "the document: image_url must be what the part is, got null");
+  EXPECT_EQ(document(R"({"content": [{"type": "text", "text": null}]})").error,
+            "the document: text must be what the part is, got null");
+}
+
+TEST(RequestJson, ASideHasABoundedNumberOfParts) {
+  const auto many = [](const std::string& item, int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += (i == 0 ? "" : ",") + item;
+    return "[" + list + "]";
+  };
+  constexpr int kMost = 65536;
+  EXPECT_EQ(document(R"({"text": )" + many(R"("")", kMost) + "}").error, "");
+  for (const auto& [key, item] : std::vector<std::pair<std::string, std::string>>{
+           {"text", R"("")"},
+           {"image", R"("a.png")"},
+           {"video", R"("a.png")"},
+           {"video", "[]"},
+           {"content", R"({"type": "text", "text": ""})"}}) {
+    EXPECT_EQ(document("{\"" + key + "\": " + many(item, kMost + 1) + "}").error,
+              "the document has more than 65536 texts, images and frames")
+        << key;
+  }
+  EXPECT_THAT(document(R"({"video": [)" + many(R"("a.png")", kMost + 1) + "]}").error,
+              HasSubstr("more than 65536"));
+}
+
+TEST(RequestJson, TwoInstructionsThatDiffer) {
+  const auto differ = with(R"("instruction": "a", "instruct": "b")");
+  ASSERT_TRUE(differ);
+  EXPECT_EQ(differ->request.instruction, "b");
+  EXPECT_THAT(differ->request.warnings,
+              ElementsAre("instruction and instruct differ; the last one counts"));
+  EXPECT_THAT(with(R"("instruction": "a", "instruct": "a")")->request.warnings, IsEmpty());
+}
+
+TEST(RequestJson, BoundsOfNumbersAreSaid) {
+  EXPECT_THAT(with(R"("top_n": 9223372036854775807)").error().message(),
+              HasSubstr("top_n must be a whole number within 53 bits, 0 or more"));
+}
+
 using Videos = std::vector<std::string>;
 
 TEST(RequestJson, WhatAVideoIs) {

@@ -147,7 +147,7 @@ TEST_F(Folder, GivesBackWhatWasWritten) {
 TEST_F(Folder, DamagedFilesAreAsIfTheyWereNotThere) {
   const auto folder = open(1);
   std::mt19937 rng(1);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 120; ++round) {
     write(*folder, 5, pattern(1000));
     folder->write_media(key(9), {.content = key(5), .grid = {1, 2, 2}, .seconds = {}});
     for (const fs::path& file : files()) {
@@ -161,7 +161,11 @@ TEST_F(Folder, DamagedFilesAreAsIfTheyWereNotThere) {
     const Bytes read = folder->read_features(key(5), 1000);
     // The padding of a header may hold anything.
     EXPECT_TRUE(read.empty() || read == pattern(1000)) << round;
-    (void)folder->read_media(key(9));
+    if (const auto media = folder->read_media(key(9))) {
+      EXPECT_EQ(media->content.hex(), key(5).hex()) << round;
+      EXPECT_EQ(media->grid, (std::array<int64_t, 3>{1, 2, 2})) << round;
+      EXPECT_TRUE(media->seconds.empty()) << round;
+    }
   }
   write(*folder, 5, pattern(1000));
   EXPECT_TRUE(folder->read_features(key(5), 999).empty());

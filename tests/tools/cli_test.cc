@@ -362,10 +362,16 @@ TEST_F(Cli, NoEscapeSequenceReachesATerminal) {
   const std::string esc = "\x1b]0;owned\x07\x1b[31m", c1 = "\xc2\x9b"
                                                            "31m";
   for (const std::string& name : {esc, c1}) {
-    for (const Ran& ran : {scoring("score", {"-r", name}), run({"score", "-m", name}, kOneText),
-                           scoring("rank", {"-q", name, "--text", name}),
-                           scoring("rank", {"-q", "a", "-"}, "{\"" + name + "\": 1}\n" + name),
-                           scoring("eval", {name})}) {
+    std::filesystem::create_symlink(kModel, folder_ / ("model" + name.substr(0, 2)));
+    for (const Ran& ran :
+         {scoring("score", {"-r", name}), run({"score", "-m", name}, kOneText),
+          run({"rank", "-m", "model" + name.substr(0, 2), "-q", "a", "--text", "b"}),
+          scoring("score", {"--sampling", name}), scoring("score", {"--fps", name}),
+          run({"cache", "show", "--vision-cache", name}),
+          scoring("quantize", {"--out", name.substr(2), "--quant", "nf4", "--no-probe"}),
+          scoring("rank", {"-q", name, "--text", name}),
+          scoring("rank", {"-q", "a", "-"}, "{\"" + name + "\": 1}\n" + name),
+          scoring("eval", {name})}) {
       for (const std::string& text : {ran.out, ran.err}) {
         EXPECT_EQ(text.find('\x1b'), std::string::npos);
         EXPECT_EQ(text.find('\x07'), std::string::npos);
@@ -373,6 +379,57 @@ TEST_F(Cli, NoEscapeSequenceReachesATerminal) {
       }
     }
   }
+}
+
+TEST_F(CliScore, NumbersAreDecimalAndWithinTheirBounds) {
+  for (const Arguments& wrong : std::vector<Arguments>{{"--max-length", "99999999999999999999"},
+                                                       {"--max-length", "0x10"},
+                                                       {"--max-length", "1e3"},
+                                                       {"--max-frames", "99999999999999999999"},
+                                                       {"--remote-timeout", "nan?"},
+                                                       {"--at-once", "99999999999999999999"},
+                                                       {"--at-once", "0"}}) {
+    const Ran ran = scoring("score", wrong, kOneText);
+    EXPECT_EQ(ran.code, 2) << wrong[0] << " " << wrong[1];
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("must be a"), HasSubstr("got '" + wrong[1] + "'")));
+  }
+  EXPECT_EQ(scoring("score", {"--max-length", "0800"}, kOneText).code, 0);
+}
+
+TEST_F(CliScore, AFileLimitIsAnErrorOfItsWrite) {
+  write_file(folder_ / "request.json", kOneText);
+  const auto limited = [&](const std::string& blocks, const std::string& arguments) {
+    const std::string command = "cd '" + folder_.path() + "' && ulimit -f " + blocks +
+                                " && exec '" + VLR_CLI "' " + arguments + " -m '" + kModel +
+                                "' --threads 1 > out 2> err";
+    const int status = std::system(("bash -c \"" + command + "\"").c_str());
+    EXPECT_TRUE(WIFEXITED(status)) << arguments;
+    return WEXITSTATUS(status);
+  };
+  EXPECT_EQ(limited("1", "plan --svg o.svg"), 1);
+  EXPECT_THAT(read_file(folder_ / "err"), HasSubstr("o.svg: cannot write: File too large"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "o.svg"));
+  EXPECT_EQ(limited("100", "quantize --out q --quant nf4"), 1);
+  EXPECT_THAT(read_file(folder_ / "err"), HasSubstr("File too large"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "q/config.json"));
+}
+
+TEST_F(CliScore, APipeThatDoesNotBlockIsWaitedFor) {
+  // What reads and writes it gets EAGAIN until somebody sets its flag back.
+  const std::string script =
+      "import os, subprocess, sys, time\n"
+      "line = b'{\\x22query\\x22: \\x22a\\x22, \\x22documents\\x22: [\\x22x\\x22]}\\n'\n"
+      "r, w = os.pipe(); os.set_blocking(r, False)\n"
+      "p = subprocess.Popen([sys.argv[1], 'score', '-m', sys.argv[2], '--threads', '1', '-r', '-'],"
+      " stdin=r, stdout=open('out', 'wb'))\n"
+      "time.sleep(0.5); os.write(w, line); time.sleep(0.3); os.write(w, line); os.close(w)\n"
+      "sys.exit(p.wait())\n";
+  write_file(folder_ / "pipe.py", script);
+  const std::string command =
+      "cd '" + folder_.path() + "' && python3 pipe.py '" VLR_CLI "' '" + kModel + "' 2> err";
+  if (std::system("python3 -c '' 2> /dev/null") != 0) GTEST_SKIP() << "no python3";
+  EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "err");
+  EXPECT_EQ(lines_of(read_file(folder_ / "out")).size(), 2u);
 }
 
 TEST_F(CliScore, OneBadDocumentCostsOneDocument) {
@@ -531,6 +588,65 @@ TEST_F(CliRank, ABadDocumentIsShownLast) {
   EXPECT_LT(ran.out.find("bad_media"), ran.out.find("broken.png"));
 }
 
+TEST_F(CliRank, AByteOrderMarkIsNoText) {
+  write_file(folder_ / "marked.txt",
+             "\xef\xbb\xbf"
+             "a sun\n");
+  write_file(folder_ / "plain.txt", "a sun\n");
+  const Ran ran = scoring("rank", {"-q", "a star", "marked.txt", "plain.txt"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  std::vector<std::string> log_odds;
+  for (const std::string& line : lines_of(ran.out)) {
+    std::istringstream words(line);
+    std::string rank, bar, score, value;
+    if (line.find(".txt") != line.npos && words >> rank >> bar >> score >> value)
+      log_odds.push_back(value);
+  }
+  ASSERT_EQ(log_odds.size(), 2u) << ran.out;
+  EXPECT_EQ(log_odds[0], log_odds[1]);
+}
+
+TEST_F(CliRank, TopOfTheRequestOrOfTheOption) {
+  write_file(folder_ / "top.json",
+             R"({"query": "a", "documents": ["xx", "yy", "zz"], "top_n": 1})");
+  const auto shown = [&](const Arguments& more) {
+    Arguments all = {"--request", "top.json"};
+    all.insert(all.end(), more.begin(), more.end());
+    const Ran ran = scoring("rank", all);
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    const std::vector<std::string> lines = lines_of(ran.out);
+    return std::ranges::count_if(lines, [](const std::string& line) {
+      return line.ends_with(" xx") || line.ends_with(" yy") || line.ends_with(" zz");
+    });
+  };
+  EXPECT_EQ(shown({}), 1);
+  EXPECT_EQ(shown({"--top", "2"}), 2);
+  EXPECT_EQ(scoring("rank", {"--request", "top.json", "--top", "-1"}).code, 2);
+}
+
+TEST_F(CliRank, TextFilesAreConfinedAsMediaAre) {
+  std::filesystem::create_directory(folder_ / "in");
+  write_file(folder_ / "in/a.txt", "a sun");
+  write_file(folder_ / "secret.txt", "hunter2");
+  const Ran never =
+      scoring("rank", {"-q", "a", "--local-files", "never", "--text", "t", "in/a.txt"});
+  EXPECT_EQ(never.code, 0) << never.err;
+  EXPECT_THAT(never.out, HasSubstr("files of this machine are not allowed"));
+  const Ran below = scoring("rank", {"-q", "a", "--local-files", "below_media_root", "--media-root",
+                                     "in", "in/a.txt", "secret.txt"});
+  EXPECT_EQ(below.code, 0) << below.err;
+  EXPECT_THAT(below.out, AllOf(HasSubstr("a sun"), Not(HasSubstr("hunter2"))));
+}
+
+TEST_F(CliRank, TextThatIsNotUtf8IsInvalid) {
+  const Ran ran = scoring("rank", {"-q", "a", "--text", "\xc0\x80", "--text", "b"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("invalid"),
+                             HasSubstr("a text has bytes that are not UTF-8, the first at 0")));
+  expect_unusable(scoring("rank", {"-q", "a\xff", "--text", "b"}),
+                  "query: a text has bytes that are not UTF-8, the first at 1");
+}
+
 TEST_F(CliRank, SaysWhatIsMissing) {
   expect_unusable(scoring("rank", {"-q", "a star", "missing.png"}), "missing.png: no such file");
   expect_unusable(scoring("rank", {"--text", "a star"}), "no query");
@@ -644,6 +760,17 @@ TEST_F(CliEval, ReportsQualityAndDistance) {
   EXPECT_NEAR(other["ndcg"].get<double>(), 1 / std::log2(3), 1e-9);
   EXPECT_EQ(other["top1_changes"], 1);
   EXPECT_EQ(table["files"][2]["pairs"], 23);
+}
+
+TEST_F(CliEval, WhatAFileSaysNothingOfIsNotZero) {
+  write_file(folder_ / "e.jsonl", "{\"query\": \"a\", \"documents\": [\"x\"]}\n");
+  const Ran ran = scoring("eval", {"e.jsonl", "--json", "table.json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, Not(HasSubstr("0.0000")));
+  const json row = json::parse(read_file(folder_ / "table.json"))["files"][0];
+  for (const char* key :
+       {"top1", "mrr", "ndcg", "max_distance", "mean_distance", "top1_changes", "order_changes"})
+    EXPECT_TRUE(row[key].is_null()) << key;
 }
 
 TEST_F(CliEval, PicturesAreInTheFoldersMedia) {

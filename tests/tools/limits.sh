@@ -1,10 +1,40 @@
 #!/usr/bin/env bash
-# tests/tools/limits.sh VLR: the command where hardly a process may be started: it scores with fewer threads or ends with
-# an error, and never by a signal. Root has no such limit, so it becomes nobody; who can do neither, skips (77).
+# tests/tools/limits.sh VLR: the command where there is hardly any memory, or hardly a process may be started: it scores,
+# with fewer threads perhaps, or ends with an error, and never by a signal. Root has no limit of processes, so it becomes
+# nobody; who can do neither, skips (77).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 vlr=${1:?usage: tests/tools/limits.sh VLR}
-export OPENBLAS_NUM_THREADS=1  # OpenBLAS ends a process whose threads it cannot start
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+chmod 755 "$scratch"
+echo '{"query": {"text": "a star"}, "documents": [{"text": "a sun"}]}' > "$scratch/request.json"
+
+# Address space, from what the program itself takes to what it needs, in KB; libraries that do not fit are the loader's
+# error (127). Sanitizers need more of it than there is.
+with_memory() { (ulimit -v "$1"; shift; exec timeout 60 "$@") > "$scratch/out.txt" 2> "$scratch/err.txt"; }
+xz -dc tests/golden/tokenizer/qwen3_tokenizer.json.xz > "$scratch/tokenizer.json"
+"$vlr" checkpoint make a --out "$scratch/large" --tokenizer "$scratch/tokenizer.json" > /dev/null
+if with_memory 4000000 "$vlr" --version; then
+  least=100000
+  until with_memory "$least" "$vlr" --version; do least=$((least + 4000)); done
+  served=0 refused=0
+  for model in demo/model "$scratch/large"; do
+    for ((memory = least; memory < least + 240000; memory += 8000)); do
+      code=0
+      with_memory "$memory" "$vlr" score -m "$model" --device cpu -r "$scratch/request.json" --threads 2 || code=$?
+      case $code in
+        0) grep -q '"status"' "$scratch/out.txt"; served=$((served + 1)) ;;
+        1) grep -q '^vlr: ' "$scratch/err.txt"; refused=$((refused + 1)) ;;
+        *) echo "$memory KB of address space for $model: exit $code"; cat "$scratch/err.txt"; exit 1 ;;
+      esac
+    done
+  done
+  echo "from $least KB of address space on: $served served, $refused refused"
+  [[ $served -gt 0 && $refused -gt 0 ]]
+else
+  echo "no limits of address space: $vlr does not run under one"
+fi
 
 as_user=()
 if [[ $(id -u) == 0 ]]; then
@@ -14,13 +44,9 @@ if [[ $(id -u) == 0 ]]; then
   fi
   as_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 fi
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-chmod 755 "$scratch"
 cp "$vlr" "$scratch/vlr"
 mkdir "$scratch/model"
 cp demo/model/*.json demo/model/*.safetensors "$scratch/model"
-echo '{"query": {"text": "a star"}, "documents": [{"text": "a sun"}]}' > "$scratch/request.json"
 chmod -R a+rX "$scratch"
 if ! "${as_user[@]}" "$scratch/vlr" --version > /dev/null; then
   echo "skipped: $scratch/vlr cannot be run by another user"
