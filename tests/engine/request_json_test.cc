@@ -184,7 +184,7 @@ TEST(RequestJson, AStringsDefectCostsItsDocument) {
       ASSERT_TRUE(parsed) << json << ": " << parsed.error().message();
       const std::vector<Content>& documents = parsed->request.documents;
       ASSERT_EQ(documents.size(), 3u) << json;
-      EXPECT_THAT(documents[1].error, AllOf(StartsWith("the document "), HasSubstr(name))) << json;
+      EXPECT_THAT(documents[1].error, AllOf(StartsWith("the document"), HasSubstr(name))) << json;
       EXPECT_THAT(documents[0].texts, ElementsAre("a"));
       EXPECT_THAT(documents[2].texts, ElementsAre("b"));
       EXPECT_EQ(documents[0].error + documents[2].error, "");
@@ -310,7 +310,7 @@ TEST(RequestJson, ADocumentThatMakesNoSenseSaysWhy) {
            {R"({"content": [{"type": "text", "content": "a"}]})", "has a key 'content'"},
            {R"({"\u001b]0;x\u0007": 1})", "has a key '?]0;x?'"}}) {
     const Content c = document(side);
-    EXPECT_THAT(c.error, AllOf(StartsWith("the document "), HasSubstr(message))) << side;
+    EXPECT_THAT(c.error, AllOf(StartsWith("the document"), HasSubstr(message))) << side;
     EXPECT_TRUE(c.texts.empty() && c.images.empty() && c.videos.empty()) << side;
   }
   // A name of 5 MB is not echoed whole.

@@ -20,7 +20,7 @@ if with_memory 4000000 "$vlr" --version; then
   until with_memory "$least" "$vlr" --version; do least=$((least + 4000)); done
   served=0 refused=0
   for model in demo/model "$scratch/large"; do
-    for ((memory = least; memory < least + 240000; memory += 8000)); do
+    for ((memory = least; memory < least + 240000; memory += 16000)); do
       code=0
       with_memory "$memory" "$vlr" score -m "$model" --device cpu -r "$scratch/request.json" --threads 2 || code=$?
       case $code in
