@@ -22,7 +22,7 @@ void add_checkpoint(CLI::App& app, Run& run) {
       ->required();
   make->add_option("--out", command->out, "Folder to write")->required();
   make->add_option("--tokenizer", command->tokenizer, "A tokenizer.json to copy into it");
-  make->add_flag("--force", command->force, "Replace another checkpoint in the folder to write");
+  make->add_flag("--force", command->force, "Replace what else is in the folder to write");
   make->callback([command, &run] {
     run = [command] {
       SyntheticOptions options;

@@ -110,7 +110,7 @@ void add_quantize(CLI::App& app, Run& run) {
   app.add_flag_callback(
       "--no-probe", [command] { command->probe = false; },
       "Keep no scores of what was written; it then need not run");
-  app.add_flag("--force", command->force, "Replace another checkpoint in the folder to write");
+  app.add_flag("--force", command->force, "Replace what else is in the folder to write");
   app.add_flag_callback(
       "--no-verify", [command] { command->verify = false; }, "Do not open what was written");
   command->model.add_options_to(app, kRunsModel, kVisionCache);

@@ -239,21 +239,30 @@ Status ShardWriter::write_index() const {
 
 /// Tokenizer, templates and whatever else is there: all files but weights, packed ones too, and what
 /// names them.
-Status copy_other_files(const fs::path& from, const fs::path& to) {
+Result<std::vector<std::string>> other_files(const fs::path& folder) {
+  std::vector<std::string> out;
   std::error_code error;
-  for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    std::string name = it->path().filename().string();
     std::error_code at_file;
-    if (name == "config.json" || name.find(".safetensors") != name.npos ||
-        !fs::is_regular_file(it->path(), at_file))
-      continue;
-    fs::copy_file(it->path(), to / name, fs::copy_options::overwrite_existing, at_file);
-    if (at_file) {
+    if (name != "config.json" && name.find(".safetensors") == name.npos &&
+        fs::is_regular_file(it->path(), at_file))
+      out.push_back(std::move(name));
+  }
+  if (error)
+    return {Code::kInvalidArgument, fmt::format("{}: {}", folder.string(), error.message())};
+  return out;
+}
+
+Status copy_files(const fs::path& from, const fs::path& to, std::span<const std::string> names) {
+  for (const std::string& name : names) {
+    std::error_code error;
+    fs::copy_file(from / name, to / name, error);
+    if (error) {
       return {Code::kInvalidArgument,
-              fmt::format("{}: {}", (to / name).string(), at_file.message())};
+              fmt::format("{}: {}", (from / name).string(), error.message())};
     }
   }
-  if (error) return {Code::kInvalidArgument, fmt::format("{}: {}", from.string(), error.message())};
   return {};
 }
 
@@ -273,13 +282,13 @@ Status quantize_checkpoint(const std::string& from, const std::string& to,
   VLR_ASSIGN_OR_RETURN(const ShardPlan plan,
                        plan_shards(checkpoint.tensors(), rules, options.max_shard_bytes));
   VLR_RETURN_IF_ERROR(check_opens(files.config, checkpoint.tensors(), rules));
-  VLR_ASSIGN_OR_RETURN(
-      FolderWriter folder,
-      FolderWriter::begin(to, {.anything = options.force, .like_it = is_quantized_by_vlr}));
+  VLR_ASSIGN_OR_RETURN(const std::vector<std::string> others, other_files(from));
+  VLR_ASSIGN_OR_RETURN(FolderWriter folder,
+                       FolderWriter::begin(to, {options.force, is_quantized_by_vlr, others}));
   ShardWriter writer(checkpoint, folder.path(), options, threads);
   VLR_RETURN_IF_ERROR(writer.write(plan));
   VLR_RETURN_IF_ERROR(checkpoint.check_unchanged());
-  VLR_RETURN_IF_ERROR(copy_other_files(from, folder.path()));
+  VLR_RETURN_IF_ERROR(copy_files(from, folder.path(), others));
   const auto write_config = [&](std::span<const float> probe) {
     config["quantization_config"] = quantization_config(rules, plan.formats, plan.dense_modules,
                                                         writer.dense_checksums(), probe);

@@ -22,7 +22,7 @@ struct QuantizeOptions {
   std::function<Result<std::vector<float>>(const std::string& folder)> probe = {};
   /// Told the bytes read so far and those to read in all, after every tensor.
   std::function<void(int64_t done, int64_t total)> progress = {};
-  bool force = false;  ///< replace a checkpoint that vlr did not quantise
+  bool force = false;  ///< replace files that `vlr quantize` did not write
 };
 
 /// Writes `from`'s tensors to `to`, those that the rules choose quantised with their fingerprints;
@@ -30,7 +30,7 @@ struct QuantizeOptions {
 /// other files but weights. Makes the folder, which must not be `from`, once the rules make sense;
 /// replaces files of these names once all of it is on disk. kInvalidArgument where rules choose
 /// nothing, one of them matches nothing, or a tensor is quantised already; and where `to` has a
-/// checkpoint of somebody else, or another process is writing one there.
+/// checkpoint or files of somebody else, or another process is writing one there.
 Status quantize_checkpoint(const std::string& from, const std::string& to,
                            std::span<const QuantRule> rules, const QuantizeOptions& options,
                            ThreadPool& threads);

@@ -11,6 +11,9 @@
 
 #include "engine/placement/device_options.h"
 #include "engine/placement/preset.h"
+#include "engine/runtime/file_reader.h"
+#include "engine/weights/folder_writer.h"
+#include "kernels/core/descriptor.h"
 #include "kernels/core/regular_file.h"
 #include "model/json.h"
 #include "model/synthetic.h"
@@ -87,6 +90,12 @@ Status check_beside(const fs::path& folder) {
   return is_lfs_pointer(bytes) ? lfs_pointer(tokenizer) : Status();
 }
 
+Result<FileIdentity> identity_of(const std::string& path) {
+  VLR_ASSIGN_OR_RETURN(const int fd, open_regular(path));
+  const Descriptor file(fd);
+  return FileIdentity::of(fd, path);
+}
+
 }  // namespace
 
 Result<ModelFolder> ModelFolder::open(const std::string& path, Weights weights) {
@@ -103,9 +112,13 @@ Result<ModelFolder> ModelFolder::open(const std::string& path, Weights weights) 
     return {Code::kUnimplemented,
             fmt::format("{}: {} and no config.json; {}", path, other, kTakes)};
   }
+  if (const std::string why = unfinished_write(folder); !why.empty()) return {Code::kNotFound, why};
+  VLR_ASSIGN_OR_RETURN(const FileIdentity before, identity_of(config));
   VLR_ASSIGN_OR_RETURN(out.config, read_config(config));
   VLR_ASSIGN_OR_RETURN(out.stored, read_stored_quantization(config));
   auto checkpoint = Checkpoint::open(path);
+  // Writers take it away first and put it there last: weights between are of the same checkpoint.
+  VLR_RETURN_IF_ERROR(check_same_file(config, before));
   if (checkpoint) {
     out.checkpoint = *std::move(checkpoint);
     return out;

@@ -60,8 +60,10 @@ Status make_checkpoint(std::string_view preset, const std::string& folder,
   VLR_ASSIGN_OR_RETURN(const int64_t shard_bytes, synthetic_shard_bytes(preset));
   const std::string text = format_config(config);
   const auto same = [&](std::string_view there) { return there == text; };
+  std::vector<std::string> names;
+  if (!options.tokenizer_json.empty()) names.emplace_back("tokenizer.json");
   VLR_ASSIGN_OR_RETURN(FolderWriter writer,
-                       FolderWriter::begin(folder, {.anything = options.force, .like_it = same}));
+                       FolderWriter::begin(folder, {options.force, same, std::move(names)}));
   if (!options.tokenizer_json.empty()) {
     std::error_code error;
     fs::copy_file(options.tokenizer_json, writer.path() / "tokenizer.json", error);

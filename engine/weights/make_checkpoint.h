@@ -16,13 +16,13 @@ struct SyntheticOptions {
   std::string tokenizer_json;   ///< a file to copy as tokenizer.json; empty: none
   /// Told the bytes written so far and those to write in all, every few megabytes.
   std::function<void(int64_t done, int64_t total)> progress;
-  bool force = false;  ///< replace a checkpoint of another configuration
+  bool force = false;  ///< replace files of others
 };
 
 /// Writes config.json, the weights and, if there is more than one shard, their index, as
 /// transformers would. Makes the folder if need be and replaces files of these names once all of it
-/// is on disk. Holds a few megabytes. kInvalidArgument: another checkpoint is there, or another
-/// process is writing one.
+/// is on disk. Holds a few megabytes. kInvalidArgument: another checkpoint or one of these files is there,
+/// or another process is writing one.
 Status make_checkpoint(std::string_view preset, const std::string& folder,
                        const SyntheticOptions& options = {});
 
