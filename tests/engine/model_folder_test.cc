@@ -1,5 +1,6 @@
 // Folders of checkpoints: what is not read is refused by name by whoever opens one, writers replace
-// whole folders, and damaged quantised files do not score something else.
+// whole checkpoints, and damaged quantised files do not score something else.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
@@ -7,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <functional>
@@ -15,7 +17,6 @@
 
 #include "engine/api/quantize_checkpoint.h"
 #include "engine/placement/prepared_model.h"
-#include "engine/weights/folder_writer.h"
 #include "kernels/core/load.h"
 #include "kernels/quant/eight_bit.h"
 #include "tests/support/checkpoints.h"
@@ -233,62 +234,6 @@ TEST_F(Folder, CompressedTensorsOpensAsItSays) {
   EXPECT_NEAR(response->results[1].log_odds, 7.18217182, 2e-3);
 }
 
-/// What is in a folder, by name.
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator(folder))
-    out.push_back(entry.path().filename().string());
-  std::ranges::sort(out);
-  return out;
-}
-
-TEST(FolderWriter, ReplacesWhatItMay) {
-  const TempFolder folder;
-  const std::string out = folder / "out";
-  const auto write = [&](const FolderWriter::Replace& replace, const char* config) {
-    auto writer = FolderWriter::begin(out, replace);
-    if (!writer) return writer.error().message();
-    write_file((writer->path() / "config.json").string(), config);
-    write_file((writer->path() / "model.safetensors").string(), config);
-    return writer->commit().message();
-  };
-  EXPECT_EQ(write({}, "1"), "");
-  const std::vector<std::string> both = {"config.json", "model.safetensors"};
-  EXPECT_EQ(names_in(out), both);
-  EXPECT_EQ(write({}, "2"),
-            out + ": has another checkpoint (config.json), which only --force replaces");
-  EXPECT_EQ(write({.like_it = [](std::string_view c) { return c == "1"; }}, "3"), "");
-  EXPECT_EQ(write({.like_it = [](std::string_view c) { return c == "1"; }}, "4"),
-            out + ": has another checkpoint (config.json), which only --force replaces");
-
-  // Shards of another checkpoint go, other files stay; links are replaced, not written through.
-  write_file(folder / "victim", "safe");
-  write_file(out + "/model-00001-of-00002.safetensors", "old");
-  write_file(out + "/notes.txt", "mine");
-  fs::remove(out + "/model.safetensors");
-  fs::create_symlink(folder / "victim", out + "/model.safetensors");
-  fs::create_directory(out + "/.vlr-part-killed");
-  EXPECT_EQ(write({.anything = true}, "5"), "");
-  EXPECT_EQ(names_in(out),
-            (std::vector<std::string>{"config.json", "model.safetensors", "notes.txt"}));
-  EXPECT_EQ(read_file(folder / "victim"), "safe");
-  EXPECT_EQ(read_file(out + "/model.safetensors"), "5");
-}
-
-TEST(FolderWriter, OneWritesAtATimeAndLeavesNothingBehind) {
-  const TempFolder folder;
-  const std::string out = folder / "new/out";
-  {
-    const auto first = FolderWriter::begin(out, {});
-    ASSERT_TRUE(first) << first.error().message();
-    const auto second = FolderWriter::begin(out, {.anything = true});
-    ASSERT_FALSE(second);
-    EXPECT_EQ(second.error().message(), out + ": another process is writing a checkpoint there");
-    EXPECT_TRUE(fs::exists(first->path()));
-  }
-  EXPECT_FALSE(fs::exists(out));
-}
-
 const std::vector<QuantRule> kNf4Rules = {{"text", QuantMode::kNf4}};
 
 TEST(QuantizeCheckpoint, DoesNotReplaceWhatItDidNotMake) {
@@ -306,42 +251,109 @@ TEST(QuantizeCheckpoint, DoesNotReplaceWhatItDidNotMake) {
   EXPECT_EQ(open_or_die(other).quant(), "nf4");
 }
 
-/// Killed after any time, it leaves what was there, nothing that opens, or the new checkpoint.
+/// Whether a checkpoint is on the way into a folder, or was when its writer died.
+bool is_being_written(const std::string& folder) {
+  std::error_code error;  // what is listed may be gone
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    if (it->path().filename().string().starts_with(".vlr-")) return true;
+  return false;
+}
+
+/// Has children write a checkpoint into a folder and kills them at any time from their first file to
+/// the end, until it has met `wanted` of them in it, or many more have got away. How many it has.
+int kill_writers(const std::string& folder, int wanted, const std::function<Status()>& write,
+                 const std::function<void()>& check) {
+  using Clock = std::chrono::steady_clock;
+  std::mt19937 rng(1);
+  std::chrono::microseconds longest{1000};  // from the first file to the end
+  int met = 0;
+  for (int i = 0; i < 4 * wanted && met < wanted && !::testing::Test::HasFailure(); ++i) {
+    const ::pid_t child = ::fork();
+    if (child == 0) {
+      const Status status = write();
+      if (!status.ok()) fmt::print(stderr, "{}\n", status.message());
+      ::_exit(status.ok() ? 0 : 1);
+    }
+    EXPECT_GE(child, 0);
+    if (child < 0) break;
+    int status = 0;
+    const auto has_ended = [&] { return ::waitpid(child, &status, WNOHANG) == child; };
+    // What the one before it has left is not its own, and goes first.
+    bool ended = false;
+    while (!ended && !is_being_written(folder)) {
+      ::usleep(50);
+      ended = has_ended();
+    }
+    const auto start = Clock::now();
+    const auto end = start + longest * static_cast<int64_t>(rng() % 1000) / 1000;
+    const bool runs_to_end = i % 16 == 0;
+    while (!ended && (runs_to_end || Clock::now() < end)) {
+      ::usleep(50);
+      ended = has_ended();
+    }
+    if (ended) {
+      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+      longest = std::max(
+          longest, std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start));
+    } else {
+      ::kill(child, SIGKILL);
+      EXPECT_EQ(::waitpid(child, &status, 0), child);
+    }
+    met += !ended && is_being_written(folder);
+    check();
+  }
+  return met;
+}
+
+/// Killed at any time, it leaves what was there, nothing that opens, or the new checkpoint; and the
+/// next one needs no --force.
 TEST(QuantizeCheckpoint, KilledItLeavesNoFolderThatOpensWrongly) {
   const TempFolder folder;
   const std::string out = folder / "out";
-  ThreadPool threads(1);
-  ASSERT_TRUE(
-      quantize_checkpoint(demo_model(), out, {{{"text", QuantMode::kInt8}}}, {}, threads).ok());
-  int killed = 0, renewed = 0;
-  std::mt19937 rng(1);
-  for (int i = 0; i < 100; ++i) {
-    const ::pid_t child = ::fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      ThreadPool own(1);
-      const Status status = quantize_checkpoint(demo_model(), out, kNf4Rules, {}, own);
-      ::_exit(status.ok() ? 0 : 1);
-    }
-    ::usleep(static_cast<::useconds_t>(rng() % 150'000));
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    killed += WIFSIGNALED(status);
-    auto opened = Reranker::open(out, on_cpu());
+  const std::vector<QuantRule> int8_rules = {{"text", QuantMode::kInt8}};
+  std::string before = "int8";
+  const auto write = [&] {
+    ThreadPool own(1);
+    return quantize_checkpoint(demo_model(), out, before == "int8" ? kNf4Rules : int8_rules, {},
+                               own);
+  };
+  ASSERT_TRUE(write().ok());
+  before = "nf4";
+  int closed = 0, renewed = 0;
+  const int met = kill_writers(out, 104, write, [&] {
+    const auto opened = Reranker::open(out, on_cpu());
     if (!opened) {
       EXPECT_FALSE(fs::exists(out + "/config.json")) << opened.error().message();
-      QuantizeOptions force;
-      force.force = true;
-      ASSERT_TRUE(quantize_checkpoint(demo_model(), out, kNf4Rules, force, threads).ok());
-      continue;
+      EXPECT_THAT(opened.error().message(), HasSubstr("or its writer was killed"));
+      ++closed;
+      return;
     }
-    renewed += opened->quant() == "nf4";
     EXPECT_TRUE(opened->quant() == "nf4" || opened->quant() == "int8") << opened->quant();
-  }
-  EXPECT_GT(killed, 10);
-  RecordProperty("killed", killed);
-  RecordProperty("renewed", renewed);
+    renewed += opened->quant() != before;
+    before = opened->quant();
+  });
+  fmt::print("{} killed while they wrote; {} left no config.json, {} had ended\n", met, closed,
+             renewed);
+  EXPECT_GE(met, 100);
+  EXPECT_TRUE(write().ok());
+  EXPECT_EQ(open_or_die(out).quant(), before == "int8" ? "nf4" : "int8");
+}
+
+TEST(MakeCheckpoint, KilledItLeavesNoFolderThatOpensWrongly) {
+  const TempFolder folder;
+  const std::string out = make_synthetic(folder, "a");
+  SyntheticOptions options;
+  options.tokenizer_json = demo_model() + "/tokenizer.json";
+  const auto write = [&] { return make_checkpoint("a", out, options); };
+  const int met = kill_writers(out, 24, write, [&] {
+    const auto opened = ModelFolder::open(out, ModelFolder::Weights::kNeeded);
+    if (opened) return;
+    EXPECT_FALSE(fs::exists(out + "/config.json")) << opened.error().message();
+    EXPECT_THAT(opened.error().message(), HasSubstr("or its writer was killed"));
+  });
+  EXPECT_GE(met, 20);
+  EXPECT_TRUE(write().ok());
+  EXPECT_EQ(refusal(out), "opened");
 }
 
 /// One of many ways to damage a file.
