@@ -121,10 +121,14 @@ std::optional<Shape> shape_of_codes(const StoredTensors& tensors, std::string_vi
                     inverse->first, describe(static_cast<const StoredShape&>(inverse->second))));
   }
   const auto scale = beside(kWeightScale);
-  if (scale == tensors.end() && beside(kScb) == tensors.end()) {
+  const bool has_absmax = kCode == DType::kI8 && beside(kScb) != tensors.end();
+  if (scale == tensors.end() && !has_absmax) {
     return Shape(Code::kInvalidArgument, fmt::format("{}{}: the checkpoint has none", module,
                                                      kCode == DType::kI8 ? kScb : kWeightScale));
   }
+  if (scale != tensors.end() && has_absmax)
+    return Shape(Code::kInvalidArgument, fmt::format("{}: has a {} and a {}, expected one of them",
+                                                     name, kScb.substr(1), kWeightScale.substr(1)));
   if (scale != tensors.end() && scale->second.shape.size() == 2 && scale->second.shape[1] > 1) {
     return Shape(
         Code::kUnimplemented,
@@ -144,37 +148,60 @@ std::optional<Shape> mxfp4_shape(const StoredTensors& tensors, std::string_view 
   return checked_shape(name, t, 2);
 }
 
+/// A tensor beside a weight: where its name hangs, and when it is there.
+struct Beside {
+  std::string_view suffix;
+  bool of_module = false;  ///< under the module's name, otherwise under the weight's
+  enum When { kAlways, kNested, kMaybe } when = kAlways;
+};
+
 /// How files store a format.
 struct StoredForm {
   WeightFormat format;
   /// [N, K] of a tensor that is stored so, or why it is not read; nothing: it is something else.
   std::optional<Shape> (*shape)(const StoredTensors& tensors, std::string_view name,
                                 const StoredTensor& t);
-  /// What is beside the weight, under its own name and under its module's.
-  std::vector<std::string_view> of_weight, of_module;
+  std::vector<Beside> beside;  ///< all that is read with it, or left out of what is read
 };
 
 std::span<const StoredForm> stored_forms() {
+  constexpr bool kOfModule = true;
+  constexpr Beside kOwn[] = {{kFingerprint, kOfModule, Beside::kMaybe},
+                             {kChecksum, kOfModule, Beside::kMaybe}};
+  const auto with_own = [&](std::vector<Beside> list) {
+    list.insert(list.end(), std::begin(kOwn), std::end(kOwn));
+    return list;
+  };
+  const auto four_bit = [&](std::string_view state) {
+    return with_own({{kAbsmax},
+                     {kQuantMap},
+                     {kNestedAbsmax, false, Beside::kNested},
+                     {kNestedMap, false, Beside::kNested},
+                     {state}});
+  };
+  const Beside scale = {kWeightScale, kOfModule};
+  const Beside input_scale = {kInputScale, kOfModule, Beside::kMaybe},
+               input_zero = {kInputZero, kOfModule, Beside::kMaybe};
   static const StoredForm kForms[] = {
-      {WeightFormat::kNf4,
-       four_bit_shape<WeightFormat::kNf4>,
-       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kNf4State},
-       {}},
-      {WeightFormat::kFp4,
-       four_bit_shape<WeightFormat::kFp4>,
-       {kAbsmax, kQuantMap, kNestedAbsmax, kNestedMap, kFp4State},
-       {}},
-      {WeightFormat::kInt8,
-       shape_of_codes<DType::kI8>,
-       {},
-       {kScb, kWeightFormat, kWeightScale, kInputScale, kInputZero}},
-      {WeightFormat::kFp8,
-       shape_of_codes<DType::kF8E4M3>,
-       {},
-       {kWeightScale, kInputScale, kInputZero}},
-      {WeightFormat::kMxfp4, mxfp4_shape, {}, {kWeightScale}},
+      {WeightFormat::kNf4, four_bit_shape<WeightFormat::kNf4>, four_bit(kNf4State)},
+      {WeightFormat::kFp4, four_bit_shape<WeightFormat::kFp4>, four_bit(kFp4State)},
+      {WeightFormat::kInt8, shape_of_codes<DType::kI8>,
+       // One of two scales, as shape_of_codes() asks.
+       with_own({{kScb, kOfModule, Beside::kMaybe},
+                 {kWeightScale, kOfModule, Beside::kMaybe},
+                 {kWeightFormat, kOfModule, Beside::kMaybe},
+                 input_scale,
+                 input_zero})},
+      {WeightFormat::kFp8, shape_of_codes<DType::kF8E4M3>,
+       with_own({scale, input_scale, input_zero})},
+      {WeightFormat::kMxfp4, mxfp4_shape, with_own({scale})},
   };
   return kForms;
+}
+
+std::string name_beside(std::string_view weight, const Beside& beside) {
+  return beside.of_module ? joined(module_of(weight), beside.suffix)
+                          : joined(weight, beside.suffix);
 }
 
 }  // namespace
@@ -189,6 +216,12 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
     if (!*shape) return shape->error();
     const bool nested =
         !is_four_bit(form.format) || four_bit_state(tensors, name, form.format)->nested;
+    for (const Beside& beside : form.beside) {
+      const std::string needed = name_beside(name, beside);
+      if ((beside.when == Beside::kAlways || (beside.when == Beside::kNested && nested)) &&
+          !tensors.contains(needed))
+        return {Code::kInvalidArgument, needed + ": the checkpoint has none"};
+    }
     return StoredWeight{form.format, **shape, nested};
   }
   if (tensors.contains(joined(name, kAbsmax))) {
@@ -199,17 +232,20 @@ Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_vie
 }
 
 bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name) {
-  const auto beside = [&](std::string_view suffix, std::string_view weight) {
-    return name.ends_with(suffix) &&
-           tensors.contains(joined(name.substr(0, name.size() - suffix.size()), weight));
-  };
   for (const StoredForm& form : stored_forms()) {
-    for (const std::string_view suffix : form.of_weight)
-      if (beside(suffix, "")) return true;
-    for (const std::string_view suffix : form.of_module)
-      if (beside(suffix, kWeight)) return true;
+    for (const Beside& beside : form.beside) {
+      if (!name.ends_with(beside.suffix)) continue;
+      std::string weight(name.substr(0, name.size() - beside.suffix.size()));
+      if (beside.of_module) weight += kWeight;
+      if (!tensors.contains(weight)) continue;
+      const Result<StoredWeight> stored = stored_weight(tensors, weight);
+      if (!stored) return true;  // which is what will be said
+      if (stored->format == form.format &&
+          (beside.when != Beside::kNested || stored->nested_scales))
+        return true;
+    }
   }
-  return beside(kFingerprint, kWeight) || beside(kChecksum, kWeight);
+  return false;
 }
 
 }  // namespace vlr

@@ -53,7 +53,9 @@ struct StoredWeight {
 /// weight lacks, and which of its features vlr does not read.
 Result<StoredWeight> stored_weight(const StoredTensors& tensors, std::string_view name);
 
-/// Whether a tensor stands beside a quantised weight and is read with it.
+/// Whether a tensor stands beside a quantised weight and belongs to its format: it is read with it, or
+/// known to be left out of what is read (docs/formats.md). Beside a weight that is refused, any
+/// format's tensors belong to it.
 bool belongs_to_quantized(const StoredTensors& tensors, std::string_view name);
 
 /// What nf4 or fp4 says of a weight in its quant_state, which has to say what vlr reads.

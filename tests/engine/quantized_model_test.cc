@@ -14,6 +14,7 @@
 #include "engine/api/quantize_checkpoint.h"
 #include "engine/passes/self_check.h"
 #include "engine/placement/loaded_model.h"
+#include "engine/placement/prepared_model.h"
 #include "engine/tasks/pair_score.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tensor_map.h"
@@ -494,10 +495,50 @@ TEST_F(Damaged, Truncated) {
               }),
               AllOf(StartsWith("1 tensors are not as the model needs them"),
                     HasSubstr(weight + ": 98304 bytes for a weight [256, 768] in nf4")));
-  EXPECT_THAT(refusal_with([&](TensorMap& t) { t.erase(weight + ".absmax"); }),
-              StartsWith(weight + ".absmax: the checkpoint has none"));
+  // Seen by its names alone, as `vlr plan` and `vlr inspect` do.
+  const auto lacks = [&](const std::string& name) {
+    EXPECT_THAT(refusal_with([&](TensorMap& t) { t.erase(name); }),
+                StartsWith("1 tensors are not as the model needs them: " + name +
+                           ": the checkpoint has none"));
+    const auto folder = ModelFolder::open(path_, ModelFolder::Weights::kNeeded);
+    ASSERT_TRUE(folder) << folder.error().message();
+    const NameReport report = compare_names(folder->config, folder->checkpoint->tensors());
+    EXPECT_THAT(report.status().message(), HasSubstr(name + ": the checkpoint has none"));
+  };
+  for (const char* suffix : {".absmax", ".nested_absmax", ".nested_quant_map", ".quant_map"})
+    lacks(weight + suffix);
   EXPECT_THAT(refusal_with([&](TensorMap& t) { t.erase(weight); }),
               AllOf(HasSubstr("lacks 1 tensors"), HasSubstr(weight)));
+  quantise("fp8");
+  lacks(kDown + ".weight_scale");
+  quantise("int8");
+  lacks(kDown + ".SCB");
+}
+
+/// Codes with more beside them than their format has are not what somebody meant them to be.
+TEST_F(Damaged, SomethingOfAnotherFormatBeside) {
+  const std::string weight = kDown + ".weight", dense = "model.visual.blocks.0.attn.qkv";
+  const auto with = [&](const std::string& name, const std::string& like) {
+    return refusal_with([&](TensorMap& t) { t.add(name, t[like]); });
+  };
+  const auto not_read = [](const std::string& name) {
+    return StartsWith("1 tensors that would change scores are not used: " + name +
+                      ": is not read, and the weight beside it is");
+  };
+  quantise("nf4");
+  const std::string absmax = weight + ".absmax";
+  for (const char* suffix : {".SCB", ".weight_scale", ".input_scale"})
+    EXPECT_THAT(with(kDown + suffix, absmax), not_read(kDown + suffix));
+  for (const char* suffix : {".SCB", ".weight_scale", ".weight_checksum"})
+    EXPECT_THAT(with(dense + suffix, absmax), not_read(dense + suffix));
+  quantise("int8");
+  EXPECT_THAT(with(weight + ".absmax", kDown + ".SCB"), not_read(weight + ".absmax"));
+  EXPECT_THAT(with(kDown + ".weight_scale", kDown + ".SCB"),
+              HasSubstr(weight + ": has a SCB and a weight_scale, expected one of them"));
+  EXPECT_EQ(with(kDown + ".input_scale", kDown + ".SCB"), "opened as int8");
+  quantise("fp8");
+  EXPECT_THAT(with(kDown + ".SCB", kDown + ".weight_scale"), not_read(kDown + ".SCB"));
+  EXPECT_EQ(with(kDown + ".input_scale", kDown + ".weight_scale"), "opened as fp8");
 }
 
 TEST_F(Damaged, OwnInt8AndFp8) {
