@@ -181,6 +181,30 @@ std::string harm_of(const ModelConfig& config, const NameMap& all, const NameMap
   return "";
 }
 
+/// What a weight that is not there looks packed as, at one of its tensors; "": not packed.
+std::string packed_as(const NameMap& all, std::string_view name) {
+  std::string_view module = name;
+  const auto is = [&](std::string_view suffix) {
+    if (!name.ends_with(suffix)) return false;
+    module = name.substr(0, name.size() - suffix.size());
+    return true;
+  };
+  const auto beside = [&](std::string_view suffix) {
+    return all.contains(stored::joined(module, suffix));
+  };
+  const auto codes_of = [&](std::string_view whose) {
+    if (beside(stored::kWeight)) return std::string();
+    return fmt::format("packed codes as {} them, which vlr does not read", whose);
+  };
+  constexpr std::string_view kCodes = ".qweight", kPacked = ".weight_packed",
+                             kGlobalScale = ".weight_global_scale";
+  if (is(kCodes) || (is(".qzeros") && !beside(kCodes))) return codes_of("AWQ and GPTQ have");
+  if (is(kGlobalScale) && !beside(kPacked)) return codes_of("NVFP4 has");
+  if (!is(kPacked)) return "";
+  return codes_of(beside(kGlobalScale) ? "NVFP4 has"
+                                       : "compressed-tensors (W4A16, pack-quantized) has");
+}
+
 NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameMap& map) {
   NameReport report;
   map = canonical_to_stored(stored, report.ambiguous);
@@ -218,7 +242,12 @@ NameReport compare(const ModelConfig& config, const StoredTensors& stored, NameM
     report.wrong_shape.push_back(std::move(line));
   }
   for (const auto& [name, stored_name] : unused) {
-    std::string why = harm_of(config, map, unused, name);
+    std::string why = packed_as(map, name);
+    if (!why.empty()) {
+      report.packed.push_back(fmt::format("{}: {}", stored_name, why));
+      continue;
+    }
+    why = harm_of(config, map, unused, name);
     if (why.empty()) {
       report.unexpected.push_back(stored_name);
     } else {
@@ -282,6 +311,7 @@ Status NameReport::status() const {
   if (!ambiguous.empty()) {
     return {Code::kInvalidArgument, "the checkpoint has tensors twice: " + excerpt(ambiguous)};
   }
+  if (!packed.empty()) return {Code::kUnimplemented, "the checkpoint has " + excerpt(packed)};
   if (!missing.empty()) {
     return {Code::kNotFound, fmt::format("the checkpoint lacks {} tensors of its configuration: {}",
                                          missing.size(), excerpt(missing))};

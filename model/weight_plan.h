@@ -96,6 +96,7 @@ struct NameReport {
   std::vector<std::string> missing;      ///< "model.visual.pos_embed.weight [2304, 1152]"
   std::vector<std::string> wrong_shape;  ///< "...: expected [2304, 1152], got bf16[2304, 1024]"
   std::vector<std::string> ambiguous;    ///< two stored names for one tensor
+  std::vector<std::string> packed;       ///< codes of a weight that is missing, and whose they are
   std::vector<std::string> harmful;      ///< not used, and scores would be others if they were
   std::vector<std::string> unexpected;   ///< not used; harmless
 

@@ -96,6 +96,7 @@ ordered_json to_json(const Contents& c, const std::string& model) {
   out["missing"] = c.report.missing;
   out["wrong_shape"] = c.report.wrong_shape;
   out["ambiguous"] = c.report.ambiguous;
+  out["packed"] = c.report.packed;
   out["harmful"] = c.report.harmful;
   out["unexpected"] = c.report.unexpected;
   return out;
@@ -143,6 +144,7 @@ void print_report(const NameReport& report) {
   list("missing", report.missing);
   list("wrong shape", report.wrong_shape);
   list("ambiguous", report.ambiguous);
+  list("packed", report.packed);
   list("changes scores", report.harmful);
   list("unexpected", report.unexpected);
 }

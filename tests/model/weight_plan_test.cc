@@ -209,6 +209,33 @@ TEST(WeightPlan, TextOnly) {
   EXPECT_EQ(find(*plan, kPatch), nullptr);
 }
 
+TEST(CompareNames, WeightsThatArePackedAreNamed) {
+  const ModelConfig config = *synthetic_config("a");
+  const std::string module = "model.language_model.layers.0.self_attn.q_proj";
+  const auto says = [&](std::initializer_list<const char*> instead) {
+    StoredTensors stored = stored_tensors(config);
+    stored.erase(kQ0);
+    for (const char* suffix : instead)
+      static_cast<StoredShape&>(stored[module + suffix]) = {DType::kI32, {8, 8}};
+    const Status status = compare_names(config, stored).status();
+    EXPECT_EQ(status.code(), make_weight_plan(config, stored).error().code());
+    return status.message();
+  };
+  const std::string has = "the checkpoint has " + module;
+  EXPECT_EQ(says({".qweight", ".qzeros", ".scales"}),
+            has + ".qweight: packed codes as AWQ and GPTQ have them, which vlr does not read");
+  EXPECT_EQ(says({".qzeros"}),
+            has + ".qzeros: packed codes as AWQ and GPTQ have them, which vlr does not read");
+  EXPECT_EQ(says({".weight_packed", ".weight_scale", ".weight_shape"}),
+            has +
+                ".weight_packed: packed codes as compressed-tensors (W4A16, pack-quantized) has "
+                "them, which vlr does not read");
+  EXPECT_EQ(says({".weight_packed", ".weight_scale", ".weight_global_scale"}),
+            has + ".weight_packed: packed codes as NVFP4 has them, which vlr does not read");
+  EXPECT_THAT(says({".weight_global_scale"}), HasSubstr("as NVFP4 has them"));
+  EXPECT_THAT(says({".scales"}), HasSubstr("lacks 1 tensors"));
+}
+
 TEST(CompareNames, Reports) {
   const ModelConfig config = *synthetic_config("a");
   StoredTensors stored = stored_tensors(config);
