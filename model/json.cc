@@ -67,6 +67,12 @@ Result<std::string> read_text_file(const std::string& path, int64_t max_bytes, b
   return text;
 }
 
+std::string shown(const nlohmann::json& value) {
+  using nlohmann::json;
+  const std::string quoted = in_quotes(value.dump(-1, ' ', false, json::error_handler_t::replace));
+  return quoted.substr(1, quoted.size() - 2);
+}
+
 Status write_text_file(const std::string& path, std::string_view text) {
   VLR_ASSIGN_OR_RETURN(std::FILE* const file, open_output(path));
   int why = std::fwrite(text.data(), 1, text.size(), file) == text.size() ? 0 : errno;

@@ -16,6 +16,9 @@ namespace vlr {
 /// (its message gives the position), is nested deeper than 64 levels or longer than 64 MB.
 Result<nlohmann::json> parse_json(std::string_view text);
 
+/// A value of others in a message: printable, and cut as in_quotes() cuts.
+std::string shown(const nlohmann::json& value);
+
 /// Reads a regular file as it is; kNotFound if it cannot be opened, kInvalidArgument if it is
 /// something else, as a FIFO, which may be waited for only where `pipes` says so. kDataLoss if it is
 /// longer than `max_bytes`, or a Git LFS pointer, which stands for a file that was not fetched.

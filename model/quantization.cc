@@ -118,7 +118,7 @@ Result<QuantMode> mode_of_scheme(const nlohmann::json& scheme, std::string_view 
   const std::string type = text_of(*weights, "type"), strategy = text_of(*weights, "strategy");
   const auto bits = weights->find("num_bits");
   if (bits == weights->end() || *bits != 8) {
-    return refused("weights of " + (bits == weights->end() ? "unknown" : bits->dump()) + " bits");
+    return refused("weights of " + (bits == weights->end() ? "unknown" : shown(*bits)) + " bits");
   }
   if (strategy != "channel" && strategy != "tensor" && !strategy.empty())
     return refused("scales by " + in_quotes(strategy));
@@ -127,7 +127,7 @@ Result<QuantMode> mode_of_scheme(const nlohmann::json& scheme, std::string_view 
     return refused("codes with a zero point");
   const nlohmann::json* const activations = object_at(scheme, "input_activations");
   if (activations && activations->contains("num_bits") && (*activations)["num_bits"] != 8)
-    return refused("activations of " + (*activations)["num_bits"].dump() + " bits");
+    return refused("activations of " + shown((*activations)["num_bits"]) + " bits");
   if (type == "float") return activations ? QuantMode::kFp8 : QuantMode::kFp8Weight;
   if (type == "int") return activations ? QuantMode::kInt8 : QuantMode::kInt8Weight;
   return refused("weights of type " + in_quotes(type));
@@ -147,7 +147,8 @@ Result<std::vector<QuantRule>> compressed_tensors_rules(const nlohmann::json& q)
   std::optional<QuantMode> mode;
   if (const auto* groups = object_at(q, "config_groups")) {
     for (const auto& [name, scheme] : groups->items()) {
-      if (!scheme.is_object()) return not_read("compressed-tensors' config_groups." + name);
+      if (!scheme.is_object())
+        return not_read("compressed-tensors' config_groups " + in_quotes(name));
       VLR_ASSIGN_OR_RETURN(const QuantMode own, mode_of_scheme(scheme, form));
       if (mode.value_or(own) != own)
         return not_read("compressed-tensors with groups that compute in different ways");
@@ -165,7 +166,7 @@ Result<std::vector<QuantRule>> foreign_rules(const nlohmann::json& q) {
   if (method == "fp8") {
     const auto block = q.find("weight_block_size");
     if (block != q.end() && !block->is_null())
-      return not_read("quant_method 'fp8' with scales of blocks " + block->dump());
+      return not_read("quant_method 'fp8' with scales of blocks " + shown(*block));
     return rules_but_for(QuantMode::kFp8, q, "modules_to_not_convert");
   }
   if (!method.empty() && method != "bitsandbytes" && method != "vlr")
@@ -182,9 +183,10 @@ Status check_rules(const WeightPlan& plan, std::span<const QuantRule> rules) {
     const bool matched = std::ranges::any_of(
         plan, [&](const WeightSpec& spec) { return std::ranges::any_of(spec.parts, has_effect); });
     if (!matched) {
-      return {Code::kInvalidArgument,
-              fmt::format("quantisation rule '{}={}': no linear layer of this model matches",
-                          rule.pattern, quant_mode_name(rule.mode))};
+      return {
+          Code::kInvalidArgument,
+          fmt::format("quantisation rule {}: no linear layer of this model matches",
+                      in_quotes(fmt::format("{}={}", rule.pattern, quant_mode_name(rule.mode))))};
     }
   }
   return {};
@@ -225,15 +227,16 @@ Result<QuantMode> parse_quant_mode(std::string_view text) {
   for (const ModeInfo& m : kModes) {
     if (m.name == text) return m.mode;
   }
-  return {Code::kInvalidArgument,
-          fmt::format("quantisation must be one of {}, got '{}'", quant_mode_names(), text)};
+  return {Code::kInvalidArgument, fmt::format("quantisation must be one of {}, got {}",
+                                              quant_mode_names(), in_quotes(text))};
 }
 
 Result<QuantRule> parse_quant_rule(std::string_view text) {
   const size_t equals = text.rfind('=');
   if (equals == text.npos || equals == 0) {
     return {Code::kInvalidArgument,
-            fmt::format("a quantisation rule is PATTERN=MODE, as in vision=nf4, got '{}'", text)};
+            fmt::format("a quantisation rule is PATTERN=MODE, as in vision=nf4, got {}",
+                        in_quotes(text))};
   }
   VLR_ASSIGN_OR_RETURN(const QuantMode mode, parse_quant_mode(text.substr(equals + 1)));
   return QuantRule{std::string(text.substr(0, equals)), mode};

@@ -42,7 +42,7 @@ Result<FourBitState> four_bit_state(const StoredTensors& tensors, std::string_vi
   const auto wrong = [&](std::string_view key, std::string_view expected) {
     return Status(Code::kUnimplemented,
                   fmt::format("{}: {} must be {}, got {}", name, key, expected,
-                              json->contains(key) ? (*json)[key].dump().substr(0, 80) : "none"));
+                              json->contains(key) ? shown((*json)[key]) : "none"));
   };
   const auto has = [&](std::string_view key, int64_t value) {
     return json->contains(key) && (*json)[key].is_number_integer() && (*json)[key] == value;

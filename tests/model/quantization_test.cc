@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/core/text.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
 
@@ -321,6 +322,34 @@ TEST(StoredQuantization, Published) {
     EXPECT_FALSE(
         parse_stored_quantization(R"({"quantization_config": )" + std::string(hostile) + "}"))
         << hostile;
+}
+
+/// What a file says is shown, cut, and commands no terminal.
+TEST(StoredQuantization, MessagesShowLittleOfAFile) {
+  const std::string big = "[" + std::string(15000, '1') + R"(,"\u001b[2J"])",
+                    text = '"' + std::string(30000, 'x') + R"(\u009b2J")";
+  for (const std::string& value : {big, text}) {
+    for (const std::string& config :
+         {R"({"quant_method": "fp8", "weight_block_size": )" + value + "}",
+          R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+              "config_groups": {"a": {"weights": {"num_bits": )" +
+              value + "}}}}",
+          R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+              "config_groups": {"a": {"weights": {"num_bits": 8},
+              "input_activations": {"num_bits": )" +
+              value + "}}}}",
+          R"({"vlr": {"rules": [)" + text + "]}}",
+          R"({"vlr": {"rules": ["text=)" + text.substr(1) + "]}}",
+          R"({"quant_method": "compressed-tensors", "format": "float-quantized",
+              "config_groups": {)" +
+              text + ": 1}}"}) {
+      const auto s = parse_stored_quantization(R"({"quantization_config": )" + config + "}");
+      ASSERT_FALSE(s) << config.substr(0, 200);
+      EXPECT_LT(s.error().message().size(), 600u);
+      EXPECT_THAT(s.error().message(), HasSubstr("..."));
+      EXPECT_EQ(s.error().message(), printable(s.error().message()));
+    }
+  }
 }
 
 TEST(StoredQuantization, DenseChecksums) {
