@@ -14,6 +14,7 @@
 #include "model/json.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
+#include "tokenizer/tokenizer.h"
 
 namespace vlr {
 namespace fs = std::filesystem;
@@ -65,6 +66,8 @@ Status make_checkpoint(std::string_view preset, const std::string& folder,
   VLR_ASSIGN_OR_RETURN(FolderWriter writer,
                        FolderWriter::begin(folder, {options.force, same, std::move(names)}));
   if (!options.tokenizer_json.empty()) {
+    if (const auto tokenizer = Tokenizer::open(options.tokenizer_json); !tokenizer)
+      return tokenizer.error();
     std::error_code error;
     fs::copy_file(options.tokenizer_json, writer.path() / "tokenizer.json", error);
     if (error)

@@ -13,7 +13,7 @@ namespace vlr {
 
 struct SyntheticOptions {
   int64_t max_shard_bytes = 0;  ///< of tensor data in a file; 0: 5 GB, for "a" 9 MB
-  std::string tokenizer_json;   ///< a file to copy as tokenizer.json; empty: none
+  std::string tokenizer_json;   ///< a tokenizer to copy as tokenizer.json; empty: none
   /// Told the bytes written so far and those to write in all, every few megabytes.
   std::function<void(int64_t done, int64_t total)> progress;
   bool force = false;  ///< replace files of others

@@ -339,6 +339,17 @@ TEST(QuantizeCheckpoint, KilledItLeavesNoFolderThatOpensWrongly) {
   EXPECT_EQ(open_or_die(out).quant(), before == "int8" ? "nf4" : "int8");
 }
 
+TEST(MakeCheckpoint, TakesOnlyATokenizer) {
+  const TempFolder folder;
+  SyntheticOptions options;
+  options.tokenizer_json = demo_model() + "/config.json";
+  EXPECT_THAT(make_checkpoint("a", folder / "a", options).message(),
+              HasSubstr("config.json: normalizer.type must be \"NFC\""));
+  options.tokenizer_json = folder / "none.json";
+  EXPECT_THAT(make_checkpoint("a", folder / "a", options).message(), HasSubstr("none.json: "));
+  EXPECT_FALSE(fs::exists(folder / "a"));
+}
+
 TEST(MakeCheckpoint, KilledItLeavesNoFolderThatOpensWrongly) {
   const TempFolder folder;
   const std::string out = make_synthetic(folder, "a");
