@@ -161,9 +161,11 @@ Result<Answer> get(const std::string& url, Clock::time_point deadline, const Sou
   error = curl_easy_perform(handle.get());
   if (!transfer.error.ok()) return transfer.error;
   if (error != CURLE_OK && *transfer.refused && !transfer.any_allowed) {
-    return {Code::kInvalidArgument,
-            fmt::format("its host has the address {}, which is not public; allow_private allows it",
-                        transfer.refused)};
+    return {
+        Code::kInvalidArgument,
+        fmt::format(
+            "its host has the address {}, which is not public; allow_private_addresses allows it",
+            transfer.refused)};
   }
   const char* detail = *text ? text : curl_easy_strerror(error);
   if (error == CURLE_OPERATION_TIMEDOUT) return timeout_error(options, detail);

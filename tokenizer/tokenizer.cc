@@ -51,7 +51,11 @@ Result<Tokenizer> Tokenizer::open(const std::string& path) {
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
     return {Code::kInvalidArgument, fmt::format("{}: not a regular file", path)};
   std::ifstream file(path, std::ios::binary);
-  if (!file) return {Code::kNotFound, fmt::format("{}: cannot be read", path)};
+  if (!file) {
+    const bool there = std::filesystem::exists(path, error);
+    return {Code::kNotFound,
+            fmt::format("{}: {}", path, there ? "cannot be read" : "no such file")};
+  }
   // A byte more than a tokenizer has, which parse_tokenizer_json() then refuses.
   std::string json(
       std::min<size_t>(std::filesystem::file_size(path, error), kMaxTokenizerBytes + 1), '\0');

@@ -519,7 +519,7 @@ void add_bench(CLI::App& app, Run& run) {
                     "Checkpoint folder: config.json and safetensors are enough");
   which
       ->add_option("--synthetic", command->synthetic,
-                   "2b | 8b: a model of that size, made on the GPU; a | b: small ones")
+                   "2b | 8b: a model of that size; a | b: small ones; made on a GPU")
       ->check(CLI::IsMember({"2b", "8b", "a", "b"}));
   which->require_option(1);
   const std::span<const std::string> names = workload_names();

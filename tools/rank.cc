@@ -121,8 +121,11 @@ Result<Ranking> RankCommand::collect() const {
     }
     std::error_code no_path;
     if (media::scheme_of(path).empty() && !fs::exists(path, no_path)) {
-      return {Code::kNotFound,
-              fmt::format("{}: no such file (a document given as text goes behind --text)", path)};
+      const std::string why =
+          fmt::format("{}: no such file (a document given as text goes behind --text)", path);
+      if (documents.size() + texts.size() == 1) return {Code::kNotFound, why};
+      add(path, {.error = why});  // costs itself
+      continue;
     }
     if (const Status allowed = check_allowed(path); !allowed.ok()) {
       add(path, {.error = allowed.message()});
@@ -195,10 +198,10 @@ int RankCommand::run() {
                r->message.empty() ? "" : "  [" + printable(r->message) + "]");
   }
   const Usage& usage = response->usage;
-  fmt::print("\n{} documents, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",
-             request.documents.size(), usage.tokens, usage.shared_prefix_tokens,
-             usage.seconds.total, reranker->device(), reranker->dtype(), printable(model.model),
-             usage.seconds.load);
+  fmt::print("\n{} document{}, {} tokens ({} shared), {:.3f} s on {} ({}); {} loaded in {:.3f} s\n",
+             request.documents.size(), request.documents.size() == 1 ? "" : "s", usage.tokens,
+             usage.shared_prefix_tokens, usage.seconds.total, reranker->device(), reranker->dtype(),
+             printable(model.model), usage.seconds.load);
   return kServed;
 }
 

@@ -63,8 +63,8 @@ int run_command(int argc, char** argv) {
   add_profile(*app.add_subcommand("profile", "Time every node of one request's runs"), run);
   add_cache(*app.add_subcommand("cache", "Show, fill and clear a vision cache's folder"), run);
   add_inspect(*app.add_subcommand("inspect", "Show a checkpoint, its tensors, its graphs"), run);
-  add_quantize(*app.add_subcommand("quantize", "Write a checkpoint in nf4, int8, fp8 or mxfp4"),
-               run);
+  add_quantize(
+      *app.add_subcommand("quantize", "Write a checkpoint in nf4, fp4, int8, fp8 or mxfp4"), run);
   add_checkpoint(*app.add_subcommand("checkpoint", "Make synthetic checkpoints"), run);
   add_options(*app.add_subcommand("options", "Print docs/options.md"), run);
   try {

@@ -131,7 +131,10 @@ Result<ShardPlan> plan_shards(const StoredTensors& tensors, std::span<const Quan
     plan.shards.back().push_back({name, mode});
   }
   if (plan.formats.empty())
-    return {Code::kInvalidArgument, "the rules choose no linear layer of this checkpoint"};
+    return {
+        Code::kInvalidArgument,
+        "the rules choose no linear layer of this checkpoint; --quant chooses those of the text "
+        "decoder"};
   return plan;
 }
 

@@ -328,7 +328,11 @@ class RequestReader {
     if (!in_.ok()) return wrong(in_.error());
     const auto num_documents = std::ssize(request().documents);
     if (!has_query_) refuse_whole("no query");
-    if (!has_documents_) refuse_whole("documents must be a list, got none");
+    if (!has_documents_) {
+      refuse_whole(request().warnings.empty()
+                       ? std::string("documents must be a list, got none")
+                       : "documents must be a list, got none; " + request().warnings.front());
+    }
     if (out_.relevant && (*out_.relevant < 0 || *out_.relevant >= num_documents))
       refuse_whole(fmt::format("relevant is {} of {} documents", *out_.relevant, num_documents));
     if (has_log_odds_ && std::ssize(out_.log_odds) != num_documents)
@@ -401,7 +405,8 @@ class RequestReader {
     } else if (kind == Kind::kString || kind == Kind::kObject) {  // one, as vLLM takes it
       add_document();
     } else {
-      refuse(fmt::format("documents must be a list, got {}", json_kind_name(kind)));
+      refuse(fmt::format("documents must be a list, a text or an object, got {}",
+                         json_kind_name(kind)));
     }
   }
 

@@ -113,8 +113,9 @@ VLR_API void vlr_options_free(vlr_options* options); /* NULL is fine */
 /* The name of option number `i`; NULL behind the last one. */
 VLR_API const char* vlr_options_name(size_t i);
 /* Sets one by its name: "max_length" to "2048", "gpu_memory" to "20GB", "exact" to "false",
- * "quant_rules" to "vision=nf4,layers.0.=none". VLR_INVALID_ARGUMENT: no such option or value; the
- * options are then as they were. */
+ * "quant_rules" to "vision=nf4,layers.0.=none". VLR_INVALID_ARGUMENT: no such option, a value of another
+ * type or out of its range; the options are then as they were. Names of devices, modes and layers are
+ * checked when a model is opened. */
 VLR_API vlr_code vlr_options_set(vlr_options* options, const char* name, const char* value,
                                  vlr_error* error);
 /* The value as vlr_options_set() takes it. */

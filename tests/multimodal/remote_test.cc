@@ -298,7 +298,8 @@ TEST(Remote, PrivateAddressesHaveToBeAllowed) {
                                  "[::ffff:127.0.0.1]", "[::1]", "127.0.0.2"}) {
     const auto bytes = read_source("http://" + host + ":" + port + "/", {}, {.allow_remote = true});
     EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument) << host;
-    EXPECT_THAT(bytes.error().message(), HasSubstr("which is not public; allow_private allows it"))
+    EXPECT_THAT(bytes.error().message(),
+                HasSubstr("which is not public; allow_private_addresses allows it"))
         << host;
   }
   EXPECT_EQ(read(server.url("/"), {.allow_remote = true}),
@@ -320,10 +321,9 @@ TEST(Remote, RedirectsToPrivateAddresses) {
   self = &server;
   const auto bytes = media::fetch(server.url("/"), kAllowed, is_public);
   EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
-  EXPECT_EQ(
-      bytes.error().message(),
-      "redirected to " + server.url("/secret", "127.0.0.2") +
-          ": its host has the address 127.0.0.2, which is not public; allow_private allows it");
+  EXPECT_EQ(bytes.error().message(), "redirected to " + server.url("/secret", "127.0.0.2") +
+                                         ": its host has the address 127.0.0.2, which is not "
+                                         "public; allow_private_addresses allows it");
   EXPECT_EQ(server.requests().size(), 1u);
 }
 
