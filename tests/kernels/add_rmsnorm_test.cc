@@ -77,7 +77,7 @@ AddRmsNorm::Args slice(AddRmsNorm::Args some, int64_t begin, int64_t count) {
 }
 
 using Param = std::tuple<const Impl<AddRmsNorm>*, Case>;
-class AddRmsNormImpl : public testing::TestWithParam<Param> {};
+class AddRmsNormImpl : public test::ImplTest<Param> {};
 
 TEST_P(AddRmsNormImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -124,6 +124,22 @@ INSTANTIATE_TEST_SUITE_P(All, AddRmsNormImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<AddRmsNorm>()),
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
+
+class AddRmsNormAnyShape : public test::ImplTest<const Impl<AddRmsNorm>*> {};
+TEST_P(AddRmsNormAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<AddRmsNorm>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return AddRmsNorm::Args{.a = t.random({s.rows, s.dim}, dtype),
+                                .b = t.random({s.rows, s.dim}, dtype),
+                                .weight = t.random_dense({s.dim}, dtype),
+                                .sum = t.output({s.rows, s.dim}, dtype),
+                                .y = t.output({s.rows, s.dim}, dtype),
+                                .eps = 1e-6f};
+      }));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(AddRmsNormAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, AddRmsNormAnyShape, testing::ValuesIn(test::candidates<AddRmsNorm>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

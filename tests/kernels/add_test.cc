@@ -36,7 +36,7 @@ constexpr Case kCases[] = {{0, 8},     {1, 1},    {3, 31},   {5, 16},   {7, 1},
                            {20, 2048}, {777, 50}, {3, 4104}, {1, 8192}, {2, 5003}};
 
 using Param = std::tuple<const Impl<Add>*, Case>;
-class AddImpl : public testing::TestWithParam<Param> {};
+class AddImpl : public test::ImplTest<Param> {};
 
 TEST_P(AddImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -84,6 +84,19 @@ TEST(AddReference, IsWhatTheFormulaSays) {
   ASSERT_TRUE(test::implementation<Add>("reference").run(args, ctx).ok());
   EXPECT_EQ(std::vector<float>(y, y + 3), (std::vector<float>{11, 0, 3.5f}));
 }
+
+class AddAnyShape : public test::ImplTest<const Impl<Add>*> {};
+TEST_P(AddAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Add>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return Add::Args{.a = t.random({s.rows, s.dim}, dtype),
+                         .b = t.random({s.rows, s.dim}, dtype),
+                         .y = t.output({s.rows, s.dim}, dtype)};
+      }));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AddAnyShape, testing::ValuesIn(test::candidates<Add>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -324,7 +324,7 @@ TEST(AttentionCost, CountsTheRowsThatSegmentsName) {
   EXPECT_EQ(cost.flops, 4 * (6 + 7 + 6 + 7) * 4 * 8);
 }
 
-class AttentionImpl : public testing::TestWithParam<Param> {};
+class AttentionImpl : public test::ImplTest<Param> {};
 
 TEST_P(AttentionImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -357,7 +357,7 @@ TEST_P(AttentionImpl, HasTheSameBitsEverywhere) {
 INSTANTIATE_TEST_SUITE_P(All, AttentionImpl, testing::ValuesIn(params(cases())), test::CaseName());
 
 /// What a row's bits may depend on.
-class AttentionBits : public testing::TestWithParam<Param> {
+class AttentionBits : public test::ImplTest<Param> {
  protected:
   AttentionBits() : t_(*std::get<0>(GetParam())), c_(std::get<1>(GetParam())) {}
 

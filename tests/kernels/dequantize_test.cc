@@ -50,7 +50,7 @@ constexpr Case kCases[] = {{1, 2, 0, 1},      {2, 1, 1, 1},      {2, 1, 0, 2},  
                            {64, 4096, 32, 32}};
 
 using Param = std::tuple<const Impl<Dequantize>*, Case>;
-class DequantizeImpl : public testing::TestWithParam<Param> {};
+class DequantizeImpl : public test::ImplTest<Param> {};
 
 TEST_P(DequantizeImpl, GivesTheBitsOfReference) {
   const auto& [impl, c] = GetParam();

@@ -53,7 +53,7 @@ constexpr Case kCases[] = {{0, 8, GeluKind::kTanh},    {1, 1, GeluKind::kErf},
                            {3, 4304, GeluKind::kTanh}, {2, 4608, GeluKind::kErf}};
 
 using Param = std::tuple<const Impl<Gelu>*, Case>;
-class GeluImpl : public testing::TestWithParam<Param> {};
+class GeluImpl : public test::ImplTest<Param> {};
 
 TEST_P(GeluImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -103,6 +103,19 @@ INSTANTIATE_TEST_SUITE_P(All, GeluImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<Gelu>()),
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
+
+class GeluAnyShape : public test::ImplTest<const Impl<Gelu>*> {};
+TEST_P(GeluAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Gelu>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return Gelu::Args{.x = t.random({s.rows, s.dim}, dtype),
+                          .y = t.output({s.rows, s.dim}, dtype),
+                          .kind = s.rows % 3 == 0 ? GeluKind::kErf : GeluKind::kTanh};
+      }));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GeluAnyShape, testing::ValuesIn(test::candidates<Gelu>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -89,7 +89,7 @@ std::vector<Case> cases() {
 }
 
 using Param = std::tuple<const Impl<LayerNorm>*, Case>;
-class LayerNormImpl : public testing::TestWithParam<Param> {};
+class LayerNormImpl : public test::ImplTest<Param> {};
 
 TEST_P(LayerNormImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -153,6 +153,21 @@ INSTANTIATE_TEST_SUITE_P(All, LayerNormImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<LayerNorm>()),
                                           testing::ValuesIn(cases())),
                          test::CaseName());
+
+class LayerNormAnyShape : public test::ImplTest<const Impl<LayerNorm>*> {};
+TEST_P(LayerNormAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<LayerNorm>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return LayerNorm::Args{.x = t.random({s.rows, s.dim}, dtype),
+                               .weight = t.random_dense({s.dim}, dtype),
+                               .bias = t.random_dense({s.dim}, dtype),
+                               .y = t.output({s.rows, s.dim}, dtype),
+                               .eps = 1e-6f};
+      }));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LayerNormAnyShape, testing::ValuesIn(test::candidates<LayerNorm>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

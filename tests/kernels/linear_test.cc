@@ -142,7 +142,7 @@ constexpr Case kCases[] = {
 };
 
 using Param = std::tuple<const Impl<Linear>*, Case>;
-class LinearImpl : public testing::TestWithParam<Param> {};
+class LinearImpl : public test::ImplTest<Param> {};
 
 TEST_P(LinearImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -312,7 +312,7 @@ constexpr DeviceCase kDeviceCases[] = {
 };
 
 using DeviceParam = std::tuple<const Impl<Linear>*, DeviceCase>;
-class LinearDeviceImpl : public testing::TestWithParam<DeviceParam> {};
+class LinearDeviceImpl : public test::ImplTest<DeviceParam> {};
 
 TEST_P(LinearDeviceImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -367,7 +367,7 @@ void expect_rows_do_not_depend_on_batch(OpTester<Linear>& t, const Linear::Args&
   }
 }
 
-class LinearDeviceRows : public testing::TestWithParam<const Impl<Linear>*> {};
+class LinearDeviceRows : public test::ImplTest<const Impl<Linear>*> {};
 
 TEST_P(LinearDeviceRows, DoNotDependOnBatch) {
   // The last one has enough tiles for mma's large one.

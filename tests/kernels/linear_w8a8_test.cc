@@ -167,7 +167,7 @@ constexpr Case kCases[] = {
 };
 
 using Param = std::tuple<const Impl<LinearW8A8>*, Case>;
-class LinearW8A8Impl : public testing::TestWithParam<Param> {};
+class LinearW8A8Impl : public test::ImplTest<Param> {};
 
 TEST_P(LinearW8A8Impl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(All, LinearW8A8Impl,
                                           testing::ValuesIn(kCases)),
                          test::CaseName());
 
-class LinearW8A8Exact : public testing::TestWithParam<const Impl<LinearW8A8>*> {};
+class LinearW8A8Exact : public test::ImplTest<const Impl<LinearW8A8>*> {};
 
 /// Sums of i8 are those of integers, however large: columns of all 127 against rows of all 127 and
 /// -127, and random ones. Scales of powers of two keep the sum visible in y.

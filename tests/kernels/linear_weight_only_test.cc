@@ -166,7 +166,7 @@ constexpr Case kCases[] = {{0, 8, 8},        {1, 1, 1},     {1, 1, 2, 1},   {2, 
                            {65, 40, 270, 2}, {130, 96, 256}};
 
 using Param = std::tuple<const Impl<LinearWeightOnly>*, Case>;
-class LinearWeightOnlyImpl : public testing::TestWithParam<Param> {};
+class LinearWeightOnlyImpl : public test::ImplTest<Param> {};
 
 TEST_P(LinearWeightOnlyImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -271,7 +271,7 @@ std::vector<std::byte> bits_of_linear(OpTester<LinearWeightOnly>& t,
   return {y, y + a.y.bytes()};
 }
 
-class LinearWeightOnlyDevice : public testing::TestWithParam<Param> {};
+class LinearWeightOnlyDevice : public test::ImplTest<Param> {};
 
 TEST_P(LinearWeightOnlyDevice, GivesTheBitsOfLinear) {
   const auto& [impl, c] = GetParam();
@@ -302,7 +302,7 @@ INSTANTIATE_TEST_SUITE_P(All, LinearWeightOnlyDevice,
                                           testing::ValuesIn(kDeviceCases)),
                          test::CaseName());
 
-class LinearWeightOnlyDeviceRows : public testing::TestWithParam<const Impl<LinearWeightOnly>*> {};
+class LinearWeightOnlyDeviceRows : public test::ImplTest<const Impl<LinearWeightOnly>*> {};
 
 /// Alone, in groups and together they have the bits of `linear` on all of them.
 TEST_P(LinearWeightOnlyDeviceRows, DoNotDependOnBatch) {

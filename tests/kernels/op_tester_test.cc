@@ -2,6 +2,12 @@
 
 #include "tests/support/op_tester.h"
 
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "tests/kernels/row_ops.h"
+
 namespace vlr {
 namespace {
 
@@ -53,6 +59,78 @@ Status fails(const Twice::Args&, Context&) { return {Code::kInternal, "twice: no
 Status by_threads(const Twice::Args& a, Context& ctx) {
   return twice_first(a, a.x.numel(), ctx.threads->num_threads() == 3 ? 2.0000002f : 2);
 }
+Status far_past(const Twice::Args& a, Context&) {
+  a.y.row<float>(a.y.dim(0) - 1)[a.y.dim(1) + 2048] = 0;
+  return twice_first(a, a.x.numel(), 2);
+}
+Status reads_past(const Twice::Args& a, Context&) {
+  Status s = twice_first(a, a.x.numel(), 2);
+  const int64_t last = a.x.dim(0) - 1;
+  a.y.row<float>(last)[0] += 0 * a.x.row<float>(last)[a.x.dim(1)];
+  return s;
+}
+Status adds_to_what_is_there(const Twice::Args& a, Context&) {
+  for (int64_t r = 0; r < a.x.dim(0); ++r)
+    for (int64_t c = 0; c < a.x.dim(1); ++c)
+      a.y.row<float>(r)[c] = 0 * a.y.row<float>(r)[c] + 2 * a.x.row<float>(r)[c];
+  return {};
+}
+Status wants_a_clear_workspace(const Twice::Args& a, Context& ctx) {
+  return twice_first(a, a.x.numel(), 2 + *reinterpret_cast<const float*>(ctx.workspace.data()));
+}
+Status above_400_rows(const Twice::Args& a, Context&) {
+  Status s = twice_first(a, a.x.numel(), 2);
+  if (a.x.dim(0) > 400) a.y.row<float>(401 - 1)[0] *= 1.01f;
+  return s;
+}
+Status two_mod_four(const Twice::Args& a, Context&) {
+  return twice_first(a, a.x.numel() - (a.x.dim(1) % 4 == 2 ? 1 : 0), 2);
+}
+Status skips_where_zero(const Twice::Args& a, Context&) {
+  return a.x.numel() > 0 && a.x.as<float>()[0] == 0 ? Status() : twice_first(a, a.x.numel(), 2);
+}
+Status skips_subnormals(const Twice::Args& a, Context&) {
+  if (a.x.numel() > 0 && std::fpclassify(a.x.as<float>()[0]) == FP_SUBNORMAL) return {};
+  return twice_first(a, a.x.numel(), 2);
+}
+/// The answer of the first call, for whoever comes with the same address.
+Status remembers(const Twice::Args& a, Context&) {
+  static std::map<const void*, std::vector<float>> answers;
+  std::vector<float>& known = answers[a.x.data];
+  if (known.empty()) {
+    for (int64_t i = 0; i < a.x.numel(); ++i)
+      known.push_back(2 * a.x.row<float>(i / a.x.dim(1))[i % a.x.dim(1)]);
+  }
+  for (int64_t i = 0; i < a.x.numel(); ++i)
+    a.y.row<float>(i / a.x.dim(1))[i % a.x.dim(1)] = known[static_cast<size_t>(i)];
+  return {};
+}
+/// Works once per address, where there is much to do.
+Status works_once(const Twice::Args& a, Context&) {
+  static std::set<const void*> seen;
+  if (a.x.numel() > 5000 && !seen.insert(a.x.data).second) return {};
+  return twice_first(a, a.x.numel(), 2);
+}
+Status destroys_its_input(const Twice::Args& a, Context&) {
+  for (int64_t i = 0; i < a.x.numel(); ++i) {
+    const int64_t row = i / a.x.dim(1), col = i % a.x.dim(1);
+    const_cast<float*>(a.x.row<float>(row))[col] = 0;
+    a.y.row<float>(row)[col] = 0;
+  }
+  return {};
+}
+Status wrong_once(const Twice::Args& a, Context&) {
+  static int64_t calls = 0;
+  return twice_first(a, a.x.numel(), ++calls % 10000 == 0 ? 2.0000002f : 2);
+}
+Status forty_two(const Twice::Args& a, Context&) {
+  for (int64_t i = 0; i < a.x.numel(); ++i)
+    a.y.row<float>(i / a.x.dim(1))[i % a.x.dim(1)] =
+        std::isinf(2 * a.x.row<float>(i / a.x.dim(1))[i % a.x.dim(1)])
+            ? 42
+            : 2 * a.x.row<float>(i / a.x.dim(1))[i % a.x.dim(1)];
+  return {};
+}
 bool takes_nothing(const Twice::Args&, const Context&) { return false; }
 int64_t ten_bytes(const Twice::Args&, const Context&) { return 10; }
 
@@ -69,6 +147,19 @@ std::span<const Impl<Twice>> Twice::impls() {
       {"fails", Device::kCpu, fails},
       {"by_threads", Device::kCpu, by_threads},
       {"takes_nothing", Device::kCpu, right, takes_nothing},
+      {"far_past", Device::kCpu, far_past},
+      {"reads_past", Device::kCpu, reads_past},
+      {"adds_to_what_is_there", Device::kCpu, adds_to_what_is_there},
+      {"wants_a_clear_workspace", Device::kCpu, wants_a_clear_workspace, nullptr, ten_bytes},
+      {"above_400_rows", Device::kCpu, above_400_rows},
+      {"two_mod_four", Device::kCpu, two_mod_four},
+      {"skips_where_zero", Device::kCpu, skips_where_zero},
+      {"skips_subnormals", Device::kCpu, skips_subnormals},
+      {"remembers", Device::kCpu, remembers},
+      {"works_once", Device::kCpu, works_once},
+      {"destroys_its_input", Device::kCpu, destroys_its_input},
+      {"wrong_once", Device::kCpu, wrong_once},
+      {"forty_two", Device::kCpu, forty_two},
       {"reference", Device::kCpu, right},
   };
   return kImpls;
@@ -96,6 +187,85 @@ TEST(OpTester, CatchesWhatIsWrong) {
   }
   EXPECT_FALSE(matches("past_first_row", true));
   EXPECT_FALSE(matches("right", false, 1001)) << "check() refuses it";
+}
+
+/// What is wrong only with other contents, or only now and then, and what a run does beside its
+/// outputs: by the protection that catches it.
+TEST(OpTester, CatchesShortcuts) {
+  const auto says = [](std::string_view name, bool strided = false, int64_t rows = 3) {
+    const testing::AssertionResult result = matches(name, strided, rows);
+    EXPECT_FALSE(result) << name;
+    return std::string(result.message());
+  };
+  const auto has = [](const std::string& message, std::string_view part) {
+    return message.find(part) != message.npos ? testing::AssertionSuccess()
+                                              : testing::AssertionFailure() << message;
+  };
+  EXPECT_TRUE(has(says("destroys_its_input"), "changed what it reads"));
+  EXPECT_TRUE(has(says("remembers"), "(operands reversed)"));
+  EXPECT_TRUE(has(says("works_once", false, 999), "(operands reversed)"));
+  EXPECT_TRUE(has(says("skips_where_zero"), "(operands all zero)"));
+  EXPECT_TRUE(has(says("skips_subnormals"), "(operands subnormal)"));
+  EXPECT_TRUE(has(says("adds_to_what_is_there"), "nan, reference "));
+  EXPECT_TRUE(has(says("wants_a_clear_workspace"), "nan, reference "));
+  EXPECT_TRUE(has(says("reads_past"), "nan, reference "));
+}
+
+TEST(OpTester, CatchesWhatIsWrongForSomeShapes) {
+  EXPECT_TRUE(matches("above_400_rows", false));
+  EXPECT_TRUE(matches("two_mod_four", false));
+  for (const auto& [name, wrong] :
+       {std::pair{"right", false}, {"above_400_rows", true}, {"two_mod_four", true}}) {
+    bool caught = false;
+    for (const test::RowShape& s : test::any_shapes()) {
+      test::OpTester<Twice> t(test::implementation<Twice>(name));
+      const Tensor x = t.random({std::min<int64_t>(s.rows, 1000), s.dim});
+      caught |= !t.matches_reference({.x = x, .y = t.output({x.dim(0), s.dim})});
+    }
+    EXPECT_EQ(caught, wrong) << name;
+  }
+}
+
+TEST(OpTester, AnInfiniteReferenceWantsInfinity) {
+  for (const auto& [name, good] : {std::pair{"right", true}, {"forty_two", false}}) {
+    test::OpTester<Twice> t(test::implementation<Twice>(name));
+    const Tensor x = t.random({3, 7});
+    x.as<float>()[5] = 3e38f;
+    EXPECT_EQ(bool{t.matches_reference({.x = x, .y = t.output({3, 7})})}, good) << name;
+  }
+}
+
+TEST(OpTester, AWriteFarOutsideEndsTheProcessWithAName) {
+  EXPECT_EXIT(matches("far_past", false), testing::ExitedWithCode(1),
+              "twice/far_past: touched memory outside of its operands");
+}
+
+TEST(OpTester, SoakCatchesOneCallInTenThousand) {
+  const auto soaked = [](const char* name) {
+    test::OpTester<Twice> t(test::implementation<Twice>(name));
+    const Tensor x = t.random({3, 7});
+    return t.soaked({.x = x, .y = t.output({3, 7})}, 20000);
+  };
+  EXPECT_TRUE(soaked("right"));
+  const testing::AssertionResult wrong = soaked("wrong_once");
+  EXPECT_FALSE(wrong);
+  EXPECT_NE(std::string(wrong.message()).find("of 20000 has other bits than the first"),
+            std::string::npos)
+      << wrong.message();
+}
+
+/// In a process of its own, as it fails what runs in it.
+TEST(OpTester, AnImplementationThatRanInNoCaseFailsTheProgram) {
+  const auto program = [](const char* ran) {
+    test::Implementations::known("some_op", "mine", Device::kCpu);
+    if (ran) test::Implementations::runs("some_op", ran, Device::kCpu);
+    return test::Implementations::not_run();
+  };
+  const auto names_it = [](const std::vector<std::string>& names) {
+    return std::ranges::count(names, "some_op/mine on cpu") == 1;
+  };
+  EXPECT_EXIT(std::_Exit(names_it(program(nullptr)) ? 7 : 0), testing::ExitedWithCode(7), "");
+  EXPECT_EXIT(std::_Exit(names_it(program("mine")) ? 7 : 0), testing::ExitedWithCode(0), "");
 }
 
 TEST(OpTester, NamesElementAndDistance) {

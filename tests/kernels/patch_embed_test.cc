@@ -68,7 +68,7 @@ constexpr Case kCases[] = {
     {520, 9, 30, DType::kBF16, DType::kBF16}};
 
 using Param = std::tuple<const Impl<PatchEmbed>*, Case>;
-class PatchEmbedImpl : public testing::TestWithParam<Param> {};
+class PatchEmbedImpl : public test::ImplTest<Param> {};
 
 TEST_P(PatchEmbedImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

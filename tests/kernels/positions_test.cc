@@ -100,8 +100,7 @@ struct TableCase {
 };
 constexpr TableCase kTableCases[] = {{0, 4}, {1, 1}, {3, 36}, {300, 64}, {5, 300}};
 
-class RopeTableImpl : public testing::TestWithParam<std::tuple<const Impl<RopeTable>*, TableCase>> {
-};
+class RopeTableImpl : public test::ImplTest<std::tuple<const Impl<RopeTable>*, TableCase>> {};
 TEST_P(RopeTableImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (double largest : {10.0, 1e5}) {
@@ -138,8 +137,7 @@ struct Case {
 };
 constexpr Case kCases[] = {{0, 8}, {1, 1}, {3, 31}, {5, 144}, {300, 70}, {7, 1152}, {3, 4104}};
 
-class VisionPosEmbedImpl
-    : public testing::TestWithParam<std::tuple<const Impl<VisionPosEmbed>*, Case>> {};
+class VisionPosEmbedImpl : public test::ImplTest<std::tuple<const Impl<VisionPosEmbed>*, Case>> {};
 TEST_P(VisionPosEmbedImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (DType table_dtype : test::kActivations) {

@@ -117,7 +117,7 @@ TEST(QkNormRopeReference, IsTheTwoPartsInF32) {
 }
 
 using Param = std::tuple<const Impl<QkNormRope>*, Case>;
-class QkNormRopeImpl : public testing::TestWithParam<Param> {};
+class QkNormRopeImpl : public test::ImplTest<Param> {};
 
 TEST_P(QkNormRopeImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

@@ -181,7 +181,7 @@ QuantizeRows::Args slice(QuantizeRows::Args some, int64_t begin, int64_t count) 
 }
 
 using Param = std::tuple<const Impl<QuantizeRows>*, Case>;
-class QuantizeRowsImpl : public testing::TestWithParam<Param> {};
+class QuantizeRowsImpl : public test::ImplTest<Param> {};
 
 TEST_P(QuantizeRowsImpl, HasTheBitsOfTheReference) {
   const auto& [impl, c] = GetParam();

@@ -89,7 +89,7 @@ std::vector<Tolerance> tolerances(const RmsNormQuantize::Args& a) {
 }
 
 using Param = std::tuple<const Impl<RmsNormQuantize>*, Case>;
-class RmsNormQuantizeImpl : public testing::TestWithParam<Param> {};
+class RmsNormQuantizeImpl : public test::ImplTest<Param> {};
 
 TEST_P(RmsNormQuantizeImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

@@ -92,7 +92,7 @@ std::vector<Case> cases() {
 }
 
 using Param = std::tuple<const Impl<RmsNorm>*, Case>;
-class RmsNormImpl : public testing::TestWithParam<Param> {};
+class RmsNormImpl : public test::ImplTest<Param> {};
 
 TEST_P(RmsNormImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -165,6 +165,20 @@ INSTANTIATE_TEST_SUITE_P(All, RmsNormImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<RmsNorm>()),
                                           testing::ValuesIn(cases())),
                          test::CaseName());
+
+class RmsNormAnyShape : public test::ImplTest<const Impl<RmsNorm>*> {};
+TEST_P(RmsNormAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<RmsNorm>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return RmsNorm::Args{.x = t.random({s.rows, s.dim}, dtype),
+                             .weight = t.random_dense({s.dim}, dtype),
+                             .y = t.output({s.rows, s.dim}, dtype),
+                             .eps = 1e-6f};
+      }));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RmsNormAnyShape, testing::ValuesIn(test::candidates<RmsNorm>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -74,7 +74,7 @@ Rope::Args slice(Rope::Args some, int64_t begin, int64_t count) {
 }
 
 using Param = std::tuple<const Impl<Rope>*, Case>;
-class RopeImpl : public testing::TestWithParam<Param> {};
+class RopeImpl : public test::ImplTest<Param> {};
 
 TEST_P(RopeImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

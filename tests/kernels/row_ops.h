@@ -3,6 +3,9 @@
 #ifndef VLR_TESTS_KERNELS_ROW_OPS_H_
 #define VLR_TESTS_KERNELS_ROW_OPS_H_
 
+#include <cstdlib>
+#include <random>
+
 #include "tests/support/op_tester.h"
 
 namespace vlr::test {
@@ -20,6 +23,44 @@ std::vector<Case> in_every_dtype(const Case (&cases)[kCount]) {
     }
   }
   return out;
+}
+
+struct RowShape {
+  int64_t rows, dim;
+  uint64_t seed;
+};
+/// Shapes that nobody chose: row lengths of every residue mod 32, few rows and many. VLR_TEST_SEED
+/// says where they begin; what fails names its seed.
+inline std::vector<RowShape> any_shapes() {
+  const char* text = std::getenv("VLR_TEST_SEED");
+  const uint64_t seed = text ? std::strtoull(text, nullptr, 10) : 1;
+  std::mt19937_64 rng(seed);
+  std::vector<RowShape> out;
+  for (int64_t residue = 0; residue < 32; ++residue) {
+    const auto blocks = static_cast<int64_t>(rng() % 12);
+    out.push_back(
+        {static_cast<int64_t>(rng() % 40) + 1, std::max<int64_t>(32 * blocks + residue, 1), seed});
+  }
+  out.push_back(
+      {static_cast<int64_t>(500 + rng() % 1500), static_cast<int64_t>(8 + rng() % 40), seed});
+  out.push_back({3, static_cast<int64_t>(3000 + rng() % 3000), seed});
+  return out;
+}
+
+/// An implementation against the reference in shapes that nobody chose. make(tester, shape, dtype)
+/// gives the arguments.
+template <class Op, class Make>
+testing::AssertionResult matches_in_any_shape(const Impl<Op>& impl, Make make) {
+  for (const RowShape& shape : any_shapes()) {
+    for (DType dtype : kActivations) {
+      OpTester<Op> t(impl, shape.rows % 2 != 0, shape.seed);
+      const typename Op::Args args = make(t, shape, dtype);
+      if (!takes(impl, args)) continue;
+      if (testing::AssertionResult result = t.matches_reference(args); !result)
+        return result << ", " << shape.rows << " x " << shape.dim << " " << dtype_name(dtype);
+    }
+  }
+  return testing::AssertionSuccess();
 }
 
 /// Some implementation takes the arguments, on the CPU and, where the library has CUDA, there.

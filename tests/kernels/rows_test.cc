@@ -179,7 +179,7 @@ void poison_odd_rows(const Tensor& features) {
   }
 }
 
-class EmbeddingImpl : public testing::TestWithParam<std::tuple<const Impl<Embedding>*, Case>> {};
+class EmbeddingImpl : public test::ImplTest<std::tuple<const Impl<Embedding>*, Case>> {};
 TEST_P(EmbeddingImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (DType table_dtype : test::kActivations) {
@@ -209,7 +209,7 @@ INSTANTIATE_TEST_SUITE_P(All, EmbeddingImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
-class GatherRowsImpl : public testing::TestWithParam<std::tuple<const Impl<GatherRows>*, Case>> {};
+class GatherRowsImpl : public test::ImplTest<std::tuple<const Impl<GatherRows>*, Case>> {};
 TEST_P(GatherRowsImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (bool strided : {false, true}) {
@@ -229,8 +229,7 @@ INSTANTIATE_TEST_SUITE_P(All, GatherRowsImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
-class DeepstackAddImpl
-    : public testing::TestWithParam<std::tuple<const Impl<DeepstackAdd>*, Case>> {};
+class DeepstackAddImpl : public test::ImplTest<std::tuple<const Impl<DeepstackAdd>*, Case>> {};
 TEST_P(DeepstackAddImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (bool in_place : {false, true}) {
@@ -260,7 +259,7 @@ INSTANTIATE_TEST_SUITE_P(All, DeepstackAddImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
-class ConvertImpl : public testing::TestWithParam<std::tuple<const Impl<Convert>*, Case>> {};
+class ConvertImpl : public test::ImplTest<std::tuple<const Impl<Convert>*, Case>> {};
 TEST_P(ConvertImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
   for (DType to : test::kActivations) {

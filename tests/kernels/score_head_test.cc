@@ -81,7 +81,7 @@ constexpr Case kCases[] = {
     {5, 300, 1, DType::kF32, DType::kBF16}};
 
 using Param = std::tuple<const Impl<ScoreHead>*, Case>;
-class ScoreHeadImpl : public testing::TestWithParam<Param> {};
+class ScoreHeadImpl : public test::ImplTest<Param> {};
 
 TEST_P(ScoreHeadImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

@@ -79,7 +79,7 @@ std::vector<Tolerance> tolerances(const SwiGluQuantize::Args& a) {
 }
 
 using Param = std::tuple<const Impl<SwiGluQuantize>*, Case>;
-class SwiGluQuantizeImpl : public testing::TestWithParam<Param> {};
+class SwiGluQuantizeImpl : public test::ImplTest<Param> {};
 
 TEST_P(SwiGluQuantizeImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();

@@ -58,7 +58,7 @@ constexpr Case kCases[] = {{0, 8},  {1, 1},     {3, 31},   {5, 16},
                            {7, 33}, {20, 6144}, {300, 70}, {2, 12288}};
 
 using Param = std::tuple<const Impl<SwiGlu>*, Case>;
-class SwiGluImpl : public testing::TestWithParam<Param> {};
+class SwiGluImpl : public test::ImplTest<Param> {};
 
 TEST_P(SwiGluImpl, MatchesReference) {
   const auto& [impl, c] = GetParam();
@@ -94,6 +94,19 @@ INSTANTIATE_TEST_SUITE_P(All, SwiGluImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<SwiGlu>()),
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
+
+class SwiGluAnyShape : public test::ImplTest<const Impl<SwiGlu>*> {};
+TEST_P(SwiGluAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<SwiGlu>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return SwiGlu::Args{.gate = t.random({s.rows, s.dim}, dtype),
+                            .up = t.random({s.rows, s.dim}, dtype),
+                            .y = t.output({s.rows, s.dim}, dtype)};
+      }));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SwiGluAnyShape, testing::ValuesIn(test::candidates<SwiGlu>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -1,7 +1,16 @@
 #include "tests/support/op_tester.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <new>
+#include <tuple>
+#include <utility>
 
 #include "kernels/quant/eight_bit.h"
 
@@ -28,29 +37,104 @@ bool has_gpu() {
 #endif
 }
 
-std::byte* allocate(int64_t bytes) {
-#if VLR_WITH_CUDA
-  // Pinned memory has one address on both sides, so that an operand can be given to any
-  // implementation.
-  void* pinned = nullptr;
-  if (has_gpu())
-    return cudaMallocHost(&pinned, static_cast<size_t>(bytes)) == cudaSuccess
-               ? static_cast<std::byte*>(pinned)
-               : nullptr;
-#endif
-  return static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+constexpr int64_t kPage = 4096, kForbidden = 16 * kPage;  // on both sides
+
+struct Seen {
+  bool ran = false, soaked = false;
+};
+using Key = std::tuple<std::string, std::string, Device>;
+std::map<Key, Seen>& seen() {
+  static std::map<Key, Seen> all;
+  return all;
 }
+int64_t runs = 0, refusals = 0;
+char running[128] = "nothing";  // for a signal handler
+
+void on_fault(int) {
+  const auto say = [](const char* text) { (void)!::write(STDERR_FILENO, text, std::strlen(text)); };
+  say(running);
+  say(": touched memory outside of its operands\n");
+  _exit(1);
+}
+
+class EveryImplementationRan : public testing::Environment {
+ public:
+  void TearDown() override {
+    const char* wanted = std::getenv("VLR_TEST_EVERY_IMPL");
+    if (!wanted || *wanted == '0') return;
+    for (const std::string& name : Implementations::not_run())
+      ADD_FAILURE() << name << " took the arguments of no case";
+  }
+};
+[[maybe_unused]] testing::Environment* const environment =
+    testing::AddGlobalTestEnvironment(new EveryImplementationRan);
 
 }  // namespace
 
+void Implementations::known(std::string_view op, std::string_view impl, Device device) {
+  seen()[{std::string(op), std::string(impl), device}];
+}
+
+void Implementations::runs(std::string_view op, std::string_view impl, Device device) {
+  static const bool handled = [] {
+    std::signal(SIGSEGV, on_fault);
+    std::signal(SIGBUS, on_fault);
+    return true;
+  }();
+  (void)handled;
+  std::snprintf(running, sizeof running, "%.*s/%.*s", static_cast<int>(op.size()), op.data(),
+                static_cast<int>(impl.size()), impl.data());
+  const auto it = seen().find({std::string(op), std::string(impl), device});
+  if (it == seen().end()) return;
+  it->second.ran = true;
+  ++test::runs;
+}
+
+std::vector<std::string> Implementations::not_run() {
+  std::vector<std::string> out;
+  for (const auto& [key, what] : seen()) {
+    const auto& [op, impl, device] = key;
+    if (what.ran || (device == Device::kCuda && !has_gpu())) continue;
+    out.push_back(op + "/" + impl + " on " + std::string(device_name(device)));
+  }
+  return out;
+}
+
+void Implementations::refuses() { ++refusals; }
+int64_t Implementations::num_runs() { return test::runs; }
+int64_t Implementations::num_refusals() { return refusals; }
+
+int64_t Implementations::soaks(std::string_view op, std::string_view impl, Device device) {
+  static const int64_t wanted = [] {
+    const char* text = std::getenv("VLR_TEST_SOAK");
+    return text ? std::strtoll(text, nullptr, 10) : 0;
+  }();
+  Seen& s = seen()[{std::string(op), std::string(impl), device}];
+  return std::exchange(s.soaked, true) ? 0 : wanted;
+}
+
+std::unique_ptr<std::byte[], Operand::Free> Operand::allocate(int64_t bytes) {
+  const auto whole = static_cast<size_t>(bytes + 2 * kForbidden);
+  void* const all =
+      ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (all == MAP_FAILED) throw std::bad_alloc();
+  std::byte* const p = static_cast<std::byte*>(all) + kForbidden;
+  if (::mprotect(p, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE) != 0)
+    throw std::bad_alloc();
+#if VLR_WITH_CUDA
+  // Pinned memory has one address on both sides, so that an operand can be given to any
+  // implementation.
+  if (has_gpu() && cudaHostRegister(p, static_cast<size_t>(bytes), 0) != cudaSuccess)
+    throw std::bad_alloc();
+#endif
+  return {p, Free{bytes}};
+}
+
 void Operand::Free::operator()(std::byte* p) const {
 #if VLR_WITH_CUDA
-  if (has_gpu()) {
-    cudaFreeHost(p);
-    return;
-  }
+  if (has_gpu()) cudaHostUnregister(p);
 #endif
-  std::free(p);
+  ::munmap(p - kForbidden, static_cast<size_t>(bytes + 2 * kForbidden));
 }
 
 cuda::Blas* shared_blas(Device device) {
@@ -88,9 +172,8 @@ Operand::Operand(std::vector<int64_t> dims, DType dtype, bool strided) {
     // 16 bytes or more of gap after each row and after each plane of rows.
     if (strided && i > 0) stride += 5 + static_cast<int64_t>(i) * 3;
   }
-  const int64_t bytes = (stride * dtype_bytes(dtype) + 63) / 64 * 64;
-  total_ = bytes + 2 * kGuard;
-  memory_.reset(allocate(total_));
+  total_ = (stride * dtype_bytes(dtype) + 2 * kGuard + kPage - 1) / kPage * kPage;
+  memory_ = allocate(total_);
   std::fill_n(memory_.get(), total_, kPattern);
   view_.data = memory_.get() + kGuard;
 }
@@ -183,6 +266,16 @@ void Operand::set_bytes(const std::vector<std::byte>& bytes) {
     std::memcpy(row, from, count);
     from += count;
   });
+}
+
+void Operand::reverse() {
+  const auto size = static_cast<size_t>(dtype_bytes(view_.dtype));
+  std::vector<std::byte> all = bytes();
+  std::reverse(all.begin(), all.end());
+  for (size_t at = 0; at < all.size(); at += size)  // each element the right way round
+    std::reverse(all.begin() + static_cast<std::ptrdiff_t>(at),
+                 all.begin() + static_cast<std::ptrdiff_t>(at + size));
+  set_bytes(all);
 }
 
 std::string Operand::index_name(int64_t i) const {

@@ -1,11 +1,18 @@
-/// The harness under every op's test: operands with guard bytes around them, a run of an
-/// implementation compared with the reference, and the same run on every instruction set and thread
-/// count compared bit by bit. What it must catch is in tests/kernels/op_tester_test.cc.
+/// The harness under every op's test: operands between guards, a run of an implementation compared
+/// with the reference, and the same run on every instruction set and thread count compared bit by
+/// bit. What it must catch is in tests/kernels/op_tester_test.cc.
+///
+/// Of the environment:
+///   VLR_TEST_SOAK=N         one small case of every implementation runs N times, all with the same
+///                           bits: an error in one call of ten thousand shows
+///   VLR_TEST_EVERY_IMPL=1   the program fails if an implementation took the arguments of no case;
+///                           for programs that run all of their tests
 #ifndef VLR_TESTS_SUPPORT_OP_TESTER_H_
 #define VLR_TESTS_SUPPORT_OP_TESTER_H_
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstring>
@@ -24,7 +31,8 @@
 namespace vlr::test {
 
 /// Memory of one operand: rows, perhaps with gaps between them, between two guards. Gaps and guards
-/// hold a pattern, which intact() looks for after a run; to a reader it is NaN.
+/// hold a pattern, which intact() looks for after a run; to a reader it is NaN. Beyond the guards
+/// are pages that nobody may touch: who does ends the process, with the implementation's name.
 class Operand {
  public:
   Operand(std::vector<int64_t> dims, DType dtype, bool strided);
@@ -40,20 +48,24 @@ class Operand {
   void fill(double value) {
     for (int64_t i = 0; i < numel(); ++i) set(i, value);
   }
+  /// The elements in the opposite order: other contents of the same kind.
+  void reverse();
   /// [2, 0, 5] of element i.
   std::string index_name(int64_t i) const;
 
  private:
-  static constexpr int64_t kGuard = 256;  // bytes on both sides; keeps 64-byte alignment
+  static constexpr int64_t kGuard = 256;  // bytes on both sides, at least; keeps alignment
   static constexpr std::byte kPattern{0xFF};
   int64_t offset(int64_t i) const;  // of element i, in elements of storage
   template <class Body>
   void for_each_row(Body&& body) const;  // body(begin, bytes), in ascending order
 
   struct Free {
+    int64_t bytes;
     void operator()(std::byte* p) const;
   };
-  std::unique_ptr<std::byte[], Free> memory_;
+  static std::unique_ptr<std::byte[], Free> allocate(int64_t bytes);
+  std::unique_ptr<std::byte[], Free> memory_;  // whole pages
   int64_t total_ = 0;
   Tensor view_;
 };
@@ -69,11 +81,41 @@ inline Context context_of(Device device) {
   return ctx;
 }
 
+/// What implementations of ops have done in this process.
+class Implementations {
+ public:
+  static void known(std::string_view op, std::string_view impl, Device device);
+  /// It runs from now on: its name is what a fault is reported with.
+  static void runs(std::string_view op, std::string_view impl, Device device);
+  static void refuses();
+  static int64_t num_runs();  ///< of implementations that are compared
+  static int64_t num_refusals();
+  /// True once for each of them, where VLR_TEST_SOAK is set: how often it is to run.
+  /// "op/name on cpu" of those that ran in no case, though their device is there.
+  static std::vector<std::string> not_run();
+  static int64_t soaks(std::string_view op, std::string_view impl, Device device);
+};
+
 /// Whether an implementation runs the arguments on this machine; OpTester refuses to where not.
 template <class Op>
 bool takes(const Impl<Op>& impl, const typename Op::Args& args) {
-  return ops::supports(impl, args, context_of(impl.device));
+  if (ops::supports(impl, args, context_of(impl.device))) return true;
+  Implementations::refuses();
+  return false;
 }
+
+/// A test of an implementation and a case; skipped if the implementation took none of its arguments.
+template <class Param>
+class ImplTest : public testing::TestWithParam<Param> {
+ protected:
+  void TearDown() override {
+    if (Implementations::num_runs() == runs_ && Implementations::num_refusals() > refusals_)
+      GTEST_SKIP() << "the implementation does not take this case";
+  }
+
+ private:
+  const int64_t runs_ = Implementations::num_runs(), refusals_ = Implementations::num_refusals();
+};
 
 /// Waits until the device is done, and gives its first error; kDevice without a GPU.
 Status synchronize(Device device);
@@ -100,7 +142,9 @@ template <class Op>
 std::vector<const Impl<Op>*> candidates() {
   std::vector<const Impl<Op>*> out;
   for (const Impl<Op>& impl : Op::impls()) {
-    if (impl.name != "reference") out.push_back(&impl);
+    if (impl.name == "reference") continue;
+    Implementations::known(Op::kName, impl.name, impl.device);
+    out.push_back(&impl);
   }
   return out;
 }
@@ -114,6 +158,16 @@ struct CaseName {
     std::string name(impl->name);
     name[0] = static_cast<char>(std::toupper(name[0]));
     return (impl->device == Device::kCpu ? "Cpu" : "Cuda") + name + "_" + c.name();
+  }
+};
+
+/// Names a case of ValuesIn(candidates<Op>()): CpuBlocked.
+struct ImplName {
+  template <class Info>
+  std::string operator()(const Info& info) const {
+    std::string name(info.param->name);
+    name[0] = static_cast<char>(std::toupper(name[0]));
+    return (info.param->device == Device::kCpu ? "Cpu" : "Cuda") + name;
   }
 };
 
@@ -167,18 +221,16 @@ class OpTester {
     ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
     std::memset(scratch.view().data, 0xFF,
                 static_cast<size_t>(scratch_bytes));  // NaN, for most readers
+    const std::vector<std::vector<std::byte>> before = inputs();
+    Implementations::runs(Op::kName, impl->name, impl->device);
     if (Status s = impl->run(args, ctx); !s.ok()) return fail("run: " + s.message());
     if (Status s = synchronize(ctx.device); !s.ok()) return fail("after run: " + s.message());
     if (!scratch.intact()) return fail("wrote outside of its workspace");
     for (const auto& o : operands_) {
       if (!o->intact()) return fail("wrote outside of its operands");
     }
-    std::vector<std::byte> out;
-    for (Output& o : outputs_) {
-      const std::vector<std::byte> bytes = o.operand->bytes();
-      out.insert(out.end(), bytes.begin(), bytes.end());
-    }
-    return out;
+    if (inputs() != before) return fail("changed what it reads");
+    return output_bytes();
   }
   const std::string& error() const { return error_; }
   /// Outputs as they are before every run.
@@ -186,11 +238,38 @@ class OpTester {
     for (Output& o : outputs_) o.operand->set_bytes(o.before);
   }
 
-  /// Every element within Op::tolerance of the reference, or within the tolerance of its output.
-  /// `size`: Tolerance::scaled's, where the terms of the outputs are not of size 1.
+  /// Every element within Op::tolerance of the reference, or within the tolerance of its output;
+  /// then again with the elements of every operand in the opposite order, at the same addresses,
+  /// and, where there are few, with special values. `size`: Tolerance::scaled's, where the terms of
+  /// the outputs are not of size 1.
   testing::AssertionResult matches_reference(const Args& args,
                                              const std::vector<Tolerance>& of_outputs = {},
                                              double size = 1) {
+    testing::AssertionResult result = matches_as_it_is(args, of_outputs, size);
+    if (!result) return result;
+    const Contents contents(*this);
+    for (const auto& o : operands_) {
+      if (o->view().dtype != DType::kI32) o->reverse();  // whole numbers say where things are
+    }
+    keep_outputs();
+    result = matches_as_it_is(args, of_outputs, size);
+    if (!result) return result << " (operands reversed)";
+    if (num_outputs() > kMostSpecial) return result;
+    for (const Special& special : kSpecials) {
+      contents.restore();
+      for (const auto& o : operands_) {
+        if (is_float(o->view().dtype)) special.fill(*o);
+      }
+      keep_outputs();
+      result = matches_as_it_is(args, of_outputs, size);
+      if (!result) return result << " (operands " << special.name << ")";
+    }
+    return result;
+  }
+
+ private:
+  testing::AssertionResult matches_as_it_is(const Args& args,
+                                            const std::vector<Tolerance>& of_outputs, double size) {
     run(args);
     if (!error_.empty()) return failure() << error_;
     std::vector<std::vector<double>> got;
@@ -204,8 +283,9 @@ class OpTester {
       for (int64_t i = 0; i < want.numel(); ++i) {
         const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
         const double allowed = tolerance.rel * std::fabs(ref) + tolerance.abs;
-        const bool same =
-            std::isnan(ref) ? std::isnan(y) : y == ref || std::fabs(y - ref) <= allowed;
+        const bool same = std::isnan(ref)
+                              ? std::isnan(y)
+                              : y == ref || (std::isfinite(ref) && std::fabs(y - ref) <= allowed);
         if (!same) {
           return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference "
                            << ref << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
@@ -215,12 +295,13 @@ class OpTester {
     return testing::AssertionSuccess();
   }
 
+ public:
   /// The same bits on every instruction set and on 1, 2 and 3 threads; on a GPU, on every run.
   testing::AssertionResult same_bits_everywhere(const Args& args) {
     const std::vector<std::byte> want = run(args, 1);
     if (!error_.empty()) return failure() << error_;
     if (impl_.device == Device::kCuda) {
-      if (run(args) == want && error_.empty()) return testing::AssertionSuccess();
+      if (run(args) == want && error_.empty()) return soak(args, want);
       return failure() << "a second run differs " << error_;
     }
     for (int64_t target : targets()) {
@@ -231,15 +312,114 @@ class OpTester {
                          << error_;
       }
     }
-    return testing::AssertionSuccess();
+    return soak(args, want);
   }
 
  private:
   struct Output {
     Operand* operand;
     std::vector<std::byte> before;
+    bool reads;  // it is an input, too
   };
 
+  /// What all operands hold, to come back to.
+  class Contents {
+   public:
+    explicit Contents(OpTester& tester) : tester_(tester) {
+      for (const auto& o : tester.operands_) bytes_.push_back(o->bytes());
+      for (const Output& o : tester.outputs_) before_.push_back(o.before);
+    }
+    ~Contents() { restore(); }
+    void restore() const {
+      for (size_t i = 0; i < bytes_.size(); ++i) tester_.operands_[i]->set_bytes(bytes_[i]);
+      for (size_t i = 0; i < before_.size(); ++i) tester_.outputs_[i].before = before_[i];
+    }
+
+   private:
+    OpTester& tester_;
+    std::vector<std::vector<std::byte>> bytes_, before_;
+  };
+
+  struct Special {
+    const char* name;
+    void (*fill)(Operand&);
+  };
+  /// Where shortcuts are taken: nothing to add, numbers that flush to zero.
+  static constexpr Special kSpecials[] = {
+      {"all zero", [](Operand& o) { o.fill(0); }},
+      {"with zeros first",
+       [](Operand& o) {
+         for (int64_t i = 0; i < std::min<int64_t>(o.numel(), 2); ++i) o.set(i, 0);
+       }},
+      {"subnormal", [](Operand& o) { o.fill(o.view().dtype == DType::kF16 ? 0x1p-20 : 0x1p-130); }},
+  };
+  static constexpr int64_t kMostSpecial = 4096;
+
+  static bool is_float(DType dtype) {
+    return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+  }
+  int64_t num_outputs() const {
+    int64_t sum = 0;
+    for (const Output& o : outputs_) sum += o.operand->numel();
+    return sum;
+  }
+  bool is_output(const Operand& operand) const {
+    return std::any_of(outputs_.begin(), outputs_.end(),
+                       [&](const Output& o) { return o.operand == &operand; });
+  }
+  std::vector<std::vector<std::byte>> inputs() const {
+    std::vector<std::vector<std::byte>> out;
+    for (const auto& o : operands_) {
+      if (!is_output(*o)) out.push_back(o->bytes());
+    }
+    return out;
+  }
+  std::vector<std::byte> output_bytes() const {
+    std::vector<std::byte> out;
+    for (const Output& o : outputs_) {
+      const std::vector<std::byte> bytes = o.operand->bytes();
+      out.insert(out.end(), bytes.begin(), bytes.end());
+    }
+    return out;
+  }
+  /// What outputs that are read hold now is what they hold before every run.
+  void keep_outputs() {
+    for (Output& o : outputs_) {
+      if (o.reads) o.before = o.operand->bytes();
+    }
+  }
+
+  /// Many runs of a small case, where that is asked for.
+  testing::AssertionResult soak(const Args& args, const std::vector<std::byte>& want) {
+    constexpr size_t kMostBytes = 1 << 14;
+    if (want.empty() || want.size() > kMostBytes) return testing::AssertionSuccess();
+    return soaked(args, Implementations::soaks(Op::kName, impl_.name, impl_.device));
+  }
+
+ public:
+  /// The same bits in each of so many runs.
+  testing::AssertionResult soaked(const Args& args, int64_t runs) {
+    if (runs == 0) return testing::AssertionSuccess();
+    const std::vector<std::byte> want = run(args);
+    if (!error_.empty()) return failure() << error_;
+    ThreadPool pool(2);
+    Context ctx = context_of(impl_.device);
+    ctx.threads = &pool;
+    const int64_t scratch_bytes = impl_.workspace ? impl_.workspace(args, ctx) : 0;
+    Operand scratch({scratch_bytes}, DType::kU8, false);
+    ctx.workspace = {scratch.view().template as<std::byte>(), static_cast<size_t>(scratch_bytes)};
+    for (int64_t i = 0; i < runs; ++i) {
+      reset_outputs();
+      Status s = impl_.run(args, ctx);
+      if (s.ok()) s = synchronize(ctx.device);
+      if (!s.ok()) return failure() << "run " << i << " of " << runs << ": " << s.message();
+      if (output_bytes() != want)
+        return failure() << "run " << i << " of " << runs << " has other bits than the first";
+    }
+    return testing::AssertionSuccess();
+  }
+
+ private:
   Tensor make(std::vector<int64_t> dims, DType dtype, bool strided, double deviation) {
     operands_.push_back(std::make_unique<Operand>(std::move(dims), dtype, strided));
     Operand& o = *operands_.back();
@@ -250,7 +430,7 @@ class OpTester {
   Tensor mark_output(double fill) {
     Operand& o = *operands_.back();
     if (std::isnan(fill)) o.fill(fill);
-    outputs_.push_back({&o, o.bytes()});
+    outputs_.push_back({&o, o.bytes(), !std::isnan(fill)});
     return o.view();
   }
   std::vector<std::byte> fail(std::string why) {
