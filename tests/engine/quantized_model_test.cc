@@ -262,10 +262,14 @@ TEST(QuantizeCheckpoint, SaysWhatIsWrong) {
     const std::vector<QuantRule> rules = {*parse_quant_rule(rule)};
     return quantize_checkpoint(from, to, rules, {}, threads).message();
   };
-  EXPECT_EQ(error(demo_model(), path, "layers.6.=nf4"),
-            "the rules choose no linear layer of this checkpoint");
-  EXPECT_EQ(error(demo_model(), path, "text=none"),
-            "the rules choose no linear layer of this checkpoint");
+  EXPECT_EQ(
+      error(demo_model(), path, "layers.6.=nf4"),
+      "the rules choose no linear layer of this checkpoint; --quant chooses those of the text "
+      "decoder");
+  EXPECT_EQ(
+      error(demo_model(), path, "text=none"),
+      "the rules choose no linear layer of this checkpoint; --quant chooses those of the text "
+      "decoder");
   EXPECT_FALSE(std::filesystem::exists(path));
   ASSERT_EQ(error(demo_model(), path, "layers.5.mlp.=nf4"), "");
   EXPECT_THAT(error(path, path, "text=int8"), HasSubstr("must be another folder"));

@@ -175,11 +175,11 @@ TEST(MakeCheckpoint, ReplacesAShardedCheckpoint) {
 
 TEST(MakeCheckpoint, CopiesTheTokenizer) {
   TempFolder folder;
-  testing::write_file(folder / "mine.json", "{}");
+  const std::string tokenizer = VLR_SOURCE_DIR "/demo/model/tokenizer.json";
   SyntheticOptions options;
-  options.tokenizer_json = folder / "mine.json";
+  options.tokenizer_json = tokenizer;
   ASSERT_EQ(make_checkpoint("b", folder / "b", options).message(), "");
-  EXPECT_EQ(read_file(folder / "b/tokenizer.json"), "{}");
+  EXPECT_EQ(read_file(folder / "b/tokenizer.json"), read_file(tokenizer));
   options.tokenizer_json = folder / "none.json";
   EXPECT_EQ(make_checkpoint("b", folder / "b", options).code(), Code::kNotFound);
 }

@@ -304,8 +304,8 @@ TEST(Remote, PrivateAddressesHaveToBeAllowed) {
   }
   EXPECT_EQ(read(server.url("/"), {.allow_remote = true}),
             "ERROR: " + server.url("/") +
-                ": its host has the address 127.0.0.1, which is not public; allow_private allows "
-                "it");
+                ": its host has the address 127.0.0.1, which is not public; "
+                "allow_private_addresses allows it");
   EXPECT_TRUE(server.requests().empty());
 }
 

@@ -271,10 +271,14 @@ void Operand::set_bytes(const std::vector<std::byte>& bytes) {
 void Operand::reverse() {
   const auto size = static_cast<size_t>(dtype_bytes(view_.dtype));
   std::vector<std::byte> all = bytes();
-  std::reverse(all.begin(), all.end());
-  for (size_t at = 0; at < all.size(); at += size)  // each element the right way round
-    std::reverse(all.begin() + static_cast<std::ptrdiff_t>(at),
-                 all.begin() + static_cast<std::ptrdiff_t>(at + size));
+  std::vector<size_t> places;  // of numbers: what tests poison stays where it is
+  for (int64_t i = 0; i < numel(); ++i) {
+    if (std::isfinite(get(i))) places.push_back(static_cast<size_t>(i) * size);
+  }
+  for (size_t i = 0; 2 * i + 1 < places.size(); ++i) {
+    const auto at = [&](size_t n) { return all.begin() + static_cast<std::ptrdiff_t>(places[n]); };
+    std::swap_ranges(at(i), at(i) + static_cast<std::ptrdiff_t>(size), at(places.size() - 1 - i));
+  }
   set_bytes(all);
 }
 

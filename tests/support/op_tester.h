@@ -48,7 +48,7 @@ class Operand {
   void fill(double value) {
     for (int64_t i = 0; i < numel(); ++i) set(i, value);
   }
-  /// The elements in the opposite order: other contents of the same kind.
+  /// The elements that are finite in the opposite order: other contents of the same kind.
   void reverse();
   /// [2, 0, 5] of element i.
   std::string index_name(int64_t i) const;
