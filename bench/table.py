@@ -5,14 +5,19 @@
     bench/table.py attention.json attention_torch.json --counter roof_pct
 
 Takes the JSON of our benches and of reference_gpu.py. Of repeated runs it shows the median, and after it, where the
-runs differ by more than 2 %, half the distance from the fastest to the slowest.
+runs differ by more than 2 %, half the distance from the fastest to the slowest. A bench that failed is FAILED, and a row
+of fewer than three runs is refused (--few shows it).
 """
 import argparse
 import json
+import math
 import statistics
+import sys
 from collections import defaultdict
 from pathlib import Path
 
+FAILED = math.nan
+LEAST_RUNS = 3
 MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 
 
@@ -20,11 +25,13 @@ def read(path, counter):
     """-> (op, shape) -> implementation -> one figure a run"""
     cells = defaultdict(lambda: defaultdict(list))
     for row in json.loads(path.read_text())["benchmarks"]:
-        if row.get("run_type") != "iteration" or row.get("error_occurred"):
+        if row.get("run_type") != "iteration":
             continue
         name = row["name"].removesuffix("/manual_time").removesuffix("/iterations:1").removesuffix("/real_time")
         op, implementation, shape = name.split("/", 2)
         value = row["real_time"] * MICROSECONDS[row["time_unit"]] if counter == "us" else row.get(counter)
+        if row.get("error_occurred"):
+            value = FAILED
         if value is not None:
             cells[op, shape][implementation].append(value)
     return cells
@@ -33,6 +40,8 @@ def read(path, counter):
 def show(values):
     if not values:
         return "-"
+    if any(math.isnan(value) for value in values):
+        return "FAILED"
     median = statistics.median(values)
     spread = (max(values) - min(values)) / 2
     digits = 0 if median >= 1000 else 1 if median >= 10 else 2
@@ -43,12 +52,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--counter", default="us", help="us, TFLOP/s, GB/s, roof_pct, pairs/s, ...; us")
+    parser.add_argument("--few", action="store_true", help=f"show rows of fewer than {LEAST_RUNS} runs, too")
     options = parser.parse_args()
     cells = defaultdict(lambda: defaultdict(list))
     for path in options.files:
         for row, implementations in read(path, options.counter).items():
             for implementation, values in implementations.items():
                 cells[row][implementation] += values
+    few = [f"{op}/{i}/{shape}: {len(v)}" for (op, shape), c in cells.items() for i, v in c.items() if len(v) < LEAST_RUNS]
+    if few and not options.few:
+        sys.exit(f"{len(few)} rows of fewer than {LEAST_RUNS} runs (--benchmark_repetitions), as {few[0]}")
     for op in dict.fromkeys(op for op, _ in cells):
         rows = {shape: c for (o, shape), c in cells.items() if o == op}
         columns = list(dict.fromkeys(i for c in rows.values() for i in c))

@@ -17,9 +17,8 @@ namespace {
 
 constexpr int64_t kChunk = int64_t{1} << 30;  // of memory, shared by operands
 constexpr double kSampleSeconds = 1e-3;       // at least, between two events
-constexpr double kTimingSeconds = 20e-3;      // at least, of all samples
-constexpr int64_t kMinSamples = 5, kMaxSamples = 20;
-constexpr int64_t kMaxLaunches = 200;  // of a sample, but for a round of all sets
+constexpr int64_t kSamples = 20;              // so that a tenth and nine tenths of them are some
+constexpr int64_t kMaxLaunches = 200;         // of a sample, but for a round of all sets
 
 class CudaGpu : public Gpu {
  public:
@@ -152,9 +151,7 @@ class CudaGpu : public Gpu {
     const auto wanted = static_cast<int64_t>(std::ceil(kSampleSeconds / rough));
     const int64_t rounds = std::max<int64_t>(1, std::min(wanted, kMaxLaunches) / num_sets);
     const int64_t launches = rounds * num_sets;
-    const auto sample_seconds = static_cast<double>(launches) * rough;
-    const auto samples = std::clamp(
-        static_cast<int64_t>(std::ceil(kTimingSeconds / sample_seconds)), kMinSamples, kMaxSamples);
+    const int64_t samples = kSamples;
 
     VLR_ASSIGN_OR_RETURN(const cuda::GraphExec graph, record(launch, num_sets, launches));
     std::vector<cuda::Event> events;

@@ -42,6 +42,16 @@ int run_benches(int argc, char** argv, const std::function<void(Machine&)>& regi
   std::string commit = take_option(argc, argv, "commit");
   if (const char* from_environment = std::getenv("VLR_COMMIT"); commit.empty() && from_environment)
     commit = from_environment;
+  bool lists = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    lists |= argument.starts_with("--benchmark_list_tests") && !argument.ends_with("=false");
+    if (argument == "--help")
+      std::printf(
+          "%s: benches of one op\n  --device=cpu|cuda   cuda where there is a GPU\n"
+          "  --commit=HASH       for the result's context; else VLR_COMMIT\n\n",
+          argv[0]);
+  }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   if (!device.empty() && device != "cpu" && device != "cuda")
@@ -49,6 +59,10 @@ int run_benches(int argc, char** argv, const std::function<void(Machine&)>& regi
 
   Machine machine{device == "cpu" ? nullptr : Gpu::open(), ThreadPool(), {}};
   if (device == "cuda" && !machine.is_gpu()) return fail("--device=cuda, but there is no GPU");
+  if (lists) {
+    register_all(machine);
+    return benchmark::RunSpecifiedBenchmarks() > 0 ? 0 : 2;
+  }
   if (machine.is_gpu()) {
     auto peak = machine.gpu->measure_peak();
     if (!peak.ok()) return fail(peak.error().message());
@@ -64,8 +78,10 @@ int run_benches(int argc, char** argv, const std::function<void(Machine&)>& regi
   benchmark::AddCustomContext("peak_gflops", decimals(machine.peak.flops * 1e-9));
   benchmark::AddCustomContext("peak_gbytes", decimals(machine.peak.bytes * 1e-9));
   register_all(machine);
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  if (benchmark::RunSpecifiedBenchmarks() == 0) return 2;  // which says so
+  if (num_failed > 0)
+    std::fprintf(stderr, "%lld benches FAILED\n", static_cast<long long>(num_failed));
+  return num_failed > 0 ? 1 : 0;
 }
 
 }  // namespace vlr::bench

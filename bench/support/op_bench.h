@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -88,7 +89,10 @@ inline Status check_values(std::string_view impl, const std::vector<float>& got,
   if (want.size() != got.size()) return {Code::kInternal, "the reference failed"};
   for (size_t i = 0; i < got.size(); ++i) {
     const double y = static_cast<double>(got[i]), ref = static_cast<double>(want[i]);
-    if (!(std::fabs(y - ref) <= tolerance.rel * std::fabs(ref) + tolerance.abs)) {
+    const bool same = y == ref || (std::isnan(y) && std::isnan(ref)) ||
+                      (std::isfinite(ref) &&
+                       std::fabs(y - ref) <= tolerance.rel * std::fabs(ref) + tolerance.abs);
+    if (!same) {
       return {Code::kInternal, std::string(impl) + " differs from the reference at element " +
                                    std::to_string(i) + ": " + std::to_string(y) + " for " +
                                    std::to_string(ref)};
@@ -121,9 +125,24 @@ inline void report(benchmark::State& state, const Cost& cost, const Peak& peak, 
   state.counters["roof_pct"] = 100 * roof_seconds(cost, peak) / seconds;
 }
 
+/// Benches of this program that failed: what run_benches() ends with.
+inline int64_t num_failed = 0;
+
 inline void skip(benchmark::State& state, const Status& why) {
+  ++num_failed;
   state.SkipWithError(why.message().c_str());
 }
+
+/// Nothing is as fast as that, whatever came out of a cache: the work was not done.
+inline Status check_speed(const Cost& cost, const Peak& peak, double seconds) {
+  constexpr double kMost = 40;  // times the roof, which is that of memory: caches are faster
+  const double times = roof_seconds(cost, peak) / seconds;
+  if (times <= kMost) return {};
+  return {Code::kInternal, "took " + std::to_string(seconds * 1e6) + " us, 1/" +
+                               std::to_string(static_cast<int64_t>(times)) +
+                               " of what the machine needs for it: it does not do the work"};
+}
+constexpr uint64_t kOtherSeed = 77;
 
 template <class Op>
 void bench_on_host(benchmark::State& state, Machine& machine, const Impl<Op>& impl, Case<Op>& c) {
@@ -149,17 +168,32 @@ void bench_on_host(benchmark::State& state, Machine& machine, const Impl<Op>& im
     if (Status s = verify(); !s.ok()) return skip(state, s);
     c.verified.emplace(impl.name);
   }
+  const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
-    if (!impl.run(setup.args, ctx).ok()) return state.SkipWithError("failed after it was verified");
+    if (const Status s = impl.run(setup.args, ctx); !s.ok()) {
+      skip(state, s.with_context("after it was verified"));
+      break;
+    }
     benchmark::ClobberMemory();
   }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   const Cost cost = Op::cost(setup.args);
-  const auto per_second = [&](double amount) {
-    return benchmark::Counter(amount, benchmark::Counter::kIsIterationInvariantRate);
-  };
-  state.counters["GFLOP/s"] = per_second(cost.flops * 1e-9);
-  state.counters["GB/s"] = per_second(cost.bytes * 1e-9);
-  state.counters["roof_pct"] = per_second(100 * roof_seconds(cost, machine.peak));
+  // What was timed still does the work, at the same addresses, on numbers that it has not seen.
+  operands.refill(kOtherSeed);
+  Status after = impl.run(setup.args, ctx);
+  if (after.ok()) {
+    HostOperands same(kOtherSeed);
+    after =
+        check_values(impl.name, values(setup.output),
+                     reference_values(c.make(same), machine.threads), Op::tolerance(setup.args));
+  }
+  const double seconds =
+      elapsed.count() / static_cast<double>(std::max<int64_t>(state.iterations(), 1));
+  if (after.ok()) after = check_speed(cost, machine.peak, seconds);
+  if (!after.ok()) return skip(state, after.with_context("after it was timed"));
+  state.counters["GFLOP/s"] = cost.flops / seconds * 1e-9;
+  state.counters["GB/s"] = cost.bytes / seconds * 1e-9;
+  state.counters["roof_pct"] = 100 * roof_seconds(cost, machine.peak) / seconds;
 }
 
 /// One run of an implementation on the device, against the reference on the host.
@@ -231,6 +265,12 @@ Status bench_on_gpu(benchmark::State& state, Machine& machine, const Impl<Op>& i
       gpu.time([&](int64_t set) { return impl.run(sets[static_cast<size_t>(set)].args, ctx); },
                num_sets));
   VLR_RETURN_IF_ERROR(gpu.finish());
+  // What was timed still does the work, at the same addresses, on numbers that it has not seen.
+  operands[0]->refill(sets.size() + kOtherSeed);
+  Case<Op> other{c.make, {}, {}};
+  Status after = verify_on_gpu(machine, impl, sets[0], *operands[0], other, ctx);
+  if (after.ok()) after = check_speed(cost, machine.peak, timing.median);
+  VLR_RETURN_IF_ERROR(after.with_context("after it was timed"));
   for (auto _ : state) state.SetIterationTime(timing.median);
   report(state, cost, machine.peak, timing.median);
   state.counters["p10_us"] = timing.p10 * 1e6;
@@ -285,6 +325,8 @@ void add_benches(Machine& machine, const std::string& shape, MakeSetup<Op> make,
 /// Benchmark's and
 ///   --device=cpu|cuda   cuda where there is a GPU
 ///   --commit=HASH       for the result's context; else the environment's VLR_COMMIT
+/// Ends with 1 if a bench failed, its values or its time being wrong, and with 2 if the filter
+/// matches none.
 int run_benches(int argc, char** argv, const std::function<void(Machine&)>& register_all);
 
 }  // namespace vlr::bench

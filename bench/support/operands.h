@@ -4,6 +4,7 @@
 #define VLR_BENCH_SUPPORT_OPERANDS_H_
 
 #include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <random>
@@ -30,30 +31,48 @@ class Operands {
 
   /// Normal values of deviation 1; of 8 bits all values alike, but no NaN.
   Tensor random(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
-    const Tensor t = uninitialised(dims, dtype);
+    const Tensor t = make(dims, dtype);
     fill_random(t);
+    random_.push_back(t);
     return t;
   }
-  /// What an implementation will write.
+  /// What an implementation will write: NaN.
   Tensor uninitialised(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
-    Tensor t(nullptr, dtype, dims, device_);
-    t.data = allocate(t.bytes());
-    bytes_ += t.bytes();
+    const Tensor t = make(dims, dtype);
+    if (t.data) poison(t);
+    written_.push_back(t);
     return t;
+  }
+  /// Other contents at the same addresses: those that operands made from this seed have.
+  void refill(uint64_t seed) {
+    reseed(seed);
+    for (const Tensor& t : random_) fill_random(t);
+    for (const Tensor& t : written_) poison(t);
   }
   /// Values that the bench made: indices, positions, segments.
   template <class T>
   Tensor copy_of(const std::vector<T>& values, std::initializer_list<int64_t> dims,
                  DType dtype = DType::kI32) {
-    const Tensor t = uninitialised(dims, dtype);
+    const Tensor t = make(dims, dtype);
     fill_from(t, values.data());
     return t;
   }
 
  protected:
+  Tensor make(std::initializer_list<int64_t> dims, DType dtype) {
+    Tensor t(nullptr, dtype, dims, device_);
+    t.data = allocate(t.bytes());
+    bytes_ += t.bytes();
+    return t;
+  }
   virtual std::byte* allocate(int64_t bytes) = 0;
   virtual void fill_random(const Tensor& t) = 0;
   virtual void fill_from(const Tensor& t, const void* values) = 0;
+  /// What will be written holds NaN again, before anything is filled.
+  virtual void poison(const Tensor& t) = 0;
+  virtual void reseed(uint64_t seed) = 0;
+
+  std::vector<Tensor> random_, written_;  // in the order in which they were made
 
  private:
   Device device_;
@@ -69,12 +88,14 @@ class ShapeOperands : public Operands {
   std::byte* allocate(int64_t) override { return nullptr; }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
+  void poison(const Tensor&) override {}
+  void reseed(uint64_t) override {}
 };
 
 /// 64-byte aligned memory of the host.
 class HostOperands : public Operands {
  public:
-  HostOperands() : Operands(Device::kCpu) {}
+  explicit HostOperands(uint64_t seed = 1) : Operands(Device::kCpu) { reseed(seed); }
 
  private:
   std::byte* allocate(int64_t bytes) override {
@@ -102,8 +123,12 @@ class HostOperands : public Operands {
   void fill_from(const Tensor& t, const void* values) override {
     std::copy_n(static_cast<const std::byte*>(values), t.bytes(), t.as<std::byte>());
   }
+  void poison(const Tensor& t) override {
+    std::memset(t.data, 0xFF, static_cast<size_t>(t.bytes()));
+  }
+  void reseed(uint64_t seed) override { rng_.seed(static_cast<uint32_t>(seed)); }
 
-  std::mt19937 rng_{1};
+  std::mt19937 rng_;
   std::vector<std::unique_ptr<void, void (*)(void*)>> memory_;
 };
 
@@ -124,9 +149,10 @@ class DeviceOperands : public Operands {
  private:
   std::byte* allocate(int64_t bytes) override {
     blocks_.push_back({gpu_.allocate(bytes), bytes, false});
-    gpu_.poison(blocks_.back().data, bytes);
     return blocks_.back().data;
   }
+  void poison(const Tensor& t) override { gpu_.poison(t.as<std::byte>(), t.bytes()); }
+  void reseed(uint64_t seed) override { seed_ = seed << 16; }
   void fill_random(const Tensor& t) override {
     blocks_.back().is_input = true;
     gpu_.fill_random(t, seed_++);
@@ -167,6 +193,8 @@ class MirrorOperands : public Operands {
   }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
+  void poison(const Tensor&) override {}  // not touched, see allocate()
+  void reseed(uint64_t) override {}
 
   Gpu& gpu_;
   const DeviceOperands& original_;
