@@ -79,9 +79,8 @@ int run_benches(int argc, char** argv, const std::function<void(Machine&)>& regi
   benchmark::AddCustomContext("peak_gbytes", decimals(machine.peak.bytes * 1e-9));
   register_all(machine);
   if (benchmark::RunSpecifiedBenchmarks() == 0) return 2;  // which says so
-  if (num_failed > 0)
-    std::fprintf(stderr, "%lld benches FAILED\n", static_cast<long long>(num_failed));
-  return num_failed > 0 ? 1 : 0;
+  if (failures.empty()) return 0;
+  return fail(std::to_string(failures.size()) + " benches FAILED");
 }
 
 }  // namespace vlr::bench

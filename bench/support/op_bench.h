@@ -125,11 +125,11 @@ inline void report(benchmark::State& state, const Cost& cost, const Peak& peak, 
   state.counters["roof_pct"] = 100 * roof_seconds(cost, peak) / seconds;
 }
 
-/// Benches of this program that failed: what run_benches() ends with.
-inline int64_t num_failed = 0;
+/// Why benches of this program failed: with any, run_benches() ends with 1.
+inline std::vector<std::string> failures;
 
 inline void skip(benchmark::State& state, const Status& why) {
-  ++num_failed;
+  failures.push_back(why.message());
   state.SkipWithError(why.message().c_str());
 }
 
@@ -171,8 +171,7 @@ void bench_on_host(benchmark::State& state, Machine& machine, const Impl<Op>& im
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
     if (const Status s = impl.run(setup.args, ctx); !s.ok()) {
-      skip(state, s.with_context("after it was verified"));
-      break;
+      return skip(state, s.with_context("after it was verified"));
     }
     benchmark::ClobberMemory();
   }
