@@ -226,7 +226,8 @@ TEST(RequestJson, WhatIsNoJsonIsOfTheWhole) {
            {"[]", "must be an object, got array"},
            {R"({"documents": []})", "no query"},
            {R"({"query": "q"})", "documents must be a list, got none"},
-           {R"({"query": "q", "documents": 3})", "documents must be a list, a text or an object, got number"},
+           {R"({"query": "q", "documents": 3})",
+            "documents must be a list, a text or an object, got number"},
            {R"({"query": 1, "documents": []})", "query: must be a text"}}) {
     EXPECT_THAT(refused(json), AllOf(HasSubstr(message), Not(HasSubstr("json.exception"))));
   }
