@@ -21,12 +21,11 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxBytes = size_t{64} << 20;
-constexpr int kMaxDepth = 64;
 
 }  // namespace
 
 Result<json> parse_json(std::string_view text) {
-  VLR_ASSIGN_OR_RETURN(JsonTree<json> tree, JsonTree<json>::parse(text, kMaxBytes, kMaxDepth));
+  VLR_ASSIGN_OR_RETURN(JsonTree<json> tree, JsonTree<json>::parse(text, kMaxBytes));
   return std::move(tree).take();
 }
 

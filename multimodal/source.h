@@ -21,6 +21,13 @@ enum class LocalFiles : uint8_t {
   kNever,
 };
 
+/// What Options::local_files says: "anywhere", "below_media_root" or "never".
+constexpr LocalFiles local_files_of(std::string_view name) {
+  return name == "never"      ? LocalFiles::kNever
+         : name == "anywhere" ? LocalFiles::kAnywhere
+                              : LocalFiles::kBelowRoot;
+}
+
 struct SourceOptions {
   int64_t max_bytes = int64_t{1} << 30;  ///< encoded bytes of one medium
   LocalFiles local_files = LocalFiles::kAnywhere;

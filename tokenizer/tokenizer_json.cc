@@ -252,8 +252,7 @@ Status read_added_tokens(const Json* list, TokenizerJson& out) {
 }  // namespace
 
 Result<TokenizerJson> parse_tokenizer_json(std::string_view json) {
-  constexpr int kMaxDepth = 64;
-  const auto tree = JsonTree<Json>::parse(json, kMaxTokenizerBytes, kMaxDepth);
+  const auto tree = JsonTree<Json>::parse(json, kMaxTokenizerBytes);
   if (!tree) return tree.error().with_context("tokenizer.json");
   const Json& root = tree->root();
   VLR_RETURN_IF_ERROR(check_kind(root));

@@ -57,10 +57,9 @@ std::string label_of(const Content& c) {
 
 /// Texts are read here, and media by the library, under the same rules.
 Status RankCommand::check_allowed(const std::string& path) const {
-  const std::string& local = model.options.local_files;
-  if (local == "anywhere" || !media::scheme_of(path).empty()) return {};
   SourceOptions options;
-  options.local_files = local == "never" ? LocalFiles::kNever : LocalFiles::kBelowRoot;
+  options.local_files = local_files_of(model.options.local_files);
+  if (options.local_files == LocalFiles::kAnywhere || !media::scheme_of(path).empty()) return {};
   return read_source(media_path(path), model.options.media_root, options).error();
 }
 

@@ -28,7 +28,6 @@ using nlohmann::ordered_json;
 using DenseChecksums = std::map<std::string, uint64_t>;  // by tensor
 
 constexpr int64_t kConfigBytes = int64_t{4} << 20;
-constexpr int kConfigDepth = 64;
 
 /// What transformers needs to load the checkpoint through bitsandbytes, and vlr's own rules. fp8 is
 /// in compressed-tensors' layout, which declares itself otherwise; only vlr's part is written for
@@ -69,7 +68,7 @@ ordered_json quantization_config(std::span<const QuantRule> rules,
 
 Result<ordered_json> read_config_json(const std::string& path) {
   VLR_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kConfigBytes));
-  auto tree = JsonTree<ordered_json>::parse(text, kConfigBytes, kConfigDepth);
+  auto tree = JsonTree<ordered_json>::parse(text, kConfigBytes);
   if (!tree) return tree.error().with_context(path);
   ordered_json config = (*std::move(tree)).take();
   if (!config.is_object()) return {Code::kDataLoss, path + ": expected a JSON object"};

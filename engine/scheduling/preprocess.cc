@@ -123,9 +123,7 @@ Preprocessor::Preprocessor(const Task& task, const Tokenizer& tokenizer, const M
   media_options_.limits.max_pixels = options.max_decoded_pixels;
   media_options_.exif = options.exif;
   source_options_ = {.max_bytes = options.max_media_bytes,
-                     .local_files = options.local_files == "never"      ? LocalFiles::kNever
-                                    : options.local_files == "anywhere" ? LocalFiles::kAnywhere
-                                                                        : LocalFiles::kBelowRoot,
+                     .local_files = local_files_of(options.local_files),
                      .allow_remote = options.allow_remote,
                      .allow_private = options.allow_private_addresses,
                      .max_remote_bytes = options.max_remote_bytes,

@@ -21,8 +21,8 @@ struct SyntheticOptions {
 
 /// Writes config.json, the weights and, if there is more than one shard, their index, as
 /// transformers would. Makes the folder if need be and replaces files of these names once all of it
-/// is on disk. Holds a few megabytes. kInvalidArgument: another checkpoint or one of these files is there,
-/// or another process is writing one.
+/// is on disk. Holds a few megabytes. kInvalidArgument: another checkpoint or one of these files is
+/// there, or another process is writing one.
 Status make_checkpoint(std::string_view preset, const std::string& folder,
                        const SyntheticOptions& options = {});
 

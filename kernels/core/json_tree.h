@@ -23,8 +23,8 @@ template <class Json>
 class JsonTree {
  public:
   /// kDataLoss for what is no JSON or is beyond the bounds, kOutOfMemory.
-  static Result<JsonTree> parse(std::string_view text, size_t max_bytes, int max_depth) {
-    VLR_ASSIGN_OR_RETURN(const size_t values, check_json_bounds(text, max_bytes, max_depth));
+  static Result<JsonTree> parse(std::string_view text, size_t max_bytes) {
+    VLR_ASSIGN_OR_RETURN(const size_t values, check_json_bounds(text, max_bytes, kMaxJsonDepth));
     const Status no_memory(Code::kOutOfMemory,
                            "host memory for JSON of " + std::to_string(text.size()) + " bytes");
     JsonTree tree;

@@ -25,6 +25,9 @@ std::string not_utf8(std::span<const std::string> texts);
 /// The same as printable(), in '', cut behind 160 bytes: text from a file or a request in a message.
 std::string in_quotes(std::string_view text);
 
+/// Of JSON in any file or request of others.
+inline constexpr int kMaxJsonDepth = 64;
+
 /// How many values a JSON text has at most. kDataLoss for one of more than `max_bytes`, nested deeper
 /// than `max_depth` levels, or with a NUL byte, which nlohmann's parser takes for the end.
 Result<size_t> check_json_bounds(std::string_view json, size_t max_bytes, int max_depth);
