@@ -1,5 +1,5 @@
 # vlr_add_module(NAME SOURCES ... [CUDA_SOURCES ...] [LINK ...]): one OBJECT library for a folder.
-#   Its objects go into the product vlr::vlr and, directly, into the tests that name it.
+#   Its objects go into the product vlr::vlr and into the programs that link it, itself or through another target.
 # vlr_add_test(NAME SOURCES ... MODULES ... [LINK ...]): one GoogleTest program; a test whose name
 #   starts with Cuda is labelled gpu, every other one cpu.
 
@@ -41,22 +41,30 @@ function(vlr_add_module name)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON
     CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON CXX_EXTENSIONS OFF)
   target_link_libraries(${name} PUBLIC vlr_options Threads::Threads ${ARG_LINK})
+  # An OBJECT library gives its objects to its direct users only; sources are handed on, and named twice they come once.
+  target_sources(${name} INTERFACE $<TARGET_OBJECTS:${name}>)
   set_property(GLOBAL APPEND PROPERTY VLR_MODULES ${name})
 endfunction()
 
 function(vlr_add_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;MODULES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF)
-  target_link_libraries(${name} PRIVATE vlr_options ${ARG_MODULES} ${ARG_LINK} GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE
-    VLR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" VLR_TEST_DATA_DIR="${PROJECT_BINARY_DIR}/testdata")
-  # A test's own code runs once: compiling it at -O3 takes half as long again. What is tested stays as it is shipped.
-  target_compile_options(${name} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
+  vlr_compile_as_test(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_MODULES} ${ARG_LINK} GTest::gtest_main)
   gtest_discover_tests(${name} TEST_FILTER "-*Cuda*" PROPERTIES LABELS cpu DISCOVERY_TIMEOUT 60)
   if(VLR_WITH_CUDA)
     gtest_discover_tests(${name} TEST_FILTER "*Cuda*" PROPERTIES LABELS gpu DISCOVERY_TIMEOUT 60)
   endif()
+endfunction()
+
+# How a test's own code is compiled.
+function(vlr_compile_as_test name)
+  set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF)
+  target_link_libraries(${name} PRIVATE vlr_options)
+  target_compile_definitions(${name} PRIVATE
+    VLR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" VLR_TEST_DATA_DIR="${PROJECT_BINARY_DIR}/testdata")
+  # It runs once: compiling it at -O3 takes half as long again. What is tested stays as it is shipped.
+  target_compile_options(${name} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
 endfunction()
 
 # vlr_add_bench(NAME SOURCES ... MODULES ... [LINK ...]): one Google Benchmark program.
