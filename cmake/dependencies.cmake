@@ -6,15 +6,16 @@ find_package(Threads REQUIRED)
 find_package(fmt 9 REQUIRED CONFIG)
 find_package(nlohmann_json 3.11 REQUIRED CONFIG)
 find_package(PkgConfig REQUIRED)
-
-pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
-pkg_check_modules(xxhash REQUIRED libxxhash)  # its header is all that is used
-pkg_check_modules(jpeg REQUIRED IMPORTED_TARGET libjpeg)
-pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
-# Not stb_image, which hides the stored colour type, skips checksums and shifts 16-bit grey.
-pkg_check_modules(png REQUIRED IMPORTED_TARGET libpng)
 
+if(NOT VLR_KERNELS_ONLY)
+  pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+  pkg_check_modules(xxhash REQUIRED libxxhash)  # its header is all that is used
+  pkg_check_modules(jpeg REQUIRED IMPORTED_TARGET libjpeg)
+  pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
+  # Not stb_image, which hides the stored colour type, skips checksums and shifts 16-bit grey.
+  pkg_check_modules(png REQUIRED IMPORTED_TARGET libpng)
+endif()
 if(VLR_WITH_FFMPEG)
   pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
 endif()
@@ -35,7 +36,9 @@ if(VLR_BUILD_TOOLS)
 endif()
 if(VLR_BUILD_TESTS)
   find_package(GTest REQUIRED)
-  pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)  # the tests' second opinion on the split
+  if(NOT VLR_KERNELS_ONLY)
+    pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)  # the tests' second opinion on the split
+  endif()
 endif()
 if(VLR_BUILD_BENCH)
   find_package(benchmark REQUIRED CONFIG)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs with apt what the build needs and the machine lacks: Debian 12, Ubuntu 24.04 (with universe).
+# tools/install_deps.sh [PRESET]: installs with apt what the build needs and the machine lacks: Debian 12, Ubuntu 24.04
+# (with universe). The presets lab and lab-gpu need less than the others.
 # Without root or sudo it prints the command to run and ends with 1. Says nothing, and needs no network,
 # when everything is there.
 set -euo pipefail
@@ -10,6 +11,11 @@ libraries=(libfmt-dev nlohmann-json3-dev libutf8proc-dev libhwy-dev libxxhash-de
 # More picture formats, media by URL. The build goes on without them.
 optional=(libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libcurl4-openssl-dev libheif-dev
           libstb-dev)
+if [[ ${1:-} == lab* ]]; then
+  commands=(c++:g++ cmake:cmake ninja:ninja-build pkg-config:pkg-config)
+  libraries=(libfmt-dev nlohmann-json3-dev libhwy-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  optional=()
+fi
 
 missing_of() {
   local package
