@@ -11,6 +11,20 @@ target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
   $<$<BOOL:${VLR_WITH_HEIF}>:PkgConfig::heif>
   $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
 
+# The kernels, for a program or a plugin with a kernel of its own: vlr::kernels, always static.
+add_library(vlr_kernels_static STATIC)
+set_target_properties(vlr_kernels_static PROPERTIES EXPORT_NAME kernels OUTPUT_NAME vlr_kernels LINKER_LANGUAGE CXX)
+target_link_libraries(vlr_kernels_static PRIVATE $<BUILD_INTERFACE:vlr_kernels>
+  PUBLIC Threads::Threads fmt::fmt PkgConfig::hwy
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cudart>
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cublasLt>
+  $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
+# As vlr_options, for what the headers hold.
+target_compile_features(vlr_kernels_static INTERFACE cxx_std_20)
+target_compile_definitions(vlr_kernels_static INTERFACE $<$<BOOL:${VLR_WITH_CUDA}>:VLR_WITH_CUDA=1>)
+target_compile_options(vlr_kernels_static INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/vlr")
 # CMake below 3.23 knows no file sets: it is told where the headers are.
 install(TARGETS vlr EXPORT vlr-targets FILE_SET HEADERS INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
@@ -18,6 +32,14 @@ if(VLR_BUILD_TOOLS)
   install(TARGETS vlr_cli)
 endif()
 install(EXPORT vlr-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
+
+# The contracts, and what a kernel is written with. impls.h is what only its op's own list calls.
+set(kernels_folder "${CMAKE_INSTALL_INCLUDEDIR}/vlr-kernels")
+install(TARGETS vlr_kernels_static EXPORT vlr-kernels-targets
+  INCLUDES DESTINATION "${kernels_folder}" "${CMAKE_INSTALL_INCLUDEDIR}")
+install(EXPORT vlr-kernels-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
+install(DIRECTORY kernels DESTINATION "${kernels_folder}"
+  FILES_MATCHING PATTERN "*.h" PATTERN "*.cuh" PATTERN impls.h EXCLUDE PATTERN json_tree.h EXCLUDE)
 
 # FALSE and TRUE, whatever the options were spelled like, or not set at all.
 foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR_WITH_HEIF VLR_WITH_OPENBLAS)

@@ -34,6 +34,14 @@ fi
 
 find "$scratch/prefix" -name LICENSE | grep -q .
 
+echo "a kernel out of tree"
+cmake -S tests/install/kernel -B "$scratch/kernel" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/prefix" \
+  -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > "$scratch/kernel.txt"
+cmake --build "$scratch/kernel"
+grep -q -e '-ffp-contract=off .*mine.cc' "$scratch/kernel/compile_commands.json"
+nm -D --defined-only "$scratch/kernel/mine.so" | cut -d' ' -f3- > "$scratch/kernel_symbols.txt"
+[[ $(grep -v '^_Z' "$scratch/kernel_symbols.txt") == mine_rmsnorm ]]
+
 echo "with pkg-config"
 cc=${CC:-cc}
 libdir=$(dirname "$(find "$scratch/prefix" -name 'libvlr.*' | head -1)")
