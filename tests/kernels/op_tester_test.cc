@@ -301,6 +301,27 @@ TEST(OpTester, ToleratesInProportionToTheSizeOfTerms) {
   EXPECT_FALSE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}, 0.001));
 }
 
+/// Errors that no element shows, in a row of 4: each is off by 0.5, as large as the reference.
+TEST(Compare, LooksAtWholeRows) {
+  const std::vector<float> want = {0, 0, 0, 0, 0.5f, -0.5f, 0.5f, -0.5f};
+  const std::vector<float> got = {0, 0, 0, 0, 1, -1, 0, 0};
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6}));
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6, .row_rel = 1.1}));
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6, .row_rel = 0.2, .row_abs = 0.41}));
+  EXPECT_TRUE(compare(got, want, 4, {.abs = 0.6, .row_rel = 0.2, .row_abs = 0.39}));
+  const auto mismatch = compare(got, want, 4, {.abs = 0.6, .row_rel = 0.25});
+  ASSERT_TRUE(mismatch);
+  EXPECT_EQ(mismatch->index, 4);
+  EXPECT_EQ(mismatch->message(),
+            " and the rest of its row: errors of size 0.5 in a reference of size 0.5, off by 4 "
+            "tolerances");
+  // What is not finite has to be the same, and a row's size leaves it out.
+  const float inf = INFINITY, nan = NAN;
+  EXPECT_FALSE(compare<float>({inf, nan, 1}, {inf, nan, 1}, 3, {.row_rel = 0.1}));
+  EXPECT_TRUE(compare<float>({inf, 3, 1}, {inf, nan, 1}, 3, {.rel = 10, .row_rel = 10}));
+  EXPECT_TRUE(compare<float>({3, 3, 1}, {inf, 3, 1}, 3, {.rel = 10, .row_rel = 10}));
+}
+
 TEST(OpTester, RunsOnMoreThanOneTarget) {
   // The baseline is always there, so on any machine with SIMD there are two.
   EXPECT_GE(test::targets().size(), 2u);

@@ -190,7 +190,7 @@ int64_t Operand::offset(int64_t i) const {
 template <class Body>
 void Operand::for_each_row(Body&& body) const {
   const int64_t size = dtype_bytes(view_.dtype);
-  const int64_t row = view_.rank == 0 ? 1 : view_.dim(view_.rank - 1);
+  const int64_t row = row_length();
   for (int64_t i = 0; i < numel(); i += row)
     body(memory_.get() + kGuard + offset(i) * size, static_cast<size_t>(row * size));
 }

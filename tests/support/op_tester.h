@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/compare.h"
 #include "kernels/core/load.h"
 #include "kernels/core/op.h"
 #include "kernels/core/simd_targets.h"
@@ -40,6 +41,7 @@ class Operand {
   const Tensor& view() const { return view_; }
   bool intact() const;
   int64_t numel() const { return view_.numel(); }
+  int64_t row_length() const { return view_.rank == 0 ? 1 : view_.dim(view_.rank - 1); }
   double get(int64_t i) const;
   void set(int64_t i, double value);
   /// The bytes of the elements, without gaps.
@@ -280,17 +282,10 @@ class OpTester {
       const Tolerance tolerance =
           (of_outputs.empty() ? Op::tolerance(args) : of_outputs[n]).scaled(size);
       const Operand& want = *outputs_[n].operand;
-      for (int64_t i = 0; i < want.numel(); ++i) {
-        const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
-        const double allowed = tolerance.rel * std::fabs(ref) + tolerance.abs;
-        const bool same = std::isnan(ref)
-                              ? std::isnan(y)
-                              : y == ref || (std::isfinite(ref) && std::fabs(y - ref) <= allowed);
-        if (!same) {
-          return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference "
-                           << ref << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
-        }
-      }
+      const auto mismatch = compare(got[n], values(want), want.row_length(), tolerance);
+      if (mismatch)
+        return failure() << "output " << n << want.index_name(mismatch->index)
+                         << mismatch->message();
     }
     return testing::AssertionSuccess();
   }
