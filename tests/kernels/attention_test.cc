@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -355,6 +355,51 @@ TEST_P(AttentionImpl, HasTheSameBitsEverywhere) {
   EXPECT_TRUE(t.same_bits_everywhere(o.args));
 }
 INSTANTIATE_TEST_SUITE_P(All, AttentionImpl, testing::ValuesIn(params(cases())), test::CaseName());
+
+/// Sequences that nobody chose: one to three, with or without a prefix, of which all or the last
+/// queries ask. The last case has many.
+struct AnySequences {
+  Case c;
+  bool strided() const { return c.dim % 8 != 0; }  // what kernels on a device do not take anyway
+  std::string name() const { return c.name() + " " + std::to_string(c.num_q()) + " queries"; }
+};
+std::vector<AnySequences> any_sequences() {
+  std::mt19937_64 rng(test::shapes_seed());
+  const auto below = [&](int32_t n) {
+    return static_cast<int32_t>(rng() % static_cast<uint64_t>(n));
+  };
+  std::vector<AnySequences> out;
+  for (int i = 0; i < 12; ++i) {
+    const int64_t kv_heads = 1 + below(2), group = 1 + below(3),
+                  dim = i % 2 ? 8 * (1 + below(16)) : 1 + below(80);
+    Case c{"any", kv_heads * group, kv_heads, dim, below(2) == 0, {}};
+    for (int32_t at = 0, n = 1 + below(3); n > 0; --n) {
+      const int32_t keys = 1 + below(140), queries = below(3) ? keys : 1 + below(keys);
+      const int32_t prefix = below(2) ? below(90) : 0, prefix_begin = below(9);
+      c.segments.push_back(seq(at, keys, queries, prefix_begin, prefix));
+      at += keys;
+    }
+    out.push_back({c});
+  }
+  const int32_t many = 401 + below(100);
+  out.push_back({{"any", 1, 1, 16, true, {seq(0, many, many)}}});
+  return out;
+}
+
+class AttentionAnyShape : public test::ImplTest<const Impl<Attention>*> {};
+TEST_P(AttentionAnyShape, MatchesReference) {
+  std::vector<std::unique_ptr<Operands>> kept;  // the segments that args point to
+  const auto make = [&](auto& t, const AnySequences& s, DType dtype) {
+    Case c = s.c;
+    c.dtype = dtype;
+    kept.push_back(std::make_unique<Operands>(t, c, Layout::kGaps));
+    return kept.back()->args;
+  };
+  EXPECT_TRUE(
+      test::matches_in_any(*GetParam(), any_sequences(), make, {.rows = &Attention::Args::q}));
+}
+INSTANTIATE_TEST_SUITE_P(All, AttentionAnyShape, testing::ValuesIn(test::candidates<Attention>()),
+                         test::ImplName());
 
 /// What a row's bits may depend on.
 class AttentionBits : public test::ImplTest<Param> {
