@@ -298,6 +298,25 @@ TEST_P(LinearAnyShape, MatchesReference) {
 INSTANTIATE_TEST_SUITE_P(All, LinearAnyShape, testing::ValuesIn(test::candidates<Linear>()),
                          test::ImplName());
 
+/// Right up to 400 rows, and in all but one element above.
+Status above_400_rows(const Linear::Args& a, Context& ctx) {
+  Status s = test::implementation<Linear>("reference").run(a, ctx);
+  if (a.x.dim(0) > 400) {
+    const Tensor last = a.y.slice(0, a.x.dim(0) - 1, 1);
+    store_f32(last, 0, load_f32(last, 0) * 1.05f + 0.5f);
+  }
+  return s;
+}
+TEST(LinearShapes, HaveManyRows) {
+  const Impl<Linear> planted{"planted", Device::kCpu, above_400_rows};
+  const auto make = [](auto& t, const test::ProductShape& s, DType dtype) {
+    return operands(t, s.m, s.n, s.k, dtype, kEpilogues[0]);
+  };
+  const testing::AssertionResult wrong = test::matches_in_any(planted, test::any_products(), make);
+  EXPECT_FALSE(wrong);
+  EXPECT_NE(std::string(wrong.message()).find(", 0] = "), std::string::npos) << wrong.message();
+}
+
 #if VLR_WITH_CUDA
 
 /// Rows [begin, begin + rows) of everything.
