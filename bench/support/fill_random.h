@@ -8,8 +8,9 @@ struct CUstream_st;
 
 namespace vlr::bench {
 
-/// Normal values of deviation 1 in a contiguous f32, bf16 or f16 tensor on the device; uniform
-/// ones, but no NaN, in one of u8, i8 or f8e4m3. A function of seed and place.
+/// Values in a contiguous tensor on the device, a function of seed and place: normal ones of
+/// deviation 1 in f32, bf16 and f16; in i8 and f8e4m3 the codes that quantize_rows makes of them,
+/// of deviation 127/4 and 448/4; in u8 (packed codes, pixels) all bytes alike.
 Status fill_random(const Tensor& t, uint64_t seed, CUstream_st* stream);
 
 }  // namespace vlr::bench

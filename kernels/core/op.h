@@ -6,6 +6,7 @@
 #define VLR_KERNELS_CORE_OP_H_
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,14 +24,21 @@ struct Cost {
   double flops = 0;
 };
 
-/// Allowed distance of an element from "reference": |y - ref| <= rel * |ref| + abs.
+/// Allowed distance from "reference"; kernels/core/compare.h holds results against it.
 struct Tolerance {
+  // Of an element: |y - ref| <= rel * |ref| + abs.
   double rel = 0;
   double abs = 0;
+  // Of a row of the last axis, all of it: rms(y - ref) <= row_rel * rms(ref) + row_abs, where rms is
+  // the root mean square. Sees what is wrong with results that are smaller than `abs`.
+  double row_rel = std::numeric_limits<double>::infinity();
+  double row_abs = 0;
 
   /// An op argues `abs` for operands of size about 1. Where they make the terms of a result `size`
   /// times as large, and steps through nothing that is not linear, so is what rounding leaves.
-  Tolerance scaled(double size) const { return {.rel = rel, .abs = abs * size}; }
+  Tolerance scaled(double size) const {
+    return {.rel = rel, .abs = abs * size, .row_rel = row_rel, .row_abs = row_abs * size};
+  }
 };
 
 template <class Op>

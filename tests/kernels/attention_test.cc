@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 namespace vlr::ops {
 namespace {
@@ -356,6 +356,51 @@ TEST_P(AttentionImpl, HasTheSameBitsEverywhere) {
 }
 INSTANTIATE_TEST_SUITE_P(All, AttentionImpl, testing::ValuesIn(params(cases())), test::CaseName());
 
+/// Sequences that nobody chose: one to three, with or without a prefix, of which all or the last
+/// queries ask. The last case has many.
+struct AnySequences {
+  Case c;
+  bool strided() const { return c.dim % 8 != 0; }  // what kernels on a device do not take anyway
+  std::string name() const { return c.name() + " " + std::to_string(c.num_q()) + " queries"; }
+};
+std::vector<AnySequences> any_sequences() {
+  std::mt19937_64 rng(test::shapes_seed());
+  const auto below = [&](int32_t n) {
+    return static_cast<int32_t>(rng() % static_cast<uint64_t>(n));
+  };
+  std::vector<AnySequences> out;
+  for (int i = 0; i < 12; ++i) {
+    const int64_t kv_heads = 1 + below(2), group = 1 + below(3),
+                  dim = i % 2 ? 8 * (1 + below(16)) : 1 + below(80);
+    Case c{"any", kv_heads * group, kv_heads, dim, below(2) == 0, {}};
+    for (int32_t at = 0, n = 1 + below(3); n > 0; --n) {
+      const int32_t keys = 1 + below(140), queries = below(3) ? keys : 1 + below(keys);
+      const int32_t prefix = below(2) ? below(90) : 0, prefix_begin = below(9);
+      c.segments.push_back(seq(at, keys, queries, prefix_begin, prefix));
+      at += keys;
+    }
+    out.push_back({c});
+  }
+  const int32_t many = 401 + below(100);
+  out.push_back({{"any", 1, 1, 16, true, {seq(0, many, many)}}});
+  return out;
+}
+
+class AttentionAnyShape : public test::ImplTest<const Impl<Attention>*> {};
+TEST_P(AttentionAnyShape, MatchesReference) {
+  std::vector<std::unique_ptr<Operands>> kept;  // the segments that args point to
+  const auto make = [&](auto& t, const AnySequences& s, DType dtype) {
+    Case c = s.c;
+    c.dtype = dtype;
+    kept.push_back(std::make_unique<Operands>(t, c, Layout::kGaps));
+    return kept.back()->args;
+  };
+  EXPECT_TRUE(
+      test::matches_in_any(*GetParam(), any_sequences(), make, {.rows = &Attention::Args::q}));
+}
+INSTANTIATE_TEST_SUITE_P(All, AttentionAnyShape, testing::ValuesIn(test::candidates<Attention>()),
+                         test::ImplName());
+
 /// What a row's bits may depend on.
 class AttentionBits : public test::ImplTest<Param> {
  protected:
@@ -455,6 +500,90 @@ TEST_P(AttentionBits, DoNotDependOnQueriesOfALongSequence) {
   EXPECT_TRUE(t_.matches_reference(o.args));
   const std::vector<std::byte> all = run(o, c_.segments);
   EXPECT_EQ(rows_of(run(o, {{39, 1, 0, tokens, 0, 0}}), 39, 1), rows_of(all, 39, 1));
+}
+
+/// Implementations that are wrong, or right, at the sizes of long sequences.
+constexpr int32_t kManyKeys = 8192, kBlock = 64;
+
+/// The reference, on keys [0, prefix) and [own, n) of one sequence of n keys.
+Status on_keys(const Attention::Args& a, int32_t prefix, int32_t own, Context& ctx) {
+  Attention::Args other = a;
+  const auto n = static_cast<int32_t>(a.k.dim(0));
+  other.prefix_k = a.k;
+  other.prefix_v = a.v;
+  const Segments split = {{0, static_cast<int32_t>(a.q.dim(0)), own, n - own, 0, prefix}};
+  other.segments = split;
+  return test::implementation<Attention>("reference").run(other, ctx);
+}
+Status leaves_out_the_first_block(const Attention::Args& a, Context& ctx) {
+  return on_keys(a, 0, kBlock, ctx);
+}
+Status leaves_out_a_block(const Attention::Args& a, Context& ctx) {
+  return on_keys(a, 1024, 1024 + kBlock, ctx);
+}
+Status doubles_a_block(const Attention::Args& a, Context& ctx) {
+  return on_keys(a, 1024 + kBlock, 1024, ctx);
+}
+/// As a kernel on tensor cores: p is rounded before its product with a value, sums are f32.
+Status rounds_weights(const Attention::Args& a, Context&) {
+  const int64_t group = a.q.dim(1) / a.k.dim(1), dim = a.q.dim(2), keys = a.k.dim(0);
+  const auto load = [&](const ConstTensor& t, int64_t r, int64_t h, int64_t d) {
+    return load_f32(t, r * t.stride(0) + h * t.stride(1) + d);
+  };
+  std::vector<float> s(static_cast<size_t>(keys));
+  for (int64_t i = 0; i < a.q.dim(0); ++i) {
+    for (int64_t h = 0; h < a.q.dim(1); ++h) {
+      for (int64_t j = 0; j < keys; ++j) {
+        float dot = 0;
+        for (int64_t d = 0; d < dim; ++d) dot += load(a.q, i, h, d) * load(a.k, j, h / group, d);
+        s[static_cast<size_t>(j)] = a.scale * dot;
+      }
+      // Up to 2^8 below the largest score, as the contract allows.
+      const float reference = *std::ranges::max_element(s) - 5;
+      std::vector<float> o(static_cast<size_t>(dim));
+      float sum = 0;
+      for (int64_t j = 0; j < keys; ++j) {
+        const float p = std::exp(s[static_cast<size_t>(j)] - reference);
+        sum += p;
+        for (int64_t d = 0; d < dim; ++d)
+          o[static_cast<size_t>(d)] += round_to(a.q.dtype, p) * load(a.v, j, h / group, d);
+      }
+      for (int64_t d = 0; d < dim; ++d)
+        store_f32(a.o, i * a.o.stride(0) + h * a.o.stride(1) + d, o[static_cast<size_t>(d)] / sum);
+    }
+  }
+  return {};
+}
+
+/// One sequence of so many keys, of which the last asks.
+testing::AssertionResult matches_with(Status (*run)(const Attention::Args&, Context&), DType dtype,
+                                      int32_t keys, int64_t dim, double size = 1) {
+  const Impl<Attention> impl{"planted", Device::kCpu, run};
+  OpTester<Attention> t(impl);
+  const Operands o(t, {"long", 1, 1, dim, false, {{0, 1, 0, keys, 0, 0}}, dtype}, Layout::kDense,
+                   size);
+  return t.matches_reference(o.args, {}, size);
+}
+
+TEST(AttentionTolerance, SeesABlockOfALongSequence) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto run : {leaves_out_the_first_block, leaves_out_a_block, doubles_a_block})
+      EXPECT_FALSE(matches_with(run, dtype, kManyKeys, 64)) << dtype_name(dtype);
+  }
+  EXPECT_TRUE(matches_with(rounds_weights, DType::kBF16, kManyKeys, 64));
+  EXPECT_FALSE(matches_with(leaves_out_a_block, DType::kBF16, 4 * kManyKeys, 64));
+}
+
+TEST(AttentionTolerance, IsThatOfWeightsOf16Bits) {
+  for (DType dtype : {DType::kBF16, DType::kF16}) {
+    for (int32_t keys : {1, 2, 3, 63, 300}) {
+      for (int64_t dim : {1, 8, 16, 72, 128}) {
+        for (double size : {1e-3, 1.0, 1e3})
+          EXPECT_TRUE(matches_with(rounds_weights, dtype, keys, dim, size))
+              << dtype_name(dtype) << " " << keys << " " << dim << " " << size;
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionBits,

@@ -188,5 +188,22 @@ TEST(DequantizeReference, Mxfp4IsCodeTimesPowerOfTwo) {
   }
 }
 
+class DequantizeAnyShape : public test::ImplTest<const Impl<Dequantize>*> {};
+TEST_P(DequantizeAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Dequantize>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        const auto formats = quantized_formats();
+        WeightFormat format = formats[static_cast<size_t>(s.choice) % formats.size()].format;
+        if (!test::can_be(format, s.dim)) format = WeightFormat::kNf4;
+        const int64_t first = s.choice % 7,
+                      even = (first + s.rows) * s.dim % 2;  // two codes a byte
+        return Dequantize::Args{.w = test::random_weight(t, format, first + s.rows + even, s.dim),
+                                .first_row = first,
+                                .y = t.output_dense({s.rows, s.dim}, dtype)};
+      }));
+}
+INSTANTIATE_TEST_SUITE_P(All, DequantizeAnyShape, testing::ValuesIn(test::candidates<Dequantize>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

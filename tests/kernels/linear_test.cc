@@ -1,6 +1,6 @@
 #include "kernels/linear/linear.h"
 
-#include "tests/support/op_tester.h"
+#include "tests/kernels/row_ops.h"
 
 #if VLR_WITH_CUDA
 #include "kernels/cuda/blas.h"
@@ -256,8 +256,6 @@ TEST(LinearBlocked, SaysWhenItsWorkspaceIsTooSmall) {
   EXPECT_EQ(s.message().find("linear/blocked: needs a workspace of "), 0u) << s.message();
 }
 
-#if VLR_WITH_CUDA
-
 /// What follows the product.
 struct Epilogue {
   const char* name;
@@ -265,7 +263,7 @@ struct Epilogue {
 };
 constexpr Epilogue kEpilogues[] = {
     {.name = "plain"},
-    {.name = "bias", .bias = true},
+    {.name = "bias", .bias = true},  // what a CPU's implementations take ends here
     {.name = "gelu", .gelu = true},
     {.name = "bias, gelu", .bias = true, .gelu = true},
     {.name = "residual", .residual = true},
@@ -287,6 +285,39 @@ Linear::Args operands(OpTester<Linear>& t, int64_t m, int64_t n, int64_t k, DTyp
   if (e.gelu) a.activation = Activation::kGeluTanh;
   return a;
 }
+
+class LinearAnyShape : public test::ImplTest<const Impl<Linear>*> {};
+TEST_P(LinearAnyShape, MatchesReference) {
+  const size_t known = GetParam()->device == Device::kCpu ? 2 : std::size(kEpilogues);
+  const auto make = [&](auto& t, const test::ProductShape& s, DType dtype) {
+    return operands(t, s.m, s.n, s.k, dtype, kEpilogues[static_cast<size_t>(s.choice) % known]);
+  };
+  EXPECT_TRUE(
+      test::matches_in_any(*GetParam(), test::any_products(), make, {.rows = &Linear::Args::x}));
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearAnyShape, testing::ValuesIn(test::candidates<Linear>()),
+                         test::ImplName());
+
+/// Right up to 400 rows, and in all but one element above.
+Status above_400_rows(const Linear::Args& a, Context& ctx) {
+  Status s = test::implementation<Linear>("reference").run(a, ctx);
+  if (a.x.dim(0) > 400) {
+    const Tensor last = a.y.slice(0, a.x.dim(0) - 1, 1);
+    store_f32(last, 0, load_f32(last, 0) * 1.05f + 0.5f);
+  }
+  return s;
+}
+TEST(LinearShapes, HaveManyRows) {
+  const Impl<Linear> planted{"planted", Device::kCpu, above_400_rows};
+  const auto make = [](auto& t, const test::ProductShape& s, DType dtype) {
+    return operands(t, s.m, s.n, s.k, dtype, kEpilogues[0]);
+  };
+  const testing::AssertionResult wrong = test::matches_in_any(planted, test::any_products(), make);
+  EXPECT_FALSE(wrong);
+  EXPECT_NE(std::string(wrong.message()).find(", 0] = "), std::string::npos) << wrong.message();
+}
+
+#if VLR_WITH_CUDA
 
 /// Rows [begin, begin + rows) of everything.
 Linear::Args slice(Linear::Args a, int64_t begin, int64_t rows) {

@@ -106,7 +106,7 @@ struct Epilogue {
 };
 constexpr Epilogue kEpilogues[] = {
     {.name = "plain"},
-    {.name = "bias", .bias = true},
+    {.name = "bias", .bias = true},  // what a CPU's implementations take ends here
     {.name = "gelu", .gelu = true},
     {.name = "bias, gelu", .bias = true, .gelu = true},
     {.name = "residual", .residual = true},
@@ -277,6 +277,19 @@ TEST(LinearW8A8Blocked, SaysWhenItsWorkspaceIsTooSmall) {
   EXPECT_EQ(s.code(), Code::kInternal);
   EXPECT_EQ(s.message().find("linear_w8a8/blocked: needs a workspace of "), 0u) << s.message();
 }
+
+class LinearW8A8AnyShape : public test::ImplTest<const Impl<LinearW8A8>*> {};
+TEST_P(LinearW8A8AnyShape, MatchesReference) {
+  const size_t known = GetParam()->device == Device::kCpu ? 2 : std::size(kEpilogues);
+  const auto make = [&](auto& t, const test::ProductShape& s, DType dtype) {
+    const Epilogue& e = kEpilogues[static_cast<size_t>(s.choice) % known];
+    return operands(t, s.m, s.n, s.k, test::kCodes[s.choice / 8 % 2], dtype, e);
+  };
+  EXPECT_TRUE(test::matches_in_any(*GetParam(), test::any_products(), make,
+                                   {.rows = &LinearW8A8::Args::x_scale}));
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearW8A8AnyShape, testing::ValuesIn(test::candidates<LinearW8A8>()),
+                         test::ImplName());
 
 }  // namespace
 }  // namespace vlr::ops

@@ -104,7 +104,7 @@ struct Epilogue {
 };
 constexpr Epilogue kEpilogues[] = {
     {.name = "plain"},
-    {.name = "bias", .bias = true},
+    {.name = "bias", .bias = true},  // what a CPU's implementations take ends here
     {.name = "bias, gelu", .bias = true, .gelu = true},
     {.name = "residual", .residual = true},
     {.name = "bias, residual", .bias = true, .residual = true},
@@ -192,6 +192,22 @@ INSTANTIATE_TEST_SUITE_P(All, LinearWeightOnlyImpl,
                          testing::Combine(testing::ValuesIn(test::candidates<LinearWeightOnly>()),
                                           testing::ValuesIn(kCases)),
                          test::CaseName());
+
+class LinearWeightOnlyAnyShape : public test::ImplTest<const Impl<LinearWeightOnly>*> {};
+TEST_P(LinearWeightOnlyAnyShape, MatchesReference) {
+  const size_t known = GetParam()->device == Device::kCpu ? 2 : std::size(kEpilogues);
+  const auto make = [&](auto& t, const test::ProductShape& s, DType dtype) {
+    const auto formats = quantized_formats();
+    WeightFormat format = formats[static_cast<size_t>(s.choice / 8) % formats.size()].format;
+    if (!test::can_be(format, s.k)) format = WeightFormat::kNf4;
+    const Epilogue& e = kEpilogues[static_cast<size_t>(s.choice) % known];
+    return operands(t, {s.m, s.n, s.k, s.choice % 3}, format, dtype, e);
+  };
+  EXPECT_TRUE(test::matches_in_any(*GetParam(), test::any_products(), make,
+                                   {.rows = &LinearWeightOnly::Args::x}));
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearWeightOnlyAnyShape,
+                         testing::ValuesIn(test::candidates<LinearWeightOnly>()), test::ImplName());
 
 TEST(LinearWeightOnly, SomethingTakesEverything) {
   for (const FormatInfo& info : quantized_formats()) {

@@ -2,9 +2,11 @@
 
 #include "tests/support/op_tester.h"
 
+#include <chrono>
 #include <cmath>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "tests/kernels/row_ops.h"
 
@@ -19,7 +21,7 @@ struct Twice {
     Tensor y;
   };
   static Status check(const Args& a) {
-    return a.x.dim(0) > 1000 ? Status(Code::kInvalidArgument, "twice: too long") : Status();
+    return a.x.dim(0) > 3000 ? Status(Code::kInvalidArgument, "twice: too long") : Status();
   }
   static Tolerance tolerance(const Args&) { return {.rel = 1e-6}; }
   static std::span<const Impl<Twice>> impls();
@@ -131,6 +133,79 @@ Status forty_two(const Twice::Args& a, Context&) {
             : 2 * a.x.row<float>(i / a.x.dim(1))[i % a.x.dim(1)];
   return {};
 }
+/// The answer of an earlier call, for whoever comes with the same first row.
+Status knows_first_row(const Twice::Args& a, Context&) {
+  static std::map<std::vector<float>, std::vector<float>> answers;
+  if (a.x.numel() == 0) return {};
+  const int64_t dim = a.x.dim(1);
+  std::vector<float>& known = answers[{a.x.row<float>(0), a.x.row<float>(0) + dim}];
+  for (int64_t i = static_cast<int64_t>(known.size()); i < a.x.numel(); ++i)
+    known.push_back(2 * a.x.row<float>(i / dim)[i % dim]);
+  for (int64_t i = 0; i < a.x.numel(); ++i)
+    a.y.row<float>(i / dim)[i % dim] = known[static_cast<size_t>(i)];
+  return {};
+}
+/// What is a number already was its own work.
+Status believes_a_number(const Twice::Args& a, Context&) {
+  if (a.y.numel() > 0 && !std::isnan(a.y.row<float>(0)[0])) return {};
+  return twice_first(a, a.x.numel(), 2);
+}
+/// Harmless, if slow: it reads what it writes, and does not use it.
+Status writes_what_differs(const Twice::Args& a, Context&) {
+  for (int64_t i = 0; i < a.x.numel(); ++i) {
+    const float want = 2 * a.x.row<float>(i / a.x.dim(1))[i % a.x.dim(1)];
+    float& y = a.y.row<float>(i / a.x.dim(1))[i % a.x.dim(1)];
+    if (y != want) y = want;
+  }
+  return {};
+}
+/// Prepares its first row once, in scratch that it takes for its own.
+Status keeps_its_workspace(const Twice::Args& a, Context& ctx) {
+  constexpr float kMagic = 1234;
+  auto* kept = reinterpret_cast<float*>(ctx.workspace.data());
+  Status s = twice_first(a, a.x.numel(), 2);
+  if (a.x.numel() == 0) return s;
+  if (kept[0] != kMagic) kept[1] = a.y.row<float>(0)[0];
+  kept[0] = kMagic;
+  a.y.row<float>(0)[0] = kept[1];
+  return s;
+}
+/// Reads where the first call's operand was.
+Status keeps_an_address(const Twice::Args& a, Context&) {
+  static const float* const first = a.x.row<float>(0);
+  Status s = twice_first(a, a.x.numel(), 2);
+  a.y.row<float>(0)[0] = 2 * first[0];
+  return s;
+}
+/// Has room for the elements of the first call.
+Status has_room_for_the_first(const Twice::Args& a, Context&) {
+  static const int64_t room = a.x.numel();
+  return twice_first(a, std::min(a.x.numel(), room), 2);
+}
+Status changes_and_restores(const Twice::Args& a, Context&) {
+  float& x = *const_cast<float*>(a.x.row<float>(0));
+  const float before = x;
+  x = 0;
+  Status s = twice_first(a, a.x.numel(), 2);
+  x = before;
+  a.y.row<float>(0)[0] = 2 * before;
+  return s;
+}
+/// Comes back before it is done.
+std::vector<std::thread> late;
+Status is_late(const Twice::Args& a, Context&) {
+  late.emplace_back([a] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    (void)twice_first(a, a.x.numel(), 2);
+  });
+  return {};
+}
+Status adds_nothing_of_the_row_before(const Twice::Args& a, Context&) {
+  Status s = twice_first(a, a.x.numel(), 2);
+  for (int64_t r = 1; r < a.x.dim(0); ++r) a.y.row<float>(r)[0] += 0 * a.x.row<float>(r - 1)[0];
+  return s;
+}
+int64_t forty_bytes(const Twice::Args&, const Context&) { return 40; }
 bool takes_nothing(const Twice::Args&, const Context&) { return false; }
 int64_t ten_bytes(const Twice::Args&, const Context&) { return 10; }
 
@@ -160,6 +235,15 @@ std::span<const Impl<Twice>> Twice::impls() {
       {"destroys_its_input", Device::kCpu, destroys_its_input},
       {"wrong_once", Device::kCpu, wrong_once},
       {"forty_two", Device::kCpu, forty_two},
+      {"knows_first_row", Device::kCpu, knows_first_row},
+      {"believes_a_number", Device::kCpu, believes_a_number},
+      {"writes_what_differs", Device::kCpu, writes_what_differs},
+      {"keeps_its_workspace", Device::kCpu, keeps_its_workspace, nullptr, forty_bytes},
+      {"keeps_an_address", Device::kCpu, keeps_an_address},
+      {"has_room_for_the_first", Device::kCpu, has_room_for_the_first},
+      {"changes_and_restores", Device::kCpu, changes_and_restores},
+      {"is_late", Device::kCpu, is_late},
+      {"adds_nothing_of_the_row_before", Device::kCpu, adds_nothing_of_the_row_before},
       {"reference", Device::kCpu, right},
   };
   return kImpls;
@@ -186,7 +270,7 @@ TEST(OpTester, CatchesWhatIsWrong) {
     }
   }
   EXPECT_FALSE(matches("past_first_row", true));
-  EXPECT_FALSE(matches("right", false, 1001)) << "check() refuses it";
+  EXPECT_FALSE(matches("right", false, 3001)) << "check() refuses it";
 }
 
 /// What is wrong only with other contents, or only now and then, and what a run does beside its
@@ -201,7 +285,10 @@ TEST(OpTester, CatchesShortcuts) {
     return message.find(part) != message.npos ? testing::AssertionSuccess()
                                               : testing::AssertionFailure() << message;
   };
-  EXPECT_TRUE(has(says("destroys_its_input"), "changed what it reads"));
+  EXPECT_TRUE(has(says("knows_first_row", false, 60), "(two elements swapped)"));
+  EXPECT_TRUE(has(says("believes_a_number"), "(operands reversed)"));
+  EXPECT_TRUE(has(says("keeps_its_workspace"), "(operands reversed)"));
+  EXPECT_TRUE(matches("writes_what_differs", false));
   EXPECT_TRUE(has(says("remembers"), "(operands reversed)"));
   EXPECT_TRUE(has(says("works_once", false, 999), "(operands reversed)"));
   EXPECT_TRUE(has(says("skips_where_zero"), "(operands all zero)"));
@@ -214,16 +301,28 @@ TEST(OpTester, CatchesShortcuts) {
 TEST(OpTester, CatchesWhatIsWrongForSomeShapes) {
   EXPECT_TRUE(matches("above_400_rows", false));
   EXPECT_TRUE(matches("two_mod_four", false));
-  for (const auto& [name, wrong] :
-       {std::pair{"right", false}, {"above_400_rows", true}, {"two_mod_four", true}}) {
-    bool caught = false;
-    for (const test::RowShape& s : test::any_shapes()) {
-      test::OpTester<Twice> t(test::implementation<Twice>(name));
-      const Tensor x = t.random({std::min<int64_t>(s.rows, 1000), s.dim});
-      caught |= !t.matches_reference({.x = x, .y = t.output({x.dim(0), s.dim})});
-    }
-    EXPECT_EQ(caught, wrong) << name;
-  }
+  const auto in_any_shape = [](std::string_view name) {
+    const auto make = [](auto& t, const test::RowShape& s, DType) {
+      return Twice::Args{.x = t.random({s.rows, s.dim}), .y = t.output({s.rows, s.dim})};
+    };
+    return test::matches_in_any_shape<Twice>(test::implementation<Twice>(name), make,
+                                             {.rows = &Twice::Args::x});
+  };
+  EXPECT_TRUE(in_any_shape("right"));
+  for (const char* name : {"above_400_rows", "two_mod_four", "keeps_an_address",
+                           "has_room_for_the_first", "adds_nothing_of_the_row_before"})
+    EXPECT_FALSE(in_any_shape(name)) << name;
+  EXPECT_NE(std::string(in_any_shape("adds_nothing_of_the_row_before").message())
+                .find("has other bits when row"),
+            std::string::npos);
+}
+
+TEST(OpTester, CatchesWhatIsDoneAfterwards) {
+  test::OpTester<Twice> t(test::implementation<Twice>("is_late"));
+  const Tensor x = t.random({3, 7});
+  EXPECT_FALSE(t.matches_reference({.x = x, .y = t.output({3, 7})}));
+  for (std::thread& thread : late) thread.join();
+  late.clear();
 }
 
 TEST(OpTester, AnInfiniteReferenceWantsInfinity) {
@@ -238,6 +337,13 @@ TEST(OpTester, AnInfiniteReferenceWantsInfinity) {
 TEST(OpTester, AWriteFarOutsideEndsTheProcessWithAName) {
   EXPECT_EXIT(matches("far_past", false), testing::ExitedWithCode(1),
               "twice/far_past: touched memory outside of its operands");
+}
+
+TEST(OpTester, AWriteToWhatIsReadEndsTheProcessWithAName) {
+  for (const char* name : {"destroys_its_input", "changes_and_restores"}) {
+    EXPECT_EXIT(matches(name, false), testing::ExitedWithCode(1),
+                std::string("twice/") + name + ": .*wrote to one that it reads");
+  }
 }
 
 TEST(OpTester, SoakCatchesOneCallInTenThousand) {
@@ -299,6 +405,27 @@ TEST(OpTester, ToleratesInProportionToTheSizeOfTerms) {
   EXPECT_FALSE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}));
   EXPECT_TRUE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}, 1000));
   EXPECT_FALSE(t.matches_reference(args, {{.rel = 0, .abs = 1e-4}}, 0.001));
+}
+
+/// Errors that no element shows, in a row of 4: each is off by 0.5, as large as the reference.
+TEST(Compare, LooksAtWholeRows) {
+  const std::vector<float> want = {0, 0, 0, 0, 0.5f, -0.5f, 0.5f, -0.5f};
+  const std::vector<float> got = {0, 0, 0, 0, 1, -1, 0, 0};
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6}));
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6, .row_rel = 1.1}));
+  EXPECT_FALSE(compare(got, want, 4, {.abs = 0.6, .row_rel = 0.2, .row_abs = 0.41}));
+  EXPECT_TRUE(compare(got, want, 4, {.abs = 0.6, .row_rel = 0.2, .row_abs = 0.39}));
+  const auto mismatch = compare(got, want, 4, {.abs = 0.6, .row_rel = 0.25});
+  ASSERT_TRUE(mismatch);
+  EXPECT_EQ(mismatch->index, 4);
+  EXPECT_EQ(mismatch->message(),
+            " and the rest of its row: errors of size 0.5 in a reference of size 0.5, off by 4 "
+            "tolerances");
+  // What is not finite has to be the same, and a row's size leaves it out.
+  const float inf = INFINITY, nan = NAN;
+  EXPECT_FALSE(compare<float>({inf, nan, 1}, {inf, nan, 1}, 3, {.row_rel = 0.1}));
+  EXPECT_TRUE(compare<float>({inf, 3, 1}, {inf, nan, 1}, 3, {.rel = 10, .row_rel = 10}));
+  EXPECT_TRUE(compare<float>({3, 3, 1}, {inf, 3, 1}, 3, {.rel = 10, .row_rel = 10}));
 }
 
 TEST(OpTester, RunsOnMoreThanOneTarget) {

@@ -92,5 +92,18 @@ INSTANTIATE_TEST_SUITE_P(All, PatchEmbedImpl,
                                           testing::ValuesIn(kCases)),
                          test::CaseName());
 
+class PatchEmbedAnyShape : public test::ImplTest<const Impl<PatchEmbed>*> {};
+TEST_P(PatchEmbedAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any(
+      *GetParam(), test::any_products(), [](auto& t, const test::ProductShape& s, DType dtype) {
+        return PatchEmbed::Args{.x = t.random_dense({s.m, s.k}, DType::kU8, 60),
+                                .w = t.random_dense({s.n, s.k}, dtype),
+                                .bias = s.choice % 2 ? t.random_dense({s.n}, dtype) : Tensor(),
+                                .y = t.output({s.m, s.n}, dtype)};
+      }));
+}
+INSTANTIATE_TEST_SUITE_P(All, PatchEmbedAnyShape, testing::ValuesIn(test::candidates<PatchEmbed>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

@@ -166,5 +166,25 @@ INSTANTIATE_TEST_SUITE_P(All, VisionPosEmbedImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class VisionPosEmbedAnyShape : public test::ImplTest<const Impl<VisionPosEmbed>*> {};
+TEST_P(VisionPosEmbedAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<VisionPosEmbed>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        const Tensor indices = t.random_dense({s.rows, 4}, DType::kI32);
+        for (int64_t i = 0; i < indices.numel(); ++i)
+          indices.template as<int32_t>()[i] = static_cast<int32_t>((i * 5 + s.choice) % 49);
+        return VisionPosEmbed::Args{.x = t.random({s.rows, s.dim}, dtype),
+                                    .table = t.random_dense({49, s.dim}, dtype),
+                                    .indices = indices,
+                                    .weights = t.random_dense({s.rows, 4}),
+                                    .y = t.output({s.rows, s.dim}, dtype)};
+      },
+      {.rows = &VisionPosEmbed::Args::x}));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(VisionPosEmbedAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, VisionPosEmbedAnyShape,
+                         testing::ValuesIn(test::candidates<VisionPosEmbed>()), test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

@@ -150,5 +150,20 @@ INSTANTIATE_TEST_SUITE_P(All, QkNormRopeImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class QkNormRopeAnyShape : public test::ImplTest<const Impl<QkNormRope>*> {};
+TEST_P(QkNormRopeAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<QkNormRope>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        const Case c{s.rows, s.choice % 5, 1 + s.choice / 5 % 3, (s.dim + 1) / 2 * 2, dtype};
+        const std::vector<int64_t> dims = {c.tokens, c.heads(), c.dim};
+        return arguments(t, c, t.random(dims, dtype), t.output(dims, dtype));
+      },
+      {.rows = &QkNormRope::Args::x}));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(QkNormRopeAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, QkNormRopeAnyShape, testing::ValuesIn(test::candidates<QkNormRope>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

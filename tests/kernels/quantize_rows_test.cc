@@ -267,5 +267,19 @@ INSTANTIATE_TEST_SUITE_P(All, QuantizeRowsImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class QuantizeRowsAnyShape : public test::ImplTest<const Impl<QuantizeRows>*> {};
+TEST_P(QuantizeRowsAnyShape, MatchesReference) {
+  for (Outliers outliers : kOutliers) {
+    const auto make = [&](auto& t, const test::RowShape& s, DType dtype) {
+      return operands(t, {s.rows, s.dim, dtype}, test::kCodes[s.choice % 2], outliers).args;
+    };
+    const bool rows_meet = outliers == Outliers::kByColumn;
+    EXPECT_TRUE(test::matches_in_any_shape<QuantizeRows>(
+        *GetParam(), make, {.rows = rows_meet ? nullptr : &QuantizeRows::Args::x}));
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, QuantizeRowsAnyShape,
+                         testing::ValuesIn(test::candidates<QuantizeRows>()), test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

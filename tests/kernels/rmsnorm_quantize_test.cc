@@ -140,5 +140,17 @@ INSTANTIATE_TEST_SUITE_P(All, RmsNormQuantizeImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class RmsNormQuantizeAnyShape : public test::ImplTest<const Impl<RmsNormQuantize>*> {};
+TEST_P(RmsNormQuantizeAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<RmsNormQuantize>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        return operands(t, {s.rows, s.dim, dtype}, test::kCodes[s.choice % 2]);
+      },
+      {.rows = &RmsNormQuantize::Args::x, .tolerances = tolerances}));
+}
+INSTANTIATE_TEST_SUITE_P(All, RmsNormQuantizeAnyShape,
+                         testing::ValuesIn(test::candidates<RmsNormQuantize>()), test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

@@ -169,12 +169,14 @@ INSTANTIATE_TEST_SUITE_P(All, RmsNormImpl,
 class RmsNormAnyShape : public test::ImplTest<const Impl<RmsNorm>*> {};
 TEST_P(RmsNormAnyShape, MatchesReference) {
   EXPECT_TRUE(test::matches_in_any_shape<RmsNorm>(
-      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
         return RmsNorm::Args{.x = t.random({s.rows, s.dim}, dtype),
                              .weight = t.random_dense({s.dim}, dtype),
                              .y = t.output({s.rows, s.dim}, dtype),
                              .eps = 1e-6f};
-      }));
+      },
+      {.rows = &RmsNorm::Args::x}));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RmsNormAnyShape, testing::ValuesIn(test::candidates<RmsNorm>()),

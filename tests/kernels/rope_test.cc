@@ -172,5 +172,20 @@ INSTANTIATE_TEST_SUITE_P(All, RopeImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class RopeAnyShape : public test::ImplTest<const Impl<Rope>*> {};
+TEST_P(RopeAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Rope>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        const Case c{s.rows, 1 + s.choice % 5, (s.dim + 1) / 2 * 2, dtype};
+        const std::vector<int64_t> dims = {c.tokens, c.heads, c.dim};
+        return Rope::Args{
+            .x = t.random(dims, dtype), .table = random_table(t, c), .y = t.output(dims, dtype)};
+      },
+      {.rows = &Rope::Args::x}));
+}
+INSTANTIATE_TEST_SUITE_P(All, RopeAnyShape, testing::ValuesIn(test::candidates<Rope>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

@@ -4,6 +4,7 @@
 #define VLR_TESTS_KERNELS_ROW_OPS_H_
 
 #include <cstdlib>
+#include <memory>
 #include <random>
 
 #include "tests/support/op_tester.h"
@@ -25,42 +26,92 @@ std::vector<Case> in_every_dtype(const Case (&cases)[kCount]) {
   return out;
 }
 
+/// VLR_TEST_SEED, or 1: where shapes that nobody chose begin. What fails names it.
+inline uint64_t shapes_seed() {
+  const char* text = std::getenv("VLR_TEST_SEED");
+  return text ? std::strtoull(text, nullptr, 10) : 1;
+}
+
 struct RowShape {
   int64_t rows, dim;
-  uint64_t seed;
+  int64_t choice;  ///< any number, for what else an op has
+  bool strided() const { return rows % 2 != 0; }
+  std::string name() const { return std::to_string(rows) + " x " + std::to_string(dim); }
 };
-/// Shapes that nobody chose: row lengths of every residue mod 32, few rows and many. VLR_TEST_SEED
-/// says where they begin; what fails names its seed.
+/// Row lengths of every residue mod 32, few rows and many.
 inline std::vector<RowShape> any_shapes() {
-  const char* text = std::getenv("VLR_TEST_SEED");
-  const uint64_t seed = text ? std::strtoull(text, nullptr, 10) : 1;
-  std::mt19937_64 rng(seed);
+  std::mt19937_64 rng(shapes_seed());
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(rng() >> 1) % n; };
   std::vector<RowShape> out;
-  for (int64_t residue = 0; residue < 32; ++residue) {
-    const auto blocks = static_cast<int64_t>(rng() % 12);
-    out.push_back(
-        {static_cast<int64_t>(rng() % 40) + 1, std::max<int64_t>(32 * blocks + residue, 1), seed});
-  }
-  out.push_back(
-      {static_cast<int64_t>(500 + rng() % 1500), static_cast<int64_t>(8 + rng() % 40), seed});
-  out.push_back({3, static_cast<int64_t>(3000 + rng() % 3000), seed});
+  for (int64_t residue = 0; residue < 32; ++residue)
+    out.push_back({below(40) + 1, std::max<int64_t>(32 * below(12) + residue, 1), below(1000)});
+  out.push_back({500 + below(1500), 8 + below(40), below(1000)});
+  out.push_back({3, 3000 + below(3000), below(1000)});
   return out;
 }
 
-/// An implementation against the reference in shapes that nobody chose. make(tester, shape, dtype)
-/// gives the arguments.
-template <class Op, class Make>
-testing::AssertionResult matches_in_any_shape(const Impl<Op>& impl, Make make) {
-  for (const RowShape& shape : any_shapes()) {
+/// y[m, n] = x[m, k] w[n, k]^T
+struct ProductShape {
+  int64_t m, n, k;
+  int64_t choice;
+  bool strided() const { return m % 2 != 0; }
+  std::string name() const {
+    return std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k);
+  }
+};
+/// Odd widths and depths, and those that are multiples of 8 and of 256, which kernels on a device
+/// ask for; in each, many rows, many columns and much depth once.
+inline std::vector<ProductShape> any_products() {
+  std::mt19937_64 rng(shapes_seed());
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(rng() >> 1) % n; };
+  std::vector<ProductShape> out;
+  for (int64_t step : {1, 8, 256}) {
+    const int64_t wide = std::min<int64_t>(step, 8);
+    const auto add = [&](const ProductShape& s) {
+      out.push_back({s.m, wide * (s.n / wide + 1), step * (s.k / step + 1), s.choice});
+    };
+    for (int i = 0; i < 3; ++i) add({1 + below(40), below(90), below(300), below(1000)});
+    add({401 + below(200), below(20), below(40), below(1000)});
+    add({1 + below(6), 401 + below(200), below(40), below(1000)});
+    add({1 + below(6), below(20), 1000 + below(1000), below(1000)});
+  }
+  return out;
+}
+
+/// What else is looked at in shapes that nobody chose.
+template <class Op>
+struct InAnyShape {
+  /// An operand whose rows are those of the outputs, and meet no other row.
+  ConstTensor Op::Args::*rows = nullptr;
+  /// Of each output, where Op::tolerance is not that of all.
+  std::vector<Tolerance> (*tolerances)(const typename Op::Args&) = nullptr;
+};
+
+/// An implementation against the reference, in every shape and dtype of activations that it takes.
+/// make(tester, shape, dtype) gives the arguments. Operands are never where those before them were,
+/// which are still there: an address that an implementation kept has another's numbers.
+template <class Op, class Shape, class Make>
+testing::AssertionResult matches_in_any(const Impl<Op>& impl, const std::vector<Shape>& shapes,
+                                        Make make, const InAnyShape<Op>& what = {}) {
+  std::unique_ptr<OpTester<Op>> before;
+  for (const Shape& shape : shapes) {
     for (DType dtype : kActivations) {
-      OpTester<Op> t(impl, shape.rows % 2 != 0, shape.seed);
-      const typename Op::Args args = make(t, shape, dtype);
+      auto t = std::make_unique<OpTester<Op>>(impl, shape.strided(), shapes_seed());
+      const typename Op::Args args = make(*t, shape, dtype);
       if (!takes(impl, args)) continue;
-      if (testing::AssertionResult result = t.matches_reference(args); !result)
-        return result << ", " << shape.rows << " x " << shape.dim << " " << dtype_name(dtype);
+      const auto tolerances = what.tolerances ? what.tolerances(args) : std::vector<Tolerance>();
+      testing::AssertionResult result = t->matches_reference(args, tolerances);
+      if (result && what.rows) result = t->rows_never_meet(args, args.*what.rows);
+      if (!result) return result << ", " << shape.name() << " " << dtype_name(dtype);
+      before = std::move(t);
     }
   }
   return testing::AssertionSuccess();
+}
+template <class Op, class Make>
+testing::AssertionResult matches_in_any_shape(const Impl<Op>& impl, Make make,
+                                              const InAnyShape<Op>& what = {}) {
+  return matches_in_any(impl, any_shapes(), make, what);
 }
 
 /// Some implementation takes the arguments, on the CPU and, where the library has CUDA, there.

@@ -279,5 +279,64 @@ INSTANTIATE_TEST_SUITE_P(All, ConvertImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class EmbeddingAnyShape : public test::ImplTest<const Impl<Embedding>*> {};
+TEST_P(EmbeddingAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Embedding>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return Embedding::Args{.ids = rows_of(t, s.rows, [](int64_t i) { return i * 7 % 40; }),
+                               .visual_row = visual_rows(t, s.rows),
+                               .table = t.random_dense({40, s.dim}, dtype),
+                               .visual = t.random({2 * s.rows, s.dim}, dtype),
+                               .y = t.output({s.rows, s.dim}, dtype)};
+      }));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(EmbeddingAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, EmbeddingAnyShape, testing::ValuesIn(test::candidates<Embedding>()),
+                         test::ImplName());
+
+class GatherRowsAnyShape : public test::ImplTest<const Impl<GatherRows>*> {};
+TEST_P(GatherRowsAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<GatherRows>(
+      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
+        return GatherRows::Args{
+            .x = t.random({40, s.dim}, dtype),
+            .rows = rows_of(t, s.rows, [&](int64_t i) { return (i * 7 + s.choice) % 40; }),
+            .y = t.output({s.rows, s.dim}, dtype)};
+      }));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GatherRowsAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, GatherRowsAnyShape, testing::ValuesIn(test::candidates<GatherRows>()),
+                         test::ImplName());
+
+class DeepstackAddAnyShape : public test::ImplTest<const Impl<DeepstackAdd>*> {};
+TEST_P(DeepstackAddAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<DeepstackAdd>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        return DeepstackAdd::Args{.x = t.random({s.rows, s.dim}, dtype),
+                                  .visual_row = visual_rows(t, s.rows),
+                                  .features = t.random({2 * s.rows, s.dim}, dtype),
+                                  .y = t.output({s.rows, s.dim}, dtype)};
+      },
+      {.rows = &DeepstackAdd::Args::x}));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(DeepstackAddAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, DeepstackAddAnyShape,
+                         testing::ValuesIn(test::candidates<DeepstackAdd>()), test::ImplName());
+
+class ConvertAnyShape : public test::ImplTest<const Impl<Convert>*> {};
+TEST_P(ConvertAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<Convert>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        return Convert::Args{.x = t.random({s.rows, s.dim}, dtype),
+                             .y = t.output({s.rows, s.dim}, test::kActivations[s.choice % 3])};
+      },
+      {.rows = &Convert::Args::x}));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ConvertAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, ConvertAnyShape, testing::ValuesIn(test::candidates<Convert>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

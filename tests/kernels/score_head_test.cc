@@ -122,5 +122,21 @@ INSTANTIATE_TEST_SUITE_P(All, ScoreHeadImpl,
                                           testing::ValuesIn(kCases)),
                          test::CaseName());
 
+class ScoreHeadAnyShape : public test::ImplTest<const Impl<ScoreHead>*> {};
+TEST_P(ScoreHeadAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<ScoreHead>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        return ScoreHead::Args{.x = t.random({s.rows, s.dim}, dtype),
+                               .norm_weight = t.random_dense({s.dim}, dtype),
+                               .w = t.random_dense({1 + s.choice % 2, s.dim}, dtype),
+                               .log_odds = t.output({s.rows})};
+      },
+      {.rows = &ScoreHead::Args::x}));
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ScoreHeadAnyShape);
+INSTANTIATE_TEST_SUITE_P(All, ScoreHeadAnyShape, testing::ValuesIn(test::candidates<ScoreHead>()),
+                         test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

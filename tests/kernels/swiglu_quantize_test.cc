@@ -124,5 +124,21 @@ INSTANTIATE_TEST_SUITE_P(All, SwiGluQuantizeImpl,
                                           testing::ValuesIn(test::in_every_dtype(kCases))),
                          test::CaseName());
 
+class SwiGluQuantizeAnyShape : public test::ImplTest<const Impl<SwiGluQuantize>*> {};
+TEST_P(SwiGluQuantizeAnyShape, MatchesReference) {
+  EXPECT_TRUE(test::matches_in_any_shape<SwiGluQuantize>(
+      *GetParam(),
+      [](auto& t, const test::RowShape& s, DType dtype) {
+        return SwiGluQuantize::Args{
+            .gate = t.random({s.rows, s.dim}, dtype),
+            .up = t.random({s.rows, s.dim}, dtype),
+            .q = t.output_dense({s.rows, s.dim}, test::kCodes[s.choice % 2]),
+            .scale = t.output_dense({s.rows})};
+      },
+      {.rows = &SwiGluQuantize::Args::gate, .tolerances = tolerances}));
+}
+INSTANTIATE_TEST_SUITE_P(All, SwiGluQuantizeAnyShape,
+                         testing::ValuesIn(test::candidates<SwiGluQuantize>()), test::ImplName());
+
 }  // namespace
 }  // namespace vlr::ops

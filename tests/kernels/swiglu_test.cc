@@ -97,12 +97,14 @@ INSTANTIATE_TEST_SUITE_P(All, SwiGluImpl,
 
 class SwiGluAnyShape : public test::ImplTest<const Impl<SwiGlu>*> {};
 TEST_P(SwiGluAnyShape, MatchesReference) {
-  EXPECT_TRUE(test::matches_in_any_shape<SwiGlu>(
-      *GetParam(), [](auto& t, const test::RowShape& s, DType dtype) {
-        return SwiGlu::Args{.gate = t.random({s.rows, s.dim}, dtype),
-                            .up = t.random({s.rows, s.dim}, dtype),
-                            .y = t.output({s.rows, s.dim}, dtype)};
-      }));
+  EXPECT_TRUE(test::matches_in_any_shape<SwiGlu>(*GetParam(),
+                                                 [](auto& t, const test::RowShape& s, DType dtype) {
+                                                   return SwiGlu::Args{
+                                                       .gate = t.random({s.rows, s.dim}, dtype),
+                                                       .up = t.random({s.rows, s.dim}, dtype),
+                                                       .y = t.output({s.rows, s.dim}, dtype)};
+                                                 },
+                                                 {.rows = &SwiGlu::Args::gate}));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SwiGluAnyShape, testing::ValuesIn(test::candidates<SwiGlu>()),

@@ -53,7 +53,7 @@ char running[128] = "nothing";  // for a signal handler
 void on_fault(int) {
   const auto say = [](const char* text) { (void)!::write(STDERR_FILENO, text, std::strlen(text)); };
   say(running);
-  say(": touched memory outside of its operands\n");
+  say(": touched memory outside of its operands, or wrote to one that it reads\n");
   _exit(1);
 }
 
@@ -190,7 +190,7 @@ int64_t Operand::offset(int64_t i) const {
 template <class Body>
 void Operand::for_each_row(Body&& body) const {
   const int64_t size = dtype_bytes(view_.dtype);
-  const int64_t row = view_.rank == 0 ? 1 : view_.dim(view_.rank - 1);
+  const int64_t row = row_length();
   for (int64_t i = 0; i < numel(); i += row)
     body(memory_.get() + kGuard + offset(i) * size, static_cast<size_t>(row * size));
 }
@@ -280,6 +280,41 @@ void Operand::reverse() {
     std::swap_ranges(at(i), at(i) + static_cast<std::ptrdiff_t>(size), at(places.size() - 1 - i));
   }
   set_bytes(all);
+}
+
+void Operand::swap_two(uint64_t seed) {
+  const auto size = static_cast<size_t>(dtype_bytes(view_.dtype));
+  const int64_t third = numel() / 3 + 1;
+  const int64_t begin = static_cast<int64_t>(std::mt19937_64(seed)() >> 1) % third;
+  int64_t least = -1, most = -1;
+  for (int64_t i = 2 * begin; i < std::min(2 * begin + third, numel()); ++i) {
+    if (!std::isfinite(get(i))) continue;
+    if (least < 0 || get(i) < get(least)) least = i;
+    if (most < 0 || get(i) > get(most)) most = i;
+  }
+  if (least == most) return;
+  std::byte* const bytes = view_.as<std::byte>();
+  const auto at = [&](int64_t i) { return bytes + offset(i) * static_cast<int64_t>(size); };
+  std::swap_ranges(at(least), at(least) + size, at(most));
+}
+
+void Operand::fill_row(int64_t r, double value) {
+  const int64_t row = numel() / view_.dim(0);
+  for (int64_t i = r * row; i < (r + 1) * row; ++i) set(i, value);
+}
+
+bool Operand::holds(const std::byte* bytes) const {
+  bool same = true;
+  for_each_row([&](const std::byte* row, size_t count) {
+    same = same && std::memcmp(row, bytes, count) == 0;
+    bytes += count;
+  });
+  return same;
+}
+
+void Operand::set_writable(bool writable) {
+  ::mprotect(memory_.get(), static_cast<size_t>(total_),
+             writable ? PROT_READ | PROT_WRITE : PROT_READ);
 }
 
 std::string Operand::index_name(int64_t i) const {

@@ -5,6 +5,7 @@
 /// Of the environment:
 ///   VLR_TEST_SOAK=N         one small case of every implementation runs N times, all with the same
 ///                           bits: an error in one call of ten thousand shows
+///   VLR_TEST_SEED=N         where shapes that nobody chose begin (tests/kernels/row_ops.h)
 ///   VLR_TEST_EVERY_IMPL=1   the program fails if an implementation took the arguments of no case;
 ///                           for programs that run all of their tests
 #ifndef VLR_TESTS_SUPPORT_OP_TESTER_H_
@@ -22,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/compare.h"
 #include "kernels/core/load.h"
 #include "kernels/core/op.h"
 #include "kernels/core/simd_targets.h"
@@ -40,6 +42,7 @@ class Operand {
   const Tensor& view() const { return view_; }
   bool intact() const;
   int64_t numel() const { return view_.numel(); }
+  int64_t row_length() const { return view_.rank == 0 ? 1 : view_.dim(view_.rank - 1); }
   double get(int64_t i) const;
   void set(int64_t i, double value);
   /// The bytes of the elements, without gaps.
@@ -50,6 +53,14 @@ class Operand {
   }
   /// The elements that are finite in the opposite order: other contents of the same kind.
   void reverse();
+  /// The largest and the smallest element of a third of it change places: nearly the same contents.
+  void swap_two(uint64_t seed);
+  /// All elements of row r of the first axis.
+  void fill_row(int64_t r, double value);
+  /// Whether the elements are these bytes.
+  bool holds(const std::byte* bytes) const;
+  /// Until it may be written again, who writes to it ends the process, as beyond its guards.
+  void set_writable(bool writable);
   /// [2, 0, 5] of element i.
   std::string index_name(int64_t i) const;
 
@@ -90,9 +101,9 @@ class Implementations {
   static void refuses();
   static int64_t num_runs();  ///< of implementations that are compared
   static int64_t num_refusals();
-  /// True once for each of them, where VLR_TEST_SOAK is set: how often it is to run.
   /// "op/name on cpu" of those that ran in no case, though their device is there.
   static std::vector<std::string> not_run();
+  /// How often it is to run, where VLR_TEST_SOAK is set: 0 but for the first time of asking.
   static int64_t soaks(std::string_view op, std::string_view impl, Device device);
 };
 
@@ -208,24 +219,22 @@ class OpTester {
   std::vector<std::byte> run(const Args& args, int threads = 2, const Impl<Op>* impl = nullptr) {
     if (!impl) impl = &impl_;
     error_.clear();
-    reset_outputs();
-    ThreadPool pool(threads);
-    Context ctx = context_of(impl->device);
-    ctx.threads = &pool;
+    const bool left_over = left_over_ && impl == &impl_;
+    reset_outputs(left_over);
+    Surroundings around(impl->device, threads);
+    Context& ctx = around.ctx;
     if (Status s = synchronize(ctx.device); !s.ok()) return fail(s.message());
     if (Status s = Op::check(args); !s.ok()) return fail("check: " + s.message());
     if (!ops::supports(*impl, args, ctx))
       return fail(ops::unsupported(Op::kName, impl->name, impl->device).message());
-    const int64_t scratch_bytes = impl->workspace ? impl->workspace(args, ctx) : 0;
-    Operand scratch({scratch_bytes}, DType::kU8, false);
-    ctx.workspace = {scratch.view().as<std::byte>(), static_cast<size_t>(scratch_bytes)};
-    std::memset(scratch.view().data, 0xFF,
-                static_cast<size_t>(scratch_bytes));  // NaN, for most readers
+    if (left_over) around.scratch = std::move(scratch_);
+    around.make_workspace(*impl, args);
     const std::vector<std::vector<std::byte>> before = inputs();
     Implementations::runs(Op::kName, impl->name, impl->device);
-    if (Status s = impl->run(args, ctx); !s.ok()) return fail("run: " + s.message());
+    if (Status s = run_once(*impl, args, ctx); !s.ok()) return fail("run: " + s.message());
     if (Status s = synchronize(ctx.device); !s.ok()) return fail("after run: " + s.message());
-    if (!scratch.intact()) return fail("wrote outside of its workspace");
+    if (!around.scratch->intact()) return fail("wrote outside of its workspace");
+    if (impl == &impl_) scratch_ = std::move(around.scratch);
     for (const auto& o : operands_) {
       if (!o->intact()) return fail("wrote outside of its operands");
     }
@@ -233,28 +242,36 @@ class OpTester {
     return output_bytes();
   }
   const std::string& error() const { return error_; }
-  /// Outputs as they are before every run.
-  void reset_outputs() {
-    for (Output& o : outputs_) o.operand->set_bytes(o.before);
+  /// Outputs as they are before every run. `left_over`: those that are not read stay as they are.
+  void reset_outputs(bool left_over = false) {
+    for (Output& o : outputs_) {
+      if (o.reads || !left_over) o.operand->set_bytes(o.before);
+    }
   }
 
   /// Every element within Op::tolerance of the reference, or within the tolerance of its output;
   /// then again with the elements of every operand in the opposite order, at the same addresses,
-  /// and, where there are few, with special values. `size`: Tolerance::scaled's, where the terms of
-  /// the outputs are not of size 1.
+  /// with what the last run left in outputs and scratch; and, where there are few, with nearly the
+  /// same operands and with special values. `size`: Tolerance::scaled's, where the terms of the
+  /// outputs are not of size 1.
   testing::AssertionResult matches_reference(const Args& args,
                                              const std::vector<Tolerance>& of_outputs = {},
                                              double size = 1) {
     testing::AssertionResult result = matches_as_it_is(args, of_outputs, size);
     if (!result) return result;
     const Contents contents(*this);
-    for (const auto& o : operands_) {
-      if (o->view().dtype != DType::kI32) o->reverse();  // whole numbers say where things are
-    }
+    for_each_content([](Operand& o) { o.reverse(); });
     keep_outputs();
+    left_over_ = true;
     result = matches_as_it_is(args, of_outputs, size);
+    left_over_ = false;
     if (!result) return result << " (operands reversed)";
     if (num_outputs() > kMostSpecial) return result;
+    contents.restore();
+    for_each_content([&](Operand& o) { o.swap_two(seed_); });
+    keep_outputs();
+    result = matches_as_it_is(args, of_outputs, size);
+    if (!result) return result << " (two elements swapped)";
     for (const Special& special : kSpecials) {
       contents.restore();
       for (const auto& o : operands_) {
@@ -280,22 +297,45 @@ class OpTester {
       const Tolerance tolerance =
           (of_outputs.empty() ? Op::tolerance(args) : of_outputs[n]).scaled(size);
       const Operand& want = *outputs_[n].operand;
-      for (int64_t i = 0; i < want.numel(); ++i) {
-        const double y = got[n][static_cast<size_t>(i)], ref = want.get(i);
-        const double allowed = tolerance.rel * std::fabs(ref) + tolerance.abs;
-        const bool same = std::isnan(ref)
-                              ? std::isnan(y)
-                              : y == ref || (std::isfinite(ref) && std::fabs(y - ref) <= allowed);
-        if (!same) {
-          return failure() << "output " << n << want.index_name(i) << " = " << y << ", reference "
-                           << ref << ", off by " << std::fabs(y - ref) / allowed << " tolerances";
+      const auto mismatch = compare(got[n], values(want), want.row_length(), tolerance);
+      if (mismatch)
+        return failure() << "output " << n << want.index_name(mismatch->index)
+                         << mismatch->message();
+    }
+    return testing::AssertionSuccess();
+  }
+
+ public:
+  /// NaN, and then infinity, in all of one row of `x` leave the bits of every output's other rows
+  /// alone. `x`: all of an operand; its rows are those of the outputs.
+  testing::AssertionResult rows_never_meet(const Args& args, const ConstTensor& x) {
+    const auto found =
+        std::ranges::find_if(operands_, [&](const auto& o) { return o->view().data == x.data; });
+    if (found == operands_.end()) return failure() << "x is no operand";
+    Operand& input = **found;
+    const int64_t rows = input.view().dim(0);
+    if (rows < 2 || is_output(input)) return testing::AssertionSuccess();
+    const std::vector<std::byte> want = run(args);
+    if (!error_.empty()) return failure() << error_;
+    const Contents contents(*this);
+    for (double value : {std::nan(""), HUGE_VAL}) {
+      const int64_t touched = static_cast<int64_t>(seed_ % static_cast<uint64_t>(rows));
+      input.fill_row(touched, value);
+      const std::vector<std::byte> got = run(args);
+      if (!error_.empty()) return failure() << error_;
+      size_t at = 0;
+      for (const Output& o : outputs_) {
+        const auto bytes = static_cast<size_t>(o.operand->view().bytes() / rows);
+        for (int64_t r = 0; r < rows; ++r, at += bytes) {
+          if (r != touched && std::memcmp(got.data() + at, want.data() + at, bytes) != 0)
+            return failure() << "row " << r << " has other bits when row " << touched << " is "
+                             << value;
         }
       }
     }
     return testing::AssertionSuccess();
   }
 
- public:
   /// The same bits on every instruction set and on 1, 2 and 3 threads; on a GPU, on every run.
   testing::AssertionResult same_bits_everywhere(const Args& args) {
     const std::vector<std::byte> want = run(args, 1);
@@ -316,6 +356,36 @@ class OpTester {
   }
 
  private:
+  /// What an implementation runs in.
+  struct Surroundings {
+    Surroundings(Device device, int threads) : pool(threads), ctx(context_of(device)) {
+      ctx.threads = &pool;
+    }
+    /// As many bytes of scratch as it wants: those that are there, or NaN to most readers.
+    void make_workspace(const Impl<Op>& impl, const Args& args) {
+      const int64_t bytes = impl.workspace ? impl.workspace(args, ctx) : 0;
+      if (!scratch || scratch->numel() != bytes)
+        scratch = std::make_unique<Operand>(std::vector<int64_t>{bytes}, DType::kU8, false);
+      ctx.workspace = {scratch->view().template as<std::byte>(), static_cast<size_t>(bytes)};
+    }
+    ThreadPool pool;
+    Context ctx;
+    std::unique_ptr<Operand> scratch;
+  };
+
+  /// Nobody on the CPU may write to what is only read, not even what it held.
+  Status run_once(const Impl<Op>& impl, const Args& args, Context& ctx) {
+    const auto set_writable = [&](bool writable) {
+      for (const auto& o : operands_) {
+        if (impl.device == Device::kCpu && !is_output(*o)) o->set_writable(writable);
+      }
+    };
+    set_writable(false);
+    Status s = impl.run(args, ctx);
+    set_writable(true);
+    return s;
+  }
+
   struct Output {
     Operand* operand;
     std::vector<std::byte> before;
@@ -354,6 +424,17 @@ class OpTester {
       {"subnormal", [](Operand& o) { o.fill(o.view().dtype == DType::kF16 ? 0x1p-20 : 0x1p-130); }},
   };
   static constexpr int64_t kMostSpecial = 4096;
+
+  /// Calls body for what is read, but for whole numbers, which say where things are.
+  template <class Body>
+  void for_each_content(Body&& body) {
+    for (const auto& o : operands_) {
+      const bool is_result = std::any_of(outputs_.begin(), outputs_.end(), [&](const Output& out) {
+        return out.operand == o.get() && !out.reads;
+      });
+      if (o->view().dtype != DType::kI32 && !is_result) body(*o);
+    }
+  }
 
   static bool is_float(DType dtype) {
     return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
@@ -402,19 +483,19 @@ class OpTester {
     if (runs == 0) return testing::AssertionSuccess();
     const std::vector<std::byte> want = run(args);
     if (!error_.empty()) return failure() << error_;
-    ThreadPool pool(2);
-    Context ctx = context_of(impl_.device);
-    ctx.threads = &pool;
-    const int64_t scratch_bytes = impl_.workspace ? impl_.workspace(args, ctx) : 0;
-    Operand scratch({scratch_bytes}, DType::kU8, false);
-    ctx.workspace = {scratch.view().template as<std::byte>(), static_cast<size_t>(scratch_bytes)};
+    Surroundings around(impl_.device, 2);
+    around.make_workspace(impl_, args);
     for (int64_t i = 0; i < runs; ++i) {
       reset_outputs();
-      Status s = impl_.run(args, ctx);
-      if (s.ok()) s = synchronize(ctx.device);
+      Status s = impl_.run(args, around.ctx);
+      if (s.ok()) s = synchronize(impl_.device);
       if (!s.ok()) return failure() << "run " << i << " of " << runs << ": " << s.message();
-      if (output_bytes() != want)
-        return failure() << "run " << i << " of " << runs << " has other bits than the first";
+      const std::byte* bytes = want.data();
+      for (const Output& o : outputs_) {
+        if (!o.operand->holds(bytes))
+          return failure() << "run " << i << " of " << runs << " has other bits than the first";
+        bytes += o.operand->view().bytes();
+      }
     }
     return testing::AssertionSuccess();
   }
@@ -453,6 +534,8 @@ class OpTester {
   std::mt19937_64 rng_;
   std::vector<std::unique_ptr<Operand>> operands_;
   std::vector<Output> outputs_;
+  std::unique_ptr<Operand> scratch_;  // of the last run
+  bool left_over_ = false;            // the next run finds what the last one left
   std::string error_;
 };
 
