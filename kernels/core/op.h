@@ -6,6 +6,7 @@
 #define VLR_KERNELS_CORE_OP_H_
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <string>
@@ -72,11 +73,27 @@ bool supports(const Impl<Op>& impl, const typename Op::Args& args, const Context
   return !impl.supports || impl.supports(args, ctx);
 }
 
+/// Implementations from outside (kernels/core/plugin.h): behind those of the list, and taken only
+/// where they are asked for by name. Added before anything runs.
+template <class Op>
+std::vector<Impl<Op>>& added() {
+  static std::vector<Impl<Op>> all;
+  return all;
+}
+
+/// Those of the list, then those that were added.
+template <class Op>
+std::vector<Impl<Op>> implementations() {
+  std::vector<Impl<Op>> all(Op::impls().begin(), Op::impls().end());
+  all.insert(all.end(), added<Op>().begin(), added<Op>().end());
+  return all;
+}
+
 /// kUnimplemented, with the names that there are, unless `name` is an implementation on `device`.
 template <class Op>
 Status expect_impl(std::string_view name, Device device) {
   std::vector<std::string_view> names;
-  for (const Impl<Op>& impl : Op::impls()) {
+  for (const Impl<Op>& impl : implementations<Op>()) {
     if (impl.device != device) continue;
     if (impl.name == name) return {};
     names.push_back(impl.name);
@@ -99,14 +116,26 @@ Result<const Impl<Op>*> choose(const typename Op::Args& args, const Context& ctx
     known = true;
     if (supports(impl, args, ctx)) return &impl;
   }
+  for (const Impl<Op>& impl : added<Op>()) {
+    if (wanted.empty() || impl.device != ctx.device || impl.name != wanted) continue;
+    known = true;
+    if (supports(impl, args, ctx)) return &impl;
+  }
   if (known) return unsupported(Op::kName, wanted, ctx.device);
   return expect_impl<Op>(wanted, ctx.device);
 }
+
+/// Told of every op that run() runs, with the implementation and the arguments (an Op::Args): what
+/// tools watch a model with. Set before anything runs; a replay of a CUDA graph runs nothing.
+using RunObserver =
+    std::function<void(std::string_view op, std::string_view impl, const void* args)>;
+inline RunObserver run_observer;
 
 template <class Op>
 Status run(const typename Op::Args& args, Context& ctx) {
   VLR_RETURN_IF_ERROR(Op::check(args));
   VLR_ASSIGN_OR_RETURN(const Impl<Op>* impl, choose<Op>(args, ctx));
+  if (run_observer) run_observer(Op::kName, impl->name, &args);
   return impl->run(args, ctx);
 }
 
