@@ -1,5 +1,5 @@
 // add: the residual sum of a decoder layer.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/add/add.h"
 
@@ -7,21 +7,28 @@ namespace vlr::bench {
 namespace {
 using ops::Add;
 
-void register_all(Machine& machine) {
-  for (const Rows& s : text_rows(machine)) {
-    add_benches<Add>(machine, s.name(), [s](Operands& o) {
-      const Add::Args a{.a = o.random({s.rows, s.dim}, s.dtype),
-                        .b = o.random({s.rows, s.dim}, s.dtype),
-                        .y = o.uninitialised({s.rows, s.dim}, s.dtype)};
-      const Add::Args few{.a = last_rows(a.a), .b = last_rows(a.b), .y = last_rows(a.y)};
-      return Setup<Add>{a, few, few.y};
-    });
-  }
+Setup<Add> make(Operands& o, const Shape& s) {
+  using A = Add::Args;
+  const A a{.a = o.random("a", {s["rows"], s["dim"]}, s.dtype),
+            .b = o.random("b", {s["rows"], s["dim"]}, s.dtype),
+            .y = o.output("y", {s["rows"], s["dim"]}, s.dtype)};
+  return rowwise<Add>(a, {&A::a, &A::b}, {&A::y});
+}
+
+Shape shape_of(const Add::Args& a, std::span<const Axis> axes) {
+  return {axes, a.y.dtype, "", {{"rows", a.y.dim(0)}, {"dim", a.y.dim(1)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab add_lab() {
+  return op_lab<Add>({.axes = {{"rows", 8192}, {"dim", 4096}},
+                      .shapes = text_rows,
+                      .make = make,
+                      .shape_of = shape_of,
+                      .fields = [](const Add::Args& a) -> Fields {
+                        return {{"a", a.a}, {"b", a.b}, {"y", a.y}};
+                      }});
 }
+
+}  // namespace vlr::bench

@@ -1,5 +1,5 @@
 // add_rmsnorm: the residual sum and the norm behind it, the sum in place.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/add_rmsnorm/add_rmsnorm.h"
 
@@ -7,27 +7,32 @@ namespace vlr::bench {
 namespace {
 using ops::AddRmsNorm;
 
-void register_all(Machine& machine) {
-  for (const Rows& s : text_rows(machine)) {
-    add_benches<AddRmsNorm>(machine, s.name(), [s](Operands& o) {
-      AddRmsNorm::Args a;
-      const Tensor x = o.random({s.rows, s.dim}, s.dtype);
-      a.a = a.sum = x;
-      a.b = o.random({s.rows, s.dim}, s.dtype);
-      a.weight = o.random({s.dim}, weight_dtype(s.dtype));
-      a.y = o.uninitialised({s.rows, s.dim}, s.dtype);
-      AddRmsNorm::Args few = a;
-      few.a = few.sum = last_rows(x);
-      few.b = last_rows(a.b);
-      few.y = last_rows(a.y);
-      return Setup<AddRmsNorm>{a, few, few.y};
-    });
-  }
+Setup<AddRmsNorm> make(Operands& o, const Shape& s) {
+  using A = AddRmsNorm::Args;
+  A a;
+  const Tensor x = o.random("a", {s["rows"], s["dim"]}, s.dtype);
+  a.a = a.sum = x;
+  a.b = o.random("b", {s["rows"], s["dim"]}, s.dtype);
+  a.weight = o.weights("weight", {s["dim"]}, weight_dtype(s.dtype));
+  a.y = o.output("y", {s["rows"], s["dim"]}, s.dtype);
+  return rowwise<AddRmsNorm>(a, {&A::a, &A::b}, {&A::y, &A::sum});
+}
+
+Shape shape_of(const AddRmsNorm::Args& a, std::span<const Axis> axes) {
+  return {axes, a.y.dtype, "", {{"rows", a.y.dim(0)}, {"dim", a.y.dim(1)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab add_rmsnorm_lab() {
+  return op_lab<AddRmsNorm>({.axes = {{"rows", 8192}, {"dim", 4096}},
+                             .shapes = text_rows,
+                             .make = make,
+                             .shape_of = shape_of,
+                             .fields = [](const AddRmsNorm::Args& a) -> Fields {
+                               return {{"a", a.a},           {"b", a.b}, {"sum", a.sum},
+                                       {"weight", a.weight}, {"y", a.y}, {"eps", a.eps}};
+                             }});
 }
+
+}  // namespace vlr::bench

@@ -1,5 +1,5 @@
 // convert: a shared prefix's keys and values, from the columns of a product to where they are kept.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/convert/convert.h"
 
@@ -7,28 +7,55 @@ namespace vlr::bench {
 namespace {
 using ops::Convert;
 
-void add_case(Machine& machine, int64_t rows, const TextModel& m, DType from, DType to) {
-  const int64_t q = m.heads * kHeadDim, kv = 2 * m.kv_heads * kHeadDim;
-  const std::string shape = std::string(dtype_name(from)) + "_" + Rows{rows, kv, to}.name();
-  add_benches<Convert>(machine, shape, [=](Operands& o) {
-    const Tensor qkv = o.random({rows, q + kv}, from);
-    const Convert::Args a{.x = qkv.slice(1, q, kv), .y = o.uninitialised({rows, kv}, to)};
-    const Convert::Args few{.x = last_rows(a.x), .y = last_rows(a.y)};
-    return Setup<Convert>{a, few, few.y};
-  });
+constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};  // the words of axis "to"
+
+int64_t value_of(DType to) { return std::ranges::find(kDTypes, to) - std::begin(kDTypes); }
+
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  const auto shape = [&](const TextModel& m, int64_t rows, DType from, DType to) {
+    const int64_t kv = 2 * m.kv_heads * kHeadDim;
+    return Shape(
+        axes, from, std::string(m.name) + "_prefix",
+        {{"rows", rows}, {"dim", kv}, {"stride", m.heads * kHeadDim + kv}, {"to", value_of(to)}});
+  };
+  if (device == Device::kCpu) {
+    return {shape(k2b, 512, DType::kF32, DType::kF32), shape(kDemo, 60, DType::kF32, DType::kF32)};
+  }
+  return {shape(k8b, 8192, DType::kBF16, DType::kBF16),
+          shape(k2b, 8192, DType::kBF16, DType::kBF16), shape(k8b, 8192, DType::kF16, DType::kF16),
+          shape(k8b, 8192, DType::kF32, DType::kBF16)};
 }
 
-void register_all(Machine& machine) {
-  if (!machine.is_gpu()) return add_case(machine, 512, k2b, DType::kF32, DType::kF32);
-  add_case(machine, 8192, k8b, DType::kBF16, DType::kBF16);
-  add_case(machine, 8192, k2b, DType::kBF16, DType::kBF16);
-  add_case(machine, 8192, k8b, DType::kF16, DType::kF16);
-  add_case(machine, 8192, k8b, DType::kF32, DType::kBF16);
+Setup<Convert> make(Operands& o, const Shape& s) {
+  using A = Convert::Args;
+  const int64_t stride = std::max(s["stride"], s["dim"]);
+  const Tensor x = o.random("x", {s["rows"], stride}, s.dtype);
+  const A a{.x = x.slice(1, stride - s["dim"], s["dim"]),
+            .y = o.output("y", {s["rows"], s["dim"]}, kDTypes[s["to"]])};
+  return rowwise<Convert>(a, {&A::x}, {&A::y});
+}
+
+Shape shape_of(const Convert::Args& a, std::span<const Axis> axes) {
+  return {axes,
+          a.x.dtype,
+          "",
+          {{"rows", a.y.dim(0)},
+           {"dim", a.y.dim(1)},
+           {"stride", a.x.contiguous() ? 0 : a.x.stride(0)},
+           {"to", value_of(a.y.dtype)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab convert_lab() {
+  return op_lab<Convert>(
+      {.axes = {{"rows", 8192},
+                {"dim", 2048},
+                {"stride", 0, "columns of which x is the last ones; 0: x has no others"},
+                {"to", 0, "dtype of y", {"f32", "bf16", "f16"}}},
+       .shapes = shapes,
+       .make = make,
+       .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

@@ -1,5 +1,5 @@
 // deepstack_add: image documents' features of one level, in place.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/deepstack_add/deepstack_add.h"
 
@@ -7,29 +7,40 @@ namespace vlr::bench {
 namespace {
 using ops::DeepstackAdd;
 
-void register_all(Machine& machine) {
-  for (const Rows& s : text_rows(machine)) {
-    if (machine.is_gpu() && s.rows < 1280) continue;
-    const std::vector<int32_t> rows = visual_rows(s.rows);
-    const int64_t num_visual = *std::max_element(rows.begin(), rows.end()) + 1;
-    add_benches<DeepstackAdd>(machine, s.name(), [=](Operands& o) {
-      DeepstackAdd::Args a;
-      a.y = o.random({s.rows, s.dim}, s.dtype);
-      a.x = a.y;
-      a.visual_row = o.copy_of(rows, {s.rows});
-      a.features = o.random({num_visual, s.dim}, s.dtype);
-      DeepstackAdd::Args few = a;
-      few.y = last_rows(a.y, 600);  // the end of an image, text, the next image
-      few.x = few.y;
-      few.visual_row = last_rows(a.visual_row, 600);
-      return Setup<DeepstackAdd>{a, few, few.y};
-    });
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  std::vector<Shape> out;
+  for (const Shape& s : text_rows(device, axes)) {
+    if (s["rows"] >= 512) out.push_back(with(s, "visual", visual_share(s["rows"])));
   }
+  return out;
+}
+
+Setup<DeepstackAdd> make(Operands& o, const Shape& s) {
+  using A = DeepstackAdd::Args;
+  A a;
+  a.x = a.y = o.random("x", {s["rows"], s["dim"]}, s.dtype);
+  a.visual_row = o.copy_of("visual_row", visual_rows(s["rows"], s["visual"]), {s["rows"]});
+  a.features = o.random("features", {s["visual"], s["dim"]}, s.dtype);
+  auto setup = rowwise<DeepstackAdd>(a, {&A::x, &A::visual_row}, {&A::y});
+  reference_computes_last(setup, 600);  // the end of an image, text
+  return setup;
+}
+
+Shape shape_of(const DeepstackAdd::Args& a, std::span<const Axis> axes) {
+  return {axes,
+          a.y.dtype,
+          "",
+          {{"rows", a.y.dim(0)}, {"visual", a.features.dim(0)}, {"dim", a.y.dim(1)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab deepstack_add_lab() {
+  return op_lab<DeepstackAdd>(
+      {.axes = {{"rows", 8192}, {"visual", 0, "rows of an image's features"}, {"dim", 4096}},
+       .shapes = shapes,
+       .make = make,
+       .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

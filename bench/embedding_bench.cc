@@ -1,5 +1,5 @@
 // embedding: a batch of text, and one of image documents.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/embedding/embedding.h"
 
@@ -7,39 +7,61 @@ namespace vlr::bench {
 namespace {
 using ops::Embedding;
 
-void add_case(Machine& machine, const Rows& s, int64_t vocab_size, bool images) {
-  std::vector<int32_t> ids, rows = visual_rows(s.rows);
-  if (!images) std::fill(rows.begin(), rows.end(), -1);
-  std::mt19937 rng(1);
-  for (int64_t t = 0; t < s.rows; ++t)
-    ids.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(vocab_size)));
-  const int64_t num_visual = *std::max_element(rows.begin(), rows.end()) + 1;
-  add_benches<Embedding>(machine, s.name() + (images ? "/images" : "/text"), [=](Operands& o) {
-    Embedding::Args a;
-    a.ids = o.copy_of(ids, {s.rows});
-    a.visual_row = o.copy_of(rows, {s.rows});
-    a.table = o.random({vocab_size, s.dim}, weight_dtype(s.dtype));
-    if (images) a.visual = o.random({num_visual, s.dim}, s.dtype);
-    a.y = o.uninitialised({s.rows, s.dim}, s.dtype);
-    Embedding::Args few = a;
-    few.ids = last_rows(a.ids, 600);
-    few.visual_row = last_rows(a.visual_row, 600);
-    few.y = last_rows(a.y, 600);
-    return Setup<Embedding>{a, few, few.y};
-  });
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  const auto shape = [&](DType dtype, const char* label, int64_t rows, int64_t dim, int64_t vocab,
+                         int64_t visual) {
+    return Shape(axes, dtype, label,
+                 {{"rows", rows}, {"dim", dim}, {"vocab", vocab}, {"visual", visual}});
+  };
+  const DType f32 = DType::kF32, bf16 = DType::kBF16;
+  if (device == Device::kCpu) {
+    return {shape(f32, "demo", 1000, 256, 16128, 0),
+            shape(f32, "demo_images", 1000, 256, 16128, visual_share(1000))};
+  }
+  return {shape(bf16, "8b", 8192, k8b.hidden, kVocabSize, 0),
+          shape(bf16, "8b_images", 8192, k8b.hidden, kVocabSize, visual_share(8192)),
+          shape(bf16, "2b", 8192, k2b.hidden, kVocabSize, 0),
+          shape(DType::kF16, "8b", 8192, k8b.hidden, kVocabSize, 0)};
 }
 
-void register_all(Machine& machine) {
-  if (!machine.is_gpu()) return add_case(machine, {1000, 256, DType::kF32}, 16128, false);
-  add_case(machine, {8192, k8b.hidden, DType::kBF16}, kVocabSize, false);
-  add_case(machine, {8192, k8b.hidden, DType::kBF16}, kVocabSize, true);
-  add_case(machine, {8192, k2b.hidden, DType::kBF16}, kVocabSize, false);
-  add_case(machine, {8192, k8b.hidden, DType::kF16}, kVocabSize, false);
+Setup<Embedding> make(Operands& o, const Shape& s) {
+  using A = Embedding::Args;
+  if (s["vocab"] < 1) throw std::invalid_argument("embedding: vocab must be at least 1");
+  std::vector<int32_t> ids;
+  std::mt19937 rng(1);
+  for (int64_t t = 0; t < s["rows"]; ++t)
+    ids.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(s["vocab"])));
+  A a;
+  a.ids = o.copy_of("ids", ids, {s["rows"]});
+  a.visual_row = o.copy_of("visual_row", visual_rows(s["rows"], s["visual"]), {s["rows"]});
+  a.table = o.weights("table", {s["vocab"], s["dim"]}, weight_dtype(s.dtype));
+  if (s["visual"] > 0) a.visual = o.random("visual", {s["visual"], s["dim"]}, s.dtype);
+  a.y = o.output("y", {s["rows"], s["dim"]}, s.dtype);
+  auto setup = rowwise<Embedding>(a, {&A::ids, &A::visual_row}, {&A::y});
+  reference_computes_last(setup, 600);  // the end of an image, text
+  return setup;
+}
+
+Shape shape_of(const Embedding::Args& a, std::span<const Axis> axes) {
+  return {axes,
+          a.y.dtype,
+          "",
+          {{"rows", a.y.dim(0)},
+           {"dim", a.y.dim(1)},
+           {"vocab", a.table.dim(0)},
+           {"visual", a.visual.defined() ? a.visual.dim(0) : 0}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab embedding_lab() {
+  return op_lab<Embedding>({.axes = {{"rows", 8192},
+                                     {"dim", 4096},
+                                     {"vocab", kVocabSize},
+                                     {"visual", 0, "tokens of images"}},
+                            .shapes = shapes,
+                            .make = make,
+                            .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

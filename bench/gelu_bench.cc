@@ -1,5 +1,5 @@
 // gelu: tanh between the two products of a vision block, erf in a patch merger.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/gelu/gelu.h"
 
@@ -8,34 +8,51 @@ namespace {
 using ops::Gelu;
 using ops::GeluKind;
 
-void add_case(Machine& machine, const Rows& s, GeluKind kind) {
-  const std::string shape = s.name() + (kind == GeluKind::kTanh ? "/tanh" : "/erf");
-  add_benches<Gelu>(machine, shape, [s, kind](Operands& o) {
-    const Gelu::Args a{.x = o.random({s.rows, s.dim}, s.dtype),
-                       .y = o.uninitialised({s.rows, s.dim}, s.dtype),
-                       .kind = kind};
-    const Gelu::Args few{.x = last_rows(a.x), .y = last_rows(a.y), .kind = kind};
-    return Setup<Gelu>{a, few, few.y};
-  });
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  const auto shape = [&](DType dtype, const char* label, int64_t rows, int64_t dim, GeluKind kind) {
+    return Shape(axes, dtype, label,
+                 {{"rows", rows}, {"dim", dim}, {"kind", static_cast<int64_t>(kind)}});
+  };
+  const DType f32 = DType::kF32, bf16 = DType::kBF16;
+  const GeluKind tanh = GeluKind::kTanh, erf = GeluKind::kErf;
+  if (device == Device::kCpu) {
+    return {shape(f32, "2b_vision_mlp", 1024, k2bVision.mlp, tanh),
+            shape(f32, "2b_merger", 1024, 4 * k2bVision.hidden, erf),
+            shape(f32, "demo_vision_mlp", 1000, 576, tanh),
+            shape(f32, "demo_merger", 1000, 576, erf)};
+  }
+  return {shape(bf16, "8b_vision_mlp", 16384, k8bVision.mlp, tanh),
+          shape(bf16, "2b_vision_mlp", 16384, k2bVision.mlp, tanh),
+          shape(DType::kF16, "8b_vision_mlp", 16384, k8bVision.mlp, tanh),
+          shape(bf16, "8b_merger", 4096, 4 * k8bVision.hidden, erf),
+          shape(bf16, "2b_merger", 4096, 4 * k2bVision.hidden, erf)};
 }
 
-void register_all(Machine& machine) {
-  if (machine.is_gpu()) {
-    add_case(machine, {16384, k8bVision.mlp, DType::kBF16}, GeluKind::kTanh);
-    add_case(machine, {16384, k2bVision.mlp, DType::kBF16}, GeluKind::kTanh);
-    add_case(machine, {16384, k8bVision.mlp, DType::kF16}, GeluKind::kTanh);
-    add_case(machine, {4096, 4 * k8bVision.hidden, DType::kBF16}, GeluKind::kErf);
-    add_case(machine, {4096, 4 * k2bVision.hidden, DType::kBF16}, GeluKind::kErf);
-    return;
-  }
-  for (const Rows& s : {Rows{1024, 4096, DType::kF32}, Rows{1000, 576, DType::kF32}}) {
-    for (const GeluKind kind : {GeluKind::kTanh, GeluKind::kErf}) add_case(machine, s, kind);
-  }
+Setup<Gelu> make(Operands& o, const Shape& s) {
+  using A = Gelu::Args;
+  const A a{.x = o.random("x", {s["rows"], s["dim"]}, s.dtype),
+            .y = o.output("y", {s["rows"], s["dim"]}, s.dtype),
+            .kind = static_cast<GeluKind>(s["kind"])};
+  return rowwise<Gelu>(a, {&A::x}, {&A::y});
+}
+
+Shape shape_of(const Gelu::Args& a, std::span<const Axis> axes) {
+  return {axes,
+          a.y.dtype,
+          "",
+          {{"rows", a.y.dim(0)}, {"dim", a.y.dim(1)}, {"kind", static_cast<int64_t>(a.kind)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab gelu_lab() {
+  return op_lab<Gelu>({.axes = {{"rows", 16384}, {"dim", 4304}, {"kind", 0, "", {"tanh", "erf"}}},
+                       .shapes = shapes,
+                       .make = make,
+                       .shape_of = shape_of,
+                       .fields = [](const Gelu::Args& a) -> Fields {
+                         return {{"x", a.x}, {"y", a.y}};
+                       }});
 }
+
+}  // namespace vlr::bench

@@ -1,111 +1,74 @@
-// linear_weight_only at the models' shapes. On a GPU: every layer of the 8B in nf4 by numbers of
-// rows, decoding fused and apart, and beside them cuBLASLt on a bf16 weight of the same shape: what
-// a quantised weight saves or costs. On the host the demo checkpoint's layers.
-#include "bench/support/op_bench.h"
-#include "bench/support/shapes.h"
-#include "kernels/core/integer.h"
-#include "kernels/linear/linear.h"
+// linear_weight_only at the models' layers. On a GPU: the 8B's in nf4 by numbers of rows, decoding
+// fused and apart, and the other formats at two of them. On the host the demo checkpoint's layers.
+#include "bench/support/layers.h"
+#include "bench/support/quantized.h"
+#include "bench/support/rowwise.h"
 #include "kernels/linear_weight_only/linear_weight_only.h"
-#include "kernels/quant/four_bit.h"
 
 namespace vlr::bench {
 namespace {
-using ops::Linear;
+using ops::Activation;
 using ops::LinearWeightOnly;
 
-struct Layer {
-  const char* what;
-  int64_t n, k;
-};
-constexpr Layer k8bLayers[] = {{"8b_qkv", 6144, 4096},
-                               {"8b_o", 4096, 4096},
-                               {"8b_gate_up", 24576, 4096},
-                               {"8b_down", 4096, 12288}};
-constexpr Layer kDemoLayers[] = {{"demo_qkv", 1024, 256},
-                                 {"demo_o", 256, 512},
-                                 {"demo_gate_up", 1536, 256},
-                                 {"demo_down", 256, 768}};
-
-std::string shape_name(DType dtype, const Layer& l, int64_t m) {
-  return std::string(dtype_name(dtype)) + "/" + l.what + "/" + std::to_string(m) + "x" +
-         std::to_string(l.n) + "x" + std::to_string(l.k);
-}
-
-/// The last columns of the last rows, which is what a reference computes: of y and of a residual.
-constexpr int64_t kColumns = 256, kRows = 2;
-Tensor corner(const Tensor& y) {
-  return last_rows(y, kRows).slice(1, y.dim(1) - kColumns, kColumns);
-}
-
-/// Random codes, absmax from 0.5 to 1.
-QuantizedWeight random_nf4(Operands& o, const Layer& l) {
-  const int64_t blocks = l.n * l.k / kFourBitBlock;
-  const int64_t groups = ceil_div(blocks, kFourBitNestedBlock);
-  std::vector<float> nested;
-  for (int64_t g = 0; g < groups; ++g) nested.insert(nested.end(), {0.25f, 0.75f});
-  const auto map = dynamic_map();
-  return {.format = WeightFormat::kNf4,
-          .rows = l.n,
-          .cols = l.k,
-          .codes = o.random({l.n * l.k / 2}, DType::kU8),
-          .scales = o.random({blocks}, DType::kU8),
-          .nested = o.copy_of(nested, {groups, 2}, DType::kF32),
-          .map = o.copy_of(std::vector<float>(map.begin(), map.end()), {256}, DType::kF32),
-          .group_blocks = kFourBitNestedBlock};
-}
-
-void add_nf4(Machine& machine, const Layer& l, int64_t m, DType dtype) {
-  add_benches<LinearWeightOnly>(machine, "nf4_" + shape_name(dtype, l, m), [=](Operands& o) {
-    const LinearWeightOnly::Args a{.x = o.random({m, l.k}, dtype),
-                                   .w = random_nf4(o, l),
-                                   .y = o.uninitialised({m, l.n}, dtype)};
-    LinearWeightOnly::Args few = a;
-    few.x = last_rows(a.x, kRows);
-    few.first_row = l.n - kColumns;
-    few.y = corner(a.y);
-    return Setup<LinearWeightOnly>{a, few, few.y};
-  });
-}
-
-/// `linear` by cuBLASLt, as exact as a model has it.
-void add_dense(Machine& machine, const Layer& l, int64_t m, DType dtype) {
-  const auto make = [=](Operands& o) {
-    const Linear::Args a{.x = o.random({m, l.k}, dtype),
-                         .w = o.random({l.n, l.k}, dtype),
-                         .bias = {},
-                         .y = o.uninitialised({m, l.n}, dtype)};
-    Linear::Args few = a;
-    few.x = last_rows(a.x, kRows);
-    few.w = last_rows(a.w, kColumns);
-    few.y = corner(a.y);
-    return Setup<Linear>{a, few, few.y};
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  std::vector<Shape> out;
+  const auto add = [&](const auto& layers, std::initializer_list<int64_t> batches, DType dtype,
+                       WeightFormat format = WeightFormat::kNf4) {
+    for (const int64_t m : batches) {
+      for (const Layer& l : layers)
+        out.push_back(with(layer_shape(axes, dtype, l, m), "format", format_value(format)));
+    }
   };
-  const auto c = std::make_shared<Case<Linear>>(Case<Linear>{make, {}, {}});
-  for (const auto& impl : Linear::impls()) {
-    if (impl.name == "cublaslt")
-      add_bench(machine, impl, "cublaslt", true, shape_name(dtype, l, m), c);
+  if (device == Device::kCpu) {
+    add(kDemoLayers, {50, 1000}, DType::kF32);
+  } else {
+    // fused is left for apart somewhere between 128 and 1,024 rows
+    add(k8bLayers, {1, 16, 64, 128, 256, 384, 512, 1024, 8192}, DType::kBF16);
+    add(std::span(k8bLayers).first(1), {128}, DType::kF16);
   }
+  for (const FormatInfo& f : quantized_formats()) {
+    if (f.format == WeightFormat::kNf4) continue;
+    if (device == Device::kCpu) {
+      add(std::span(kDemoLayers).first(1), {50, 1000}, DType::kF32, f.format);
+    } else {
+      add(std::span(k8bLayers).first(1), {128, 8192}, DType::kBF16, f.format);
+    }
+  }
+  return out;
 }
 
-void register_all(Machine& machine) {
-  if (!machine.is_gpu()) {
-    for (const int64_t m : {50, 1000}) {
-      for (const Layer& l : kDemoLayers) add_nf4(machine, l, m, DType::kF32);
-    }
-    return;
-  }
-  for (const int64_t m : {1, 16, 64, 128, 256, 384, 512, 1024, 8192}) {
-    for (const Layer& l : k8bLayers) {
-      add_nf4(machine, l, m, DType::kBF16);
-      add_dense(machine, l, m, DType::kBF16);
-    }
-  }
-  for (const Layer& l : k8bLayers) add_nf4(machine, l, 128, DType::kF16);
+Setup<LinearWeightOnly> make(Operands& o, const Shape& s) {
+  using A = LinearWeightOnly::Args;
+  const int64_t m = s["m"], n = s["n"], k = s["k"];
+  A a;
+  a.x = o.random("x", {m, k}, s.dtype);
+  a.w = random_weight(o, weight_format(s), n, k);
+  if (s["bias"] > 0) a.bias = o.weights("bias", {n}, weight_dtype(s.dtype));
+  if (s["residual"] > 0) a.residual = o.random("residual", {m, n}, s.dtype);
+  a.y = o.output("y", {m, n}, s.dtype);
+  a.activation = static_cast<Activation>(s["activation"]);
+  auto setup = rowwise<LinearWeightOnly>(a, {&A::x, &A::residual}, {&A::y});
+  setup.corner = [a, n] {
+    A few = a;
+    few.x = last_rows(a.x);
+    few.first_row = std::max<int64_t>(n - kCornerColumns, 0);
+    few.bias = last_columns(a.bias);
+    few.residual = corner_of(a.residual);
+    few.y = corner_of(a.y);
+    return Part<LinearWeightOnly>{few, {few.y}};
+  };
+  return setup;
+}
+
+Shape shape_of(const LinearWeightOnly::Args& a, std::span<const Axis> axes) {
+  return with(linear_shape_of(a, axes), "format", format_value(a.w.format));
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab linear_weight_only_lab() {
+  return op_lab<LinearWeightOnly>(
+      {.axes = linear_axes({format_axis()}), .shapes = shapes, .make = make, .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

@@ -1,5 +1,5 @@
 // patch_embed: pixels of 1536 bytes a patch.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/patch_embed/patch_embed.h"
 
@@ -7,27 +7,27 @@ namespace vlr::bench {
 namespace {
 using ops::PatchEmbed;
 
-void register_all(Machine& machine) {
-  for (const Rows& s : vision_rows(machine)) {
-    add_benches<PatchEmbed>(machine, s.name() + "x" + std::to_string(kPatchDim),
-                            [s](Operands& o) {
-                              PatchEmbed::Args a;
-                              a.x = o.random({s.rows, kPatchDim}, DType::kU8);
-                              a.w = o.random({s.dim, kPatchDim}, weight_dtype(s.dtype));
-                              a.bias = o.random({s.dim}, weight_dtype(s.dtype));
-                              a.y = o.uninitialised({s.rows, s.dim}, s.dtype);
-                              PatchEmbed::Args few = a;
-                              few.x = last_rows(a.x);
-                              few.y = last_rows(a.y);
-                              return Setup<PatchEmbed>{a, few, few.y};
-                            },
-                            {.time_reference = s.dim < 256});
-  }
+Setup<PatchEmbed> make(Operands& o, const Shape& s) {
+  using A = PatchEmbed::Args;
+  const A a{.x = o.random("x", {s["rows"], s["pixels"]}, DType::kU8),
+            .w = o.weights("w", {s["dim"], s["pixels"]}, weight_dtype(s.dtype)),
+            .bias = o.weights("bias", {s["dim"]}, weight_dtype(s.dtype)),
+            .y = o.output("y", {s["rows"], s["dim"]}, s.dtype)};
+  return rowwise<PatchEmbed>(a, {&A::x}, {&A::y});
+}
+
+Shape shape_of(const PatchEmbed::Args& a, std::span<const Axis> axes) {
+  return {axes, a.y.dtype, "", {{"rows", a.y.dim(0)}, {"dim", a.y.dim(1)}, {"pixels", a.x.dim(1)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab patch_embed_lab() {
+  return op_lab<PatchEmbed>(
+      {.axes = {{"rows", 16384}, {"dim", 1152}, {"pixels", kPatchDim, "values a patch"}},
+       .shapes = vision_rows,
+       .make = make,
+       .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

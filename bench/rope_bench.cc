@@ -1,5 +1,5 @@
 // rope: queries and keys of a vision block, in place, side by side in the columns of one product.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/rope/rope.h"
 
@@ -7,30 +7,43 @@ namespace vlr::bench {
 namespace {
 using ops::Rope;
 
-void add_case(Machine& machine, int64_t rows, int64_t heads, int64_t head_dim, DType dtype) {
-  const std::string shape = Rows{rows, heads, dtype}.name() + "x" + std::to_string(head_dim);
-  const auto table = rotations(rows, head_dim / 2);
-  add_benches<Rope>(machine, shape, [=](Operands& o) {
-    const Tensor qkv = o.random({rows, heads / 2 * 3 * head_dim}, dtype);
-    Rope::Args a;
-    a.y = qkv.slice(1, 0, heads * head_dim).split_last(head_dim);
-    a.x = a.y;
-    a.table = o.copy_of(*table, {rows, 2, head_dim / 2}, DType::kF32);
-    const Rope::Args few{.x = last_rows(a.x), .table = last_rows(a.table), .y = last_rows(a.y)};
-    return Setup<Rope>{a, few, few.y};
-  });
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  const auto shape = [&](DType dtype, const VisionModel& m, int64_t rows) {
+    return Shape(axes, dtype, m.name,
+                 {{"rows", rows}, {"heads", 2 * m.heads}, {"dim", m.head_dim}});
+  };
+  if (device == Device::kCpu)
+    return {shape(DType::kF32, k2bVision, 1024), shape(DType::kF32, kDemoVision, 1000)};
+  return {shape(DType::kBF16, k8bVision, 16384), shape(DType::kBF16, k2bVision, 16384),
+          shape(DType::kF16, k8bVision, 16384)};
 }
 
-void register_all(Machine& machine) {
-  if (!machine.is_gpu()) return add_case(machine, 512, 16, 128, DType::kF32);
-  add_case(machine, 16384, 2 * k8bVision.heads, k8bVision.head_dim, DType::kBF16);
-  add_case(machine, 16384, 2 * k2bVision.heads, k2bVision.head_dim, DType::kBF16);
-  add_case(machine, 16384, 2 * k8bVision.heads, k8bVision.head_dim, DType::kF16);
+Setup<Rope> make(Operands& o, const Shape& s) {
+  using A = Rope::Args;
+  const int64_t rows = s["rows"], heads = s["heads"], dim = s["dim"];
+  const Tensor qkv = o.random("qkv", {rows, (heads + (heads + 1) / 2) * dim}, s.dtype);
+  A a;
+  a.x = a.y = qkv.slice(1, 0, heads * dim).split_last(dim);
+  a.table = o.copy_of("table", *rotations(rows, dim / 2), {rows, 2, dim / 2}, DType::kF32);
+  return rowwise<Rope>(a, {&A::x, &A::table}, {&A::y});
+}
+
+Shape shape_of(const Rope::Args& a, std::span<const Axis> axes) {
+  return {axes, a.y.dtype, "", {{"rows", a.y.dim(0)}, {"heads", a.y.dim(1)}, {"dim", a.y.dim(2)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab rope_lab() {
+  return op_lab<Rope>({.axes = {{"rows", 16384},
+                                {"heads", 32, "of queries and keys together"},
+                                {"dim", 72, "of a head"}},
+                       .shapes = shapes,
+                       .make = make,
+                       .shape_of = shape_of,
+                       .fields = [](const Rope::Args& a) -> Fields {
+                         return {{"x", a.x}, {"table", a.table}, {"y", a.y}};
+                       }});
 }
+
+}  // namespace vlr::bench

@@ -1,5 +1,5 @@
 // swiglu: gate and up are the halves of one product.
-#include "bench/support/op_bench.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/swiglu/swiglu.h"
 
@@ -7,27 +7,29 @@ namespace vlr::bench {
 namespace {
 using ops::SwiGlu;
 
-void register_all(Machine& machine) {
-  const std::vector<Rows> on_gpu = {{8192, k8b.mlp, DType::kBF16},
-                                    {8192, k2b.mlp, DType::kBF16},
-                                    {128, k8b.mlp, DType::kBF16},
-                                    {8192, k8b.mlp, DType::kF16}};
-  const std::vector<Rows> on_host = {{512, k2b.mlp, DType::kF32}, {1000, 768, DType::kF32}};
-  for (const Rows& s : machine.is_gpu() ? on_gpu : on_host) {
-    add_benches<SwiGlu>(machine, s.name(), [s](Operands& o) {
-      const Tensor gate_up = o.random({s.rows, 2 * s.dim}, s.dtype);
-      const SwiGlu::Args a{.gate = gate_up.slice(1, 0, s.dim),
-                           .up = gate_up.slice(1, s.dim, s.dim),
-                           .y = o.uninitialised({s.rows, s.dim}, s.dtype)};
-      const SwiGlu::Args few{.gate = last_rows(a.gate), .up = last_rows(a.up), .y = last_rows(a.y)};
-      return Setup<SwiGlu>{a, few, few.y};
-    });
-  }
+Setup<SwiGlu> make(Operands& o, const Shape& s) {
+  using A = SwiGlu::Args;
+  const Tensor gate_up = o.random("gate_up", {s["rows"], 2 * s["dim"]}, s.dtype);
+  const A a{.gate = gate_up.slice(1, 0, s["dim"]),
+            .up = gate_up.slice(1, s["dim"], s["dim"]),
+            .y = o.output("y", {s["rows"], s["dim"]}, s.dtype)};
+  return rowwise<SwiGlu>(a, {&A::gate, &A::up}, {&A::y});
+}
+
+Shape shape_of(const SwiGlu::Args& a, std::span<const Axis> axes) {
+  return {axes, a.y.dtype, "", {{"rows", a.y.dim(0)}, {"dim", a.y.dim(1)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab swiglu_lab() {
+  return op_lab<SwiGlu>({.axes = {{"rows", 8192}, {"dim", 12288}},
+                         .shapes = mlp_rows,
+                         .make = make,
+                         .shape_of = shape_of,
+                         .fields = [](const SwiGlu::Args& a) -> Fields {
+                           return {{"gate", a.gate}, {"up", a.up}, {"y", a.y}};
+                         }});
 }
+
+}  // namespace vlr::bench

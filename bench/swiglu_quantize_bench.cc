@@ -1,5 +1,6 @@
 // swiglu_quantize: gate and up are the halves of one product.
-#include "bench/support/op_bench.h"
+#include "bench/support/quantized.h"
+#include "bench/support/rowwise.h"
 #include "bench/support/shapes.h"
 #include "kernels/swiglu_quantize/swiglu_quantize.h"
 
@@ -7,34 +8,34 @@ namespace vlr::bench {
 namespace {
 using ops::SwiGluQuantize;
 
-void register_all(Machine& machine) {
-  const std::vector<Rows> on_gpu = {{8192, k8b.mlp, DType::kBF16},
-                                    {8192, k2b.mlp, DType::kBF16},
-                                    {128, k8b.mlp, DType::kBF16},
-                                    {8192, k8b.mlp, DType::kF16}};
-  const std::vector<Rows> on_host = {{512, k2b.mlp, DType::kF32}, {1000, 768, DType::kF32}};
-  for (const DType codes : {DType::kI8, DType::kF8E4M3}) {
-    for (const Rows& s : machine.is_gpu() ? on_gpu : on_host) {
-      const std::string shape = std::string(dtype_name(codes)) + "/" + s.name();
-      add_benches<SwiGluQuantize>(machine, shape, [=](Operands& o) {
-        const Tensor gate_up = o.random({s.rows, 2 * s.dim}, s.dtype);
-        const SwiGluQuantize::Args a{.gate = gate_up.slice(1, 0, s.dim),
-                                     .up = gate_up.slice(1, s.dim, s.dim),
-                                     .q = o.uninitialised({s.rows, s.dim}, codes),
-                                     .scale = o.uninitialised({s.rows})};
-        const SwiGluQuantize::Args few{.gate = last_rows(a.gate),
-                                       .up = last_rows(a.up),
-                                       .q = last_rows(a.q),
-                                       .scale = last_rows(a.scale)};
-        return Setup<SwiGluQuantize>{a, few, few.q};
-      });
-    }
-  }
+std::vector<Shape> shapes(Device device, std::span<const Axis> axes) {
+  return with_all(mlp_rows(device, axes), codes_axis());
+}
+
+Setup<SwiGluQuantize> make(Operands& o, const Shape& s) {
+  using A = SwiGluQuantize::Args;
+  const Tensor gate_up = o.random("gate_up", {s["rows"], 2 * s["dim"]}, s.dtype);
+  const A a{.gate = gate_up.slice(1, 0, s["dim"]),
+            .up = gate_up.slice(1, s["dim"], s["dim"]),
+            .q = o.output("q", {s["rows"], s["dim"]}, codes_dtype(s)),
+            .scale = o.output("scale", {s["rows"]})};
+  return rowwise<SwiGluQuantize>(a, {&A::gate, &A::up}, {&A::q, &A::scale});
+}
+
+Shape shape_of(const SwiGluQuantize::Args& a, std::span<const Axis> axes) {
+  return {axes,
+          a.gate.dtype,
+          "",
+          {{"rows", a.q.dim(0)}, {"dim", a.q.dim(1)}, {"codes", codes_value(a.q.dtype)}}};
 }
 
 }  // namespace
-}  // namespace vlr::bench
 
-int main(int argc, char** argv) {
-  return vlr::bench::run_benches(argc, argv, vlr::bench::register_all);
+OpLab swiglu_quantize_lab() {
+  return op_lab<SwiGluQuantize>({.axes = {{"rows", 8192}, {"dim", 12288}, codes_axis()},
+                                 .shapes = shapes,
+                                 .make = make,
+                                 .shape_of = shape_of});
 }
+
+}  // namespace vlr::bench

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Bench results side by side: a row for each shape, a column for each implementation.
 
-    bench/table.py linear.json linear_torch.json
-    bench/table.py attention.json attention_torch.json --counter roof_pct
+    bench/table.py lab.json --op linear
+    bench/table.py lab.json attention_torch.json --op attention --counter TFLOP/s
 
-Takes the JSON of our benches and of reference_gpu.py. Of repeated runs it shows the median, and after it, where the
+Takes the JSON of `vlr lab time`, of vlr bench and of reference_gpu.py. Of repeated runs it shows the median, and after it, where the
 runs differ by more than 2 %, half the distance from the fastest to the slowest. A bench that failed is FAILED, and a row
 of fewer than three runs is refused (--few shows it).
 """
@@ -21,10 +21,31 @@ LEAST_RUNS = 3
 MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 
 
+LAB_COUNTERS = {"TFLOP/s": "tflops", "GB/s": "gbytes_per_s", "roof_pct": "roof_pct", "W": "watts", "MHz": "sm_mhz"}
+
+
+def read_lab(rows, counter):
+    """A row of the lab is the median of many samples with its interval: the three are its runs."""
+    cells = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        label = f"{row['label']}/" if row["label"] else ""
+        cell = cells[row["op"], f"{row['dtype']}/{label}{row['name'].rsplit('/', 1)[-1]}"][row["impl"]]
+        if "error" in row:
+            cell += [FAILED] * LEAST_RUNS
+        elif counter == "us":
+            cell += row["us"]
+        elif (value := row.get(LAB_COUNTERS.get(counter, counter))) is not None:
+            cell += [value] * LEAST_RUNS
+    return cells
+
+
 def read(path, counter):
     """-> (op, shape) -> implementation -> one figure a run"""
     cells = defaultdict(lambda: defaultdict(list))
-    for row in json.loads(path.read_text())["benchmarks"]:
+    results = json.loads(path.read_text())
+    if "rows" in results:
+        return read_lab(results["rows"], counter)
+    for row in results["benchmarks"]:
         if row.get("run_type") != "iteration":
             continue
         name = row["name"].removesuffix("/manual_time").removesuffix("/iterations:1").removesuffix("/real_time")
@@ -52,11 +73,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--counter", default="us", help="us, TFLOP/s, GB/s, roof_pct, pairs/s, ...; us")
+    parser.add_argument("--op", action="append", help="only this one; may be given again")
     parser.add_argument("--few", action="store_true", help=f"show rows of fewer than {LEAST_RUNS} runs, too")
     options = parser.parse_args()
     cells = defaultdict(lambda: defaultdict(list))
     for path in options.files:
         for row, implementations in read(path, options.counter).items():
+            if options.op and row[0] not in options.op:
+                continue
             for implementation, values in implementations.items():
                 cells[row][implementation] += values
     few = [f"{op}/{i}/{shape}: {len(v)}" for (op, shape), c in cells.items() for i, v in c.items() if len(v) < LEAST_RUNS]

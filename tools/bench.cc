@@ -2,26 +2,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "engine/passes/model_runner.h"
-#include "engine/placement/loaded_model.h"
-#include "engine/placement/prepared_model.h"
 #include "engine/runtime/safetensors.h"
-#include "engine/scheduling/replica.h"
-#include "engine/tasks/pair_score.h"
-#include "kernels/core/clock.h"
 #include "model/synthetic.h"
 #include "model/weight_plan.h"
 #include "tools/common.h"
 #include "tools/load_times.h"
 #include "tools/machine.h"
 #include "tools/node_times.h"
+#include "tools/open_model.h"
 #include "tools/workload.h"
 #include "tools/workload_result.h"
 
@@ -36,113 +30,6 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr double kTimingSeconds = 1.5;  // of a workload, about
-constexpr double kWarmSeconds = 0.5;    // at most, beyond the runs that are needed
-// A size class is launched op by op, then recorded, in each of the runner's slots.
-constexpr int kWarmRuns = 2 * kInFlight + 1;
-
-/// A model and where it runs. What stands below uses what stands above it.
-struct OpenModel {
-  explicit OpenModel(const Options& o)
-      : options(o), threads(o.num_threads), choices(o.impls.begin(), o.impls.end()) {}
-
-  Options options;
-  std::string name;  ///< "8b" for a model of that size, else its folder's
-  ThreadPool threads;
-  ImplChoices choices;
-  std::atomic<bool> cancelled{false};
-  std::unique_ptr<Replica> replica;
-  double load_seconds = 0, measure_seconds = 0;
-
-  LoadedModel& model() const { return replica->model(); }
-  ModelRunner& runner() const { return replica->runner(); }
-  OpenDevice& device() const { return replica->device(); }
-  const BatchLimits& limits() const { return replica->limits(); }
-
-  /// Weights from a folder, or made from their names.
-  static Result<std::unique_ptr<OpenModel>> open(const std::string& folder,
-                                                 const std::string& preset, const Options& options,
-                                                 const ReadOptions& read);
-};
-
-/// The published sizes by name, so that results stand beside other programs'.
-std::string size_of_model(const ModelConfig& config, const std::string& folder) {
-  for (const char* preset : {"2b", "8b"}) {
-    const auto known = synthetic_config(preset);
-    if (known && known->text_config == config.text_config) return preset;
-  }
-  return fs::weakly_canonical(folder).filename().string();
-}
-
-/// The two rows of the head do not change what it costs.
-HeadTokens head_tokens(const ModelConfig& config) {
-  const HeadTokens usual;
-  if (usual.yes < config.text_config.vocab_size) return usual;
-  return {.yes = 0, .no = 1};
-}
-
-Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string& folder,
-                                                   const std::string& preset,
-                                                   const Options& options,
-                                                   const ReadOptions& read) {
-  const double start = seconds_now();
-  const bool synthetic = !preset.empty();
-  auto out = std::make_unique<OpenModel>(options);
-  OpenModel& m = *out;
-  ModelFolder files;
-  if (!synthetic) {
-    VLR_ASSIGN_OR_RETURN(files, ModelFolder::open(folder, ModelFolder::Weights::kNeeded));
-  }
-  auto config = synthetic ? synthetic_config(preset) : files.config;
-  if (!config) return config.error();
-  m.name = synthetic ? preset : size_of_model(*config, folder);
-  const HeadTokens head = head_tokens(*config);
-  const auto fill = [](const WeightSpec& weight, const Tensor& to, Context& ctx) {
-    return fill_synthetic_weight(weight, to, ctx.stream);
-  };
-  auto source = synthetic ? ModelSource::synthetic(*std::move(config), head, fill)
-                          : ModelSource::of_folder(std::move(files), head);
-  if (!source) return source.error();
-  source->read = read;
-  VLR_ASSIGN_OR_RETURN(m.replica, Replica::open(pair_score(), *std::move(source), m.options,
-                                                m.threads, m.choices, m.cancelled));
-  m.measure_seconds = m.model().measure_seconds;
-  m.load_seconds = seconds_now() - start - m.measure_seconds;
-  return out;
-}
-
-/// Runs of a workload by the clock; scores are held against those of the first one.
-class ClockedRuns {
- public:
-  explicit ClockedRuns(Work& work) : work_(work) {}
-
-  /// One more, in seconds.
-  Result<double> run() {
-    const double start = seconds_now();
-    VLR_ASSIGN_OR_RETURN(std::vector<float> log_odds, work_.run());
-    const double seconds = seconds_now() - start;
-    if (first_.empty()) first_ = log_odds;
-    same_bits_ = same_bits_ && std::equal(first_.begin(), first_.end(), log_odds.begin());
-    return seconds;
-  }
-  /// Of the first run, one a pair.
-  const std::vector<float>& log_odds() const { return first_; }
-  bool same_bits() const { return same_bits_; }
-
- private:
-  Work& work_;
-  std::vector<float> first_;
-  bool same_bits_ = true;
-};
-
-/// Seconds of the last of the runs after which the next ones are like each other.
-Result<double> warm_up(ClockedRuns& runs, bool on_gpu) {
-  double last = 0, warm = 0;
-  for (int i = 0; i < (on_gpu ? kWarmRuns : 1) && (i < 2 || warm < kWarmSeconds); ++i) {
-    VLR_ASSIGN_OR_RETURN(last, runs.run());
-    warm += last;
-  }
-  return last;
-}
 
 /// Times runs as a user has them.
 Status time_runs(int num_runs, ClockedRuns& runs, const OpenModel& m, const Machine& machine,
@@ -152,11 +39,12 @@ Status time_runs(int num_runs, ClockedRuns& runs, const OpenModel& m, const Mach
     return m.model().stream ? m.model().stream->disk_stats() : DiskStats();
   };
   const DiskStats disk_before = disk_stats();
+  bench::Monitor monitor(machine.gpu ? &machine.gpu->nvml() : nullptr);
   for (int i = 0; i < num_runs; ++i) {
     VLR_ASSIGN_OR_RETURN(const double seconds, runs.run());
     out.seconds.push_back(seconds);
   }
-  out.sm_mhz = machine.sm_mhz();
+  out.readings = monitor.stop();
   out.disk = disk_stats() - disk_before;
   out.replayed_batches = (m.runner().score().num_replays() - replays) / num_runs;
   out.peak_bytes = m.device().budget().peak();

@@ -100,6 +100,7 @@ void add_cache(CLI::App& app, Run& run);
 void add_checkpoint(CLI::App& app, Run& run);
 void add_eval(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_lab(CLI::App& app, Run& run);
 void add_options(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_profile(CLI::App& app, Run& run);

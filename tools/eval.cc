@@ -1,78 +1,17 @@
 /// vlr eval: requests with known answers -> ranking quality and distance to expected scores.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 
 #include "tools/common.h"
-#include "tools/request_stream.h"
+#include "tools/evaluation.h"
 
 namespace vlr::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Sums over the requests of a file.
-struct Metrics {
-  int64_t requests = 0, pairs = 0, failed = 0;
-  int64_t judged = 0;  // requests that say which document is relevant
-  double top1 = 0, mrr = 0, ndcg = 0;
-  int64_t compared = 0;  // pairs with an expected log-odds
-  double max_distance = 0, sum_distance = 0;
-  int64_t top1_changes = 0, order_changes = 0;
-  double seconds = 0;
-
-  void add(const ParsedRequest& expected, const Response& response);
-};
-
-/// Indices by falling score, equal ones in their order.
-template <class Scores>
-std::vector<size_t> ranking(const Scores& scores) {
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-  return order;
-}
-
-void Metrics::add(const ParsedRequest& expected, const Response& response) {
-  ++requests;
-  pairs += std::ssize(response.results);
-  std::vector<double> got;
-  for (const DocumentResult& r : response.results) {
-    got.push_back(r.scored() ? r.log_odds : -INFINITY);
-    if (!r.scored()) ++failed;
-  }
-  const std::vector<size_t> order = ranking(got);
-  if (expected.relevant) {
-    ++judged;
-    if (response.results[static_cast<size_t>(*expected.relevant)].scored()) {
-      const auto at =
-          std::find(order.begin(), order.end(), static_cast<size_t>(*expected.relevant));
-      const double rank = 1.0 + static_cast<double>(at - order.begin());
-      top1 += rank == 1;
-      mrr += 1 / rank;
-      ndcg += 1 / std::log2(1 + rank);
-    }
-  }
-  if (expected.log_odds.empty() || got.empty()) return;
-  for (size_t i = 0; i < got.size(); ++i) {
-    if (!response.results[i].scored()) continue;
-    const double distance = std::abs(got[i] - expected.log_odds[i]);
-    max_distance = std::max(max_distance, distance);
-    sum_distance += distance;
-    ++compared;
-  }
-  const std::vector<size_t> wanted = ranking(expected.log_odds);
-  top1_changes += order.front() != wanted.front();
-  order_changes += order != wanted;
-}
 
 struct EvalCommand {
   ModelOptions model;
@@ -80,29 +19,6 @@ struct EvalCommand {
   std::string json_to;
   int run();
 };
-
-/// A file's requests, and what they should give.
-struct EvalFile {
-  std::string path;
-  std::vector<ParsedRequest> expected;
-  std::vector<Request> requests;
-  int64_t pairs = 0;
-};
-
-Result<EvalFile> read_eval(const std::string& path, bool has_media_root) {
-  VLR_ASSIGN_OR_RETURN(const RequestFile file, read_requests(path));
-  EvalFile out{.path = path, .expected = {}, .requests = {}};
-  for (size_t i = 0; i < file.requests.size(); ++i) {
-    if (!file.requests[i])
-      return file.requests[i].error().with_context(fmt::format("{}: request {}", path, i));
-    out.expected.push_back(*file.requests[i]);
-    out.requests.push_back(file.requests[i]->request);
-    if (!has_media_root)
-      out.requests.back().media_root = (fs::path(path).parent_path() / "media").string();
-    out.pairs += std::ssize(out.requests.back().documents);
-  }
-  return out;
-}
 
 int EvalCommand::run() {
   std::vector<EvalFile> sets;
@@ -167,17 +83,10 @@ int EvalCommand::run() {
                             {"pairs_per_second", static_cast<double>(m.pairs) / m.seconds}});
   };
   for (const EvalFile& set : sets) {
-    Result<std::vector<Response>> responses = std::vector<Response>{};
-    const auto start = std::chrono::steady_clock::now();
-    {
-      Progress progress(set.pairs, "pairs of " + set.path);
-      responses = reranker->score(set.requests, [&](const DocumentResult&) { progress.step(); });
-    }
-    if (!responses) return fail(responses.error());
     Metrics m;
-    m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const auto responses = score_eval(*reranker, set, m);
+    if (!responses) return fail(responses.error());
     for (size_t i = 0; i < set.requests.size(); ++i) {
-      m.add(set.expected[i], (*responses)[i]);
       for (const DocumentResult& r : (*responses)[i].results) {
         if (!r.scored())
           tell("vlr: {}: request {}, document {}: {}\n", printable(set.path), i, r.index,

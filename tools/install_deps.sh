@@ -13,7 +13,7 @@ optional=(libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libcurl4-o
           libstb-dev)
 if [[ ${1:-} == lab* ]]; then
   commands=(c++:g++ cmake:cmake ninja:ninja-build pkg-config:pkg-config)
-  libraries=(libfmt-dev nlohmann-json3-dev libhwy-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libraries=(libfmt-dev nlohmann-json3-dev libhwy-dev libgtest-dev libgmock-dev libcli11-dev)
   optional=()
 fi
 

@@ -24,7 +24,6 @@ struct Machine {
   bench::Peak peak{};
   nlohmann::ordered_json context;  ///< names, versions, clocks, peaks
 
-  int sm_mhz() const { return gpu ? gpu->sm_mhz() : 0; }  ///< now; 0: unknown
   /// Now: of the whole card, by all programs; on the CPU, this process's resident memory.
   int64_t memory_in_use() const;
   /// "peaks 782 TFLOP/s (...), 4.27 TB/s"; empty if they were not measured.

@@ -6,8 +6,10 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <tuple>
 #include <utility>
 
+#include "bench/support/all_ops.h"
 #include "kernels/core/clock.h"
 #include "kernels/core/format_bytes.h"
 #include "tools/common.h"
@@ -167,9 +169,44 @@ ordered_json trace_of(const Timeline& timeline, const Machine& machine) {
   return {{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events)}};
 }
 
+/// The shapes that ops ran at, and how often, for `vlr lab --shapes`.
+class ShapeLog {
+ public:
+  void start() {
+    ops::run_observer = [this](std::string_view op, std::string_view impl, const void* args) {
+      for (const bench::OpLab& lab : ops_) {
+        if (lab.name == op) ++shapes_[{lab.name, std::string(impl), lab.shape_of(args)}];
+      }
+    };
+  }
+  void stop() { ops::run_observer = nullptr; }
+  ordered_json json() const {
+    ordered_json out = ordered_json::array();
+    for (const auto& [key, count] : shapes_)
+      out.push_back({{"op", key.op},
+                     {"dtype", dtype_name(key.shape.dtype)},
+                     {"shape", key.shape.axes_text()},
+                     {"impl", key.impl},
+                     {"count", count}});
+    return out;
+  }
+
+ private:
+  struct Key {
+    std::string op, impl;
+    bench::Shape shape;
+    bool operator<(const Key& o) const {
+      return std::tuple(op, impl, shape.dtype, shape.axes_text()) <
+             std::tuple(o.op, o.impl, o.shape.dtype, o.shape.axes_text());
+    }
+  };
+  const std::vector<bench::OpLab> ops_ = bench::all_ops();
+  std::map<Key, int64_t> shapes_;
+};
+
 struct ProfileCommand {
   ModelOptions model;
-  std::string request_file, trace_to;
+  std::string request_file, trace_to, shapes_to;
   bool peaks = true;
 
   int run();
@@ -180,13 +217,16 @@ struct ProfileCommand {
 };
 
 /// Scores a request on the timeline, warmed up by another one.
-Result<Response> score_warm(Reranker& reranker, const Request& request, Timeline& timeline) {
+Result<Response> score_warm(Reranker& reranker, const Request& request, Timeline& timeline,
+                            ShapeLog* shapes) {
   // With another query, so that its prefix is not the one that is profiled.
   Request warm = request;
   warm.query.texts.emplace_back(".");
   VLR_RETURN_IF_ERROR(reranker.score(warm).error());
   timeline.reset();
+  if (shapes) shapes->start();
   VLR_ASSIGN_OR_RETURN(Response response, reranker.score(request));
+  if (shapes) shapes->stop();
   timeline.end();
   return response;
 }
@@ -273,13 +313,19 @@ int ProfileCommand::run() {
   model.options.vision_cache_dir.clear();
   auto reranker = model.open();
   if (!reranker) return fail(reranker.error());
-  const auto response = score_warm(*reranker, request, timeline);
+  ShapeLog shapes;
+  const auto response =
+      score_warm(*reranker, request, timeline, shapes_to.empty() ? nullptr : &shapes);
   if (!response) return fail(response.error());
 
   const double nodes_seconds = total_seconds(timeline.nodes);
   print_summary(*reranker, *response, nodes_seconds, *machine);
   print_timeline(timeline, nodes_seconds, machine->peak);
   print_memory(memory, reranker->peak_memory(), *machine);
+  if (!shapes_to.empty()) {
+    const Status s = write_line(shapes_to, shapes.json().dump(1));
+    if (!s.ok()) return fail(s);
+  }
   if (trace_to.empty()) return kServed;
   const Status written = write_trace(*reranker, response->usage.seconds, timeline, *machine);
   return written.ok() ? kServed : fail(written);
@@ -294,6 +340,8 @@ void add_profile(CLI::App& app, Run& run) {
       ->required();
   app.add_option("--trace", command->trace_to,
                  "Write every node and the memory over time, for ui.perfetto.dev");
+  app.add_option("--shapes", command->shapes_to,
+                 "Write the shapes that ops ran at, for `vlr lab time --shapes`");
   app.add_flag_callback(
       "--no-peaks", [command] { command->peaks = false; },
       "Do not measure what the machine can do at most");

@@ -61,6 +61,8 @@ int run_command(int argc, char** argv) {
   add_plan(*app.add_subcommand("plan", "Memory that a model will take, before it is loaded"), run);
   add_bench(*app.add_subcommand("bench", "Time whole workloads and show where the time goes"), run);
   add_profile(*app.add_subcommand("profile", "Time every node of one request's runs"), run);
+  add_lab(*app.add_subcommand("lab", "Check and time single kernels, and judge one in a model"),
+          run);
   add_cache(*app.add_subcommand("cache", "Show, fill and clear a vision cache's folder"), run);
   add_inspect(*app.add_subcommand("inspect", "Show a checkpoint, its tensors, its graphs"), run);
   add_quantize(

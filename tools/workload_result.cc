@@ -45,7 +45,16 @@ ordered_json to_json(const WorkloadResult& r) {
                       {"peak_gib", gib(r.peak_bytes)},
                       {r.on_gpu ? "card_gib" : "process_gib", gib(r.used_bytes)}};
   if (r.peak.flops > 0) row["peak_pct"] = r.peak_pct();
-  if (r.sm_mhz > 0) row["sm_mhz"] = r.sm_mhz;
+  if (r.readings.mhz_mean > 0) {
+    row["sm_mhz"] = r.readings.mhz_mean;
+    row["sm_mhz_least"] = r.readings.mhz_least;
+    row["celsius"] = r.readings.celsius;
+    row["throttled_by"] = r.readings.reason_names();
+  }
+  if (r.readings.watts > 0) {
+    row["watts"] = r.readings.watts;
+    row["joules_per_pair"] = r.joules_per_pair();
+  }
   if (r.disk.bytes > 0) {
     row["disk_gib"] = gib(r.disk.bytes) / r.runs();
     row["disk_gb_per_s"] = gb_per_second(r.disk.bytes, r.disk.reading_seconds);
@@ -75,6 +84,10 @@ void print(const WorkloadResult& r) {
              r.replayed_batches > 0
                  ? fmt::format("; {} of its batches replayed", r.replayed_batches)
                  : "");
+  if (r.readings.watts > 0)
+    fmt::print("  {:.0f} W, {:.3g} J a pair, {} MHz, {} C{}{}\n", r.readings.watts,
+               r.joules_per_pair(), r.readings.mhz_mean, r.readings.celsius,
+               r.readings.reasons != 0 ? ", held back by " : "", r.readings.reason_names());
   if (r.disk.bytes > 0)
     fmt::print("  from disk {:.2f} GiB a run at {:.2f} GB/s, waited for {:.3f} ms\n",
                gib(r.disk.bytes) / r.runs(), gb_per_second(r.disk.bytes, r.disk.reading_seconds),

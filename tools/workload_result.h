@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/support/monitor.h"
 #include "bench/support/roofline.h"
 #include "engine/runtime/device.h"
 #include "engine/weights/group_reader.h"
@@ -29,7 +30,7 @@ struct WorkloadResult {
   DiskStats disk = {};               ///< of all
   int64_t peak_bytes = 0;            ///< of the model's memory, from the first run on
   int64_t used_bytes = 0;            ///< after them, of the whole card or of the process
-  int sm_mhz = 0;                    ///< then; 0: unknown
+  bench::Readings readings = {};     ///< of the card, while they ran
 
   // A run with every node timed.
   double observed_seconds = 0, nodes_seconds = 0;  ///< all of it, and of that in nodes
@@ -44,6 +45,7 @@ struct WorkloadResult {
   double median() const { return at(0.5); }
   double pairs_per_second() const { return static_cast<double>(spec.pairs()) / median(); }
   double tokens_per_second() const { return static_cast<double>(spec.tokens()) / median(); }
+  double joules_per_pair() const { return readings.watts / pairs_per_second(); }  ///< 0: unknown
   double tflops_per_second() const { return 1e-12 * flops / median(); }
   double peak_pct() const {
     return 100 * flops / median() / peak.flops;

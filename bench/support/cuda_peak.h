@@ -3,18 +3,24 @@
 
 #include <functional>
 
+#include "bench/support/roofline.h"
 #include "vlr/status.h"
 
 struct CUstream_st;
 
 namespace vlr::bench {
 
-/// Bytes read plus bytes written per second by cudaMemcpyAsync from one gigabyte to another.
-Result<double> measure_copy(CUstream_st* stream);
+/// Bytes read plus bytes written per second by cudaMemcpyAsync within `bytes`, again and again: from
+/// one half of them to the other.
+Result<double> measure_copy(CUstream_st* stream, int64_t bytes);
 
-/// Floating-point operations per second of a bf16 product of 8192^3 on normal random data, by the
-/// fastest algorithm that cuBLASLt offers. `watch` is called while it runs.
-Result<double> measure_matmul(CUstream_st* stream, const std::function<void()>& watch);
+/// Floating-point operations per second of products on normal random data by the fastest algorithm
+/// that cuBLASLt offers, the best of some shapes, at settled clocks. `watch` is called while it runs.
+/// 0 for what cuBLASLt does not compute on tensor cores.
+Result<double> measure_matmul(CUstream_st* stream, Unit unit, const std::function<void()>& watch);
+
+/// Launches a bf16 product as large as a model's each time it is called.
+Result<std::function<Status()>> make_company(CUstream_st* stream);
 
 }  // namespace vlr::bench
 

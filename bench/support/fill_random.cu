@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t step = int64_t{gridDim.x} * kThreads * 2;
   for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 2; i < count; i += step) {
     const float2 v = two_normals(hash(seed + static_cast<uint64_t>(i) * 0x9e3779b97f4a7c15));
-    put(out + i, v.x);
+    put(out + i, i == 0 ? float{kFirstValue} : v.x);
     if (i + 1 < count) put(out + i + 1, v.y);
   }
 }
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t step = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
     const uint64_t bits = hash(seed + static_cast<uint64_t>(i) * 0x9e3779b97f4a7c15);
-    out[i] = static_cast<uint8_t>(bits >> 32);
+    out[i] = i == 0 ? kFirstCode : static_cast<uint8_t>(bits >> 32);
   }
 }
 

@@ -10,18 +10,15 @@
 #include <utility>
 #include <vector>
 
+#include "bench/support/kernel_cost.h"
+#include "bench/support/nvml.h"
 #include "bench/support/roofline.h"
+#include "bench/support/timer.h"
 #include "kernels/core/context.h"
 #include "kernels/core/tensor.h"
 #include "vlr/status.h"
 
 namespace vlr::bench {
-
-/// Seconds of one launch.
-struct Timing {
-  double median = 0, p10 = 0, p90 = 0;
-  int sm_mhz = 0;  ///< the clock while it ran; 0: unknown
-};
 
 class Gpu {
  public:
@@ -30,14 +27,21 @@ class Gpu {
   static std::unique_ptr<Gpu> open(int index = 0);
   virtual ~Gpu() = default;
 
-  /// Measured now, on normal random data: bf16 multiply-adds of a matrix product of 8192^3 by
-  /// cuBLASLt, the best of the algorithms that it offers; bytes read plus bytes written by
-  /// cudaMemcpyAsync from one gigabyte to another.
-  virtual Result<Peak> measure_peak() = 0;
+  /// Measured now, at settled clocks: floating-point operations a second of cuBLASLt's products on
+  /// normal random data, the best of some shapes and of the algorithms that it offers. 0: the unit
+  /// has no such library.
+  virtual Result<double> measure_flops(Unit unit) = 0;
+  /// Bytes read plus bytes written a second by copies within so many bytes.
+  virtual Result<double> measure_bytes(int64_t bytes) = 0;
+  /// measure_flops() of bf16 and measure_bytes() of two gigabytes.
+  Result<Peak> measure_peak() {
+    VLR_ASSIGN_OR_RETURN(const double bytes, measure_bytes(int64_t{2} << 30));
+    VLR_ASSIGN_OR_RETURN(const double flops, measure_flops(Unit::kBF16));
+    return Peak{flops, bytes, "cublaslt bf16 at settled clocks, cudaMemcpyAsync 1 GiB"};
+  }
   /// Name, driver, versions, clocks: what a result has to be read with.
   virtual std::vector<std::pair<std::string, std::string>> description() = 0;
   virtual int64_t l2_bytes() const = 0;
-  virtual int sm_mhz() const = 0;          ///< the clock now; 0: unknown
   virtual int64_t used_bytes() const = 0;  ///< of the whole card, now, by all programs
 
   /// `exact`: cuBLASLt may only use algorithms that give a row the same bits in every batch.
@@ -52,16 +56,30 @@ class Gpu {
   virtual std::byte* allocate(int64_t bytes) = 0;
   virtual void release_all() = 0;
   virtual void fill_random(const Tensor& t, uint64_t seed) = 0;
-  virtual void poison(std::byte* data, int64_t bytes) = 0;  ///< NaN in every floating-point dtype
+  virtual void poison(std::byte* data, int64_t bytes, uint8_t with) = 0;  ///< all bytes are `with`
   virtual void upload(void* to, const void* from, int64_t bytes) = 0;
   virtual void download(void* to, const void* from, int64_t bytes) = 0;
+  virtual Status copy(void* to, const void* from, int64_t bytes) = 0;  ///< on the device
+  /// compare_values.h's.
+  virtual Result<int64_t> first_difference(const Tensor& a, const Tensor& b,
+                                           const Tolerance& tolerance) = 0;
   /// Waits for the device. The first error since the last call, which is then forgotten.
   virtual Status finish() = 0;
 
-  /// Times launch(set), with set going around in [0, num_sets), queued many to a pair of events and
-  /// replayed as a graph, so that the host's part of a launch is not in the figure.
-  virtual Result<Timing> time(const std::function<Status(int64_t set)>& launch,
-                              int64_t num_sets) = 0;
+  /// Times launches that are replayed as a graph, so that the host's part of a launch is not in the
+  /// figure, between events.
+  virtual Timer& timer() = 0;
+  virtual const Nvml& nvml() const = 0;
+  /// What its units could do at most at a clock, by the architecture's papers; 0 where not known.
+  virtual double limit_flops(Unit unit, int mhz) const = 0;
+  virtual double limit_bytes() const = 0;
+  /// The kernels of one launch. Nothing is launched.
+  virtual Result<std::vector<KernelCost>> kernels_of(const std::function<Status()>& launch) = 0;
+  /// A product as large as a model's, again and again: what a kernel has beside it in a model, where
+  /// it takes most of the power.
+  virtual Result<Launch> make_company() = 0;
+  /// One launch that a profiler sees: between cudaProfilerStart and cudaProfilerStop.
+  virtual Status profile(const std::function<Status()>& launch) = 0;
 };
 
 }  // namespace vlr::bench

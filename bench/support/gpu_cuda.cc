@@ -1,10 +1,13 @@
 #include <cublasLt.h>
+#include <cuda_profiler_api.h>
 
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
+#include "bench/support/compare_values.h"
 #include "bench/support/cuda_peak.h"
+#include "bench/support/driver.h"
 #include "bench/support/fill_random.h"
 #include "bench/support/gpu.h"
 #include "bench/support/nvml.h"
@@ -16,9 +19,136 @@ namespace vlr::bench {
 namespace {
 
 constexpr int64_t kChunk = int64_t{1} << 30;  // of memory, shared by operands
-constexpr double kSampleSeconds = 1e-3;       // at least, between two events
-constexpr int64_t kSamples = 20;              // so that a tenth and nine tenths of them are some
-constexpr int64_t kMaxLaunches = 200;         // of a sample, but for a round of all sets
+constexpr int64_t kMaxLaunches = 20000;       // of a window, but for a round of all sets
+
+Result<double> seconds_between(const cuda::Event& from, const cuda::Event& to) {
+  VLR_CUDA_TRY(cudaEventSynchronize(to.get()));
+  float ms = 0;
+  VLR_CUDA_TRY(cudaEventElapsedTime(&ms, from.get(), to.get()));
+  return static_cast<double>(ms) * 1e-3;
+}
+
+/// Launches captured into a graph.
+class CudaWindow : public Window {
+ public:
+  cuda::GraphExec graph;
+};
+
+class CudaTimer : public Timer {
+ public:
+  explicit CudaTimer(const cuda::Stream& stream) : stream_(stream) {}
+
+  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
+                                              double seconds) override {
+    // Once without a graph: what an implementation does at its first launch may not be captured.
+    for (int64_t i = 0; i < 2; ++i) VLR_RETURN_IF_ERROR(launch(i % num_sets));
+    VLR_ASSIGN_OR_RETURN(auto window, record(launch, num_sets, num_sets));
+    VLR_RETURN_IF_ERROR(time(*window, 2));
+    const double round = std::max(window->seconds, 1e-7) * static_cast<double>(num_sets);
+    const auto wanted = static_cast<int64_t>(std::ceil(seconds / round));
+    const int64_t rounds = std::min(wanted, kMaxLaunches / num_sets);
+    if (rounds > 1) {
+      VLR_ASSIGN_OR_RETURN(window, record(launch, num_sets, rounds * num_sets));
+      VLR_RETURN_IF_ERROR(time(*window, 1));
+    }
+    return std::unique_ptr<Window>(std::move(window));
+  }
+
+  Result<std::vector<double>> run(std::span<const Window* const> windows) override {
+    while (events_.size() <= windows.size()) {
+      VLR_ASSIGN_OR_RETURN(cuda::Event event, cuda::make_event(true));
+      events_.push_back(std::move(event));
+    }
+    VLR_CUDA_TRY(cudaEventRecord(events_[0].get(), stream_.get()));
+    for (size_t i = 0; i < windows.size(); ++i) {
+      VLR_CUDA_TRY(
+          cudaGraphLaunch(static_cast<const CudaWindow*>(windows[i])->graph.get(), stream_.get()));
+      VLR_CUDA_TRY(cudaEventRecord(events_[i + 1].get(), stream_.get()));
+    }
+    std::vector<double> out;
+    for (size_t i = 0; i < windows.size(); ++i) {
+      VLR_ASSIGN_OR_RETURN(const double s, seconds_between(events_[i], events_[i + 1]));
+      out.push_back(s / static_cast<double>(windows[i]->launches));
+    }
+    return out;
+  }
+
+ private:
+  /// Runs it `times` times and keeps what the last one took.
+  Status time(CudaWindow& window, int times) {
+    const std::vector<const Window*> windows(static_cast<size_t>(times), &window);
+    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, run(windows));
+    window.seconds = seconds.back();
+    return {};
+  }
+
+  Result<std::unique_ptr<CudaWindow>> record(const Launch& launch, int64_t num_sets,
+                                             int64_t launches) {
+    VLR_CUDA_TRY(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+    Status status;
+    for (int64_t i = 0; i < launches && status.ok(); ++i) status = launch(i % num_sets);
+    cudaGraph_t captured = nullptr;
+    const cudaError_t error = cudaStreamEndCapture(stream_.get(), &captured);
+    const cuda::CapturedGraph graph(captured);
+    VLR_RETURN_IF_ERROR(status);
+    VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+    cudaGraphExec_t executable = nullptr;
+    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, captured, 0));
+    auto window = std::make_unique<CudaWindow>();
+    window->graph = cuda::GraphExec(executable);
+    window->launches = launches;
+    VLR_CUDA_TRY(cudaGraphUpload(executable, stream_.get()));
+    return window;
+  }
+
+  const cuda::Stream& stream_;
+  std::vector<cuda::Event> events_;
+};
+
+/// Of one kernel node of a graph.
+Result<KernelCost> cost_of(CUgraphNode node, const cudaDeviceProp& properties) {
+  CUDA_KERNEL_NODE_PARAMS params{};
+  VLR_DRIVER_TRY(cuGraphKernelNodeGetParams, node, &params);
+  CUfunction function = params.func;
+  if (!function && params.kern) VLR_DRIVER_TRY(cuKernelGetFunction, &function, params.kern);
+  KernelCost cost;
+  const char* name = nullptr;
+  VLR_DRIVER_TRY(cuFuncGetName, &name, function);
+  cost.name = name;
+  cost.blocks = int64_t{params.gridDimX} * params.gridDimY * params.gridDimZ;
+  cost.threads = static_cast<int>(params.blockDimX * params.blockDimY * params.blockDimZ);
+  int static_shared = 0;
+  VLR_DRIVER_TRY(cuFuncGetAttribute, &cost.registers, CU_FUNC_ATTRIBUTE_NUM_REGS, function);
+  VLR_DRIVER_TRY(cuFuncGetAttribute, &cost.local_bytes, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
+                 function);
+  VLR_DRIVER_TRY(cuFuncGetAttribute, &static_shared, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function);
+  cost.shared_bytes = static_shared + int64_t{params.sharedMemBytes};
+  VLR_DRIVER_TRY(cuOccupancyMaxActiveBlocksPerMultiprocessor, &cost.blocks_per_sm, function,
+                 cost.threads, params.sharedMemBytes);
+  cost.occupancy = static_cast<double>(cost.blocks_per_sm * cost.threads) /
+                   properties.maxThreadsPerMultiProcessor;
+  return cost;
+}
+
+/// Operations of the tensor cores a clock and an SM, dense: what NVIDIA's white papers of
+/// GA100, GA102, AD102 and GH100 come to; f32 is the other cores' fused multiply-adds. 0: not known here.
+double operations_per_clock(Unit unit, int major, int minor) {
+  struct Row {
+    int major, minor;
+    double f32, half, f8, i8;
+  };
+  constexpr Row kRows[] = {{8, 0, 128, 2048, 0, 4096},
+                           {8, 6, 256, 1024, 0, 2048},
+                           {8, 9, 256, 1024, 2048, 2048},
+                           {9, 0, 256, 4096, 8192, 8192}};
+  for (const Row& r : kRows) {
+    if (r.major != major || r.minor != minor) continue;
+    if (unit == Unit::kF32) return r.f32;
+    if (unit == Unit::kF8) return r.f8;
+    return unit == Unit::kI8 ? r.i8 : r.half;
+  }
+  return 0;
+}
 
 class CudaGpu : public Gpu {
  public:
@@ -30,17 +160,51 @@ class CudaGpu : public Gpu {
     char address[32] = "";
     VLR_CUDA_TRY(cudaDeviceGetPCIBusId(address, sizeof(address), index));
     gpu->nvml_.emplace(address);
+    gpu->timer_.emplace(gpu->stream_);
     return std::unique_ptr<Gpu>(std::move(gpu));
   }
   ~CudaGpu() override {
     for (const Chunk& c : chunks_) cuda::free_device(c.data);
   }
 
-  Result<Peak> measure_peak() override {
-    VLR_ASSIGN_OR_RETURN(const double bytes, measure_copy(stream_.get()));
-    VLR_ASSIGN_OR_RETURN(const double flops,
-                         measure_matmul(stream_.get(), [&] { peak_mhz_ = nvml_->sm_mhz(); }));
-    return Peak{flops, bytes, "cublaslt bf16 8192^3, cudaMemcpyAsync 1 GiB"};
+  Result<double> measure_flops(Unit unit) override {
+    return measure_matmul(stream_.get(), unit, [&] { peak_mhz_ = nvml_->sm_mhz(); });
+  }
+  Result<double> measure_bytes(int64_t bytes) override {
+    return measure_copy(stream_.get(), bytes);
+  }
+  double limit_flops(Unit unit, int mhz) const override {
+    return operations_per_clock(unit, properties_.major, properties_.minor) *
+           properties_.multiProcessorCount * mhz * 1e6;
+  }
+  double limit_bytes() const override {
+    // Two transfers a clock, as the driver's samples have it.
+    return 2.0 * nvml_->memory_mhz() * 1e6 * properties_.memoryBusWidth / 8;
+  }
+  Timer& timer() override { return *timer_; }
+  const Nvml& nvml() const override { return *nvml_; }
+
+  Result<std::vector<KernelCost>> kernels_of(const std::function<Status()>& launch) override {
+    VLR_CUDA_TRY(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+    const Status status = launch();
+    cudaGraph_t captured = nullptr;
+    const cudaError_t error = cudaStreamEndCapture(stream_.get(), &captured);
+    const cuda::CapturedGraph graph(captured);
+    VLR_RETURN_IF_ERROR(status);
+    VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+    size_t count = 0;
+    VLR_CUDA_TRY(cudaGraphGetNodes(captured, nullptr, &count));
+    std::vector<cudaGraphNode_t> nodes(count);
+    VLR_CUDA_TRY(cudaGraphGetNodes(captured, nodes.data(), &count));
+    std::vector<KernelCost> out;
+    for (const cudaGraphNode_t node : nodes) {
+      cudaGraphNodeType type{};
+      VLR_CUDA_TRY(cudaGraphNodeGetType(node, &type));
+      if (type != cudaGraphNodeTypeKernel) continue;
+      VLR_ASSIGN_OR_RETURN(KernelCost cost, cost_of(node, properties_));
+      out.push_back(std::move(cost));
+    }
+    return out;
   }
 
   std::vector<std::pair<std::string, std::string>> description() override {
@@ -51,20 +215,34 @@ class CudaGpu : public Gpu {
     int driver = 0, runtime = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    return {{"gpu", properties_.name},
-            {"gpu_sms", std::to_string(properties_.multiProcessorCount)},
-            {"gpu_l2_mbytes", std::to_string(l2_bytes() / 1'000'000)},
-            {"gpu_power_limit_watts", known(nvml_->power_limit_watts())},
-            {"driver", nvml_->driver()},
-            {"cuda_driver", version(driver)},
-            {"cuda_runtime", version(runtime)},
-            {"cublaslt", std::to_string(cublasLtGetVersion())},
-            {"sm_mhz_in_peak_matmul", known(peak_mhz_)},
-            {"sm_mhz_max", known(nvml_->max_sm_mhz())}};
+    return {
+        {"gpu", properties_.name},
+        {"gpu_architecture", "sm_" + std::to_string(properties_.major * 10 + properties_.minor)},
+        {"gpu_sms", std::to_string(properties_.multiProcessorCount)},
+        {"gpu_l2_mbytes", std::to_string(l2_bytes() / 1'000'000)},
+        {"gpu_power_limit_watts", known(nvml_->power_limit_watts())},
+        {"driver", nvml_->driver()},
+        {"cuda_driver", version(driver)},
+        {"cuda_runtime", version(runtime)},
+        {"cublaslt", std::to_string(cublasLtGetVersion())},
+        {"sm_mhz_in_peak_matmul", known(peak_mhz_)},
+        {"sm_mhz_max", known(nvml_->max_sm_mhz())}};
+  }
+
+  Result<Launch> make_company() override {
+    VLR_ASSIGN_OR_RETURN(const auto product, bench::make_company(stream_.get()));
+    return Launch([product](int64_t) { return product(); });
+  }
+  Status profile(const std::function<Status()>& launch) override {
+    VLR_CUDA_TRY(cudaDeviceSynchronize());
+    VLR_CUDA_TRY(cudaProfilerStart());
+    const Status status = launch();
+    VLR_CUDA_TRY(cudaDeviceSynchronize());
+    VLR_CUDA_TRY(cudaProfilerStop());
+    return status;
   }
 
   int64_t l2_bytes() const override { return properties_.l2CacheSize; }
-  int sm_mhz() const override { return nvml_->sm_mhz(); }
   int64_t used_bytes() const override {
     size_t free = 0, total = 0;
     return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
@@ -118,9 +296,9 @@ class CudaGpu : public Gpu {
   void fill_random(const Tensor& t, uint64_t seed) override {
     if (error_.ok()) keep(bench::fill_random(t, seed, stream_.get()));
   }
-  void poison(std::byte* data, int64_t bytes) override {
+  void poison(std::byte* data, int64_t bytes, uint8_t with) override {
     if (error_.ok())
-      keep_cuda(cudaMemsetAsync(data, 0xFF, static_cast<size_t>(bytes), stream_.get()), "memset");
+      keep_cuda(cudaMemsetAsync(data, with, static_cast<size_t>(bytes), stream_.get()), "memset");
   }
   void upload(void* to, const void* from, int64_t bytes) override {
     copy(to, from, bytes, cudaMemcpyHostToDevice);
@@ -128,58 +306,18 @@ class CudaGpu : public Gpu {
   void download(void* to, const void* from, int64_t bytes) override {
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
   }
+  Status copy(void* to, const void* from, int64_t bytes) override {
+    copy(to, from, bytes, cudaMemcpyDeviceToDevice);
+    return finish();
+  }
+  Result<int64_t> first_difference(const Tensor& a, const Tensor& b,
+                                   const Tolerance& tolerance) override {
+    return bench::first_difference(a, b, tolerance, stream_.get());
+  }
   Status finish() override {
     keep_cuda(cudaStreamSynchronize(stream_.get()), "after run");
     keep_cuda(cudaGetLastError(), "after run");
     return std::exchange(error_, {});
-  }
-
-  Result<Timing> time(const std::function<Status(int64_t)>& launch, int64_t num_sets) override {
-    // Roughly, so as to know how many to queue. The first ones warm up.
-    constexpr int kWarm = 2, kRough = 3;
-    VLR_ASSIGN_OR_RETURN(const cuda::Event start, cuda::make_event(true));
-    VLR_ASSIGN_OR_RETURN(const cuda::Event stop, cuda::make_event(true));
-    for (int64_t i = 0; i < kWarm + kRough; ++i) {
-      if (i == kWarm) VLR_CUDA_TRY(cudaEventRecord(start.get(), stream_.get()));
-      VLR_RETURN_IF_ERROR(launch(i % num_sets));
-    }
-    VLR_CUDA_TRY(cudaEventRecord(stop.get(), stream_.get()));
-    VLR_ASSIGN_OR_RETURN(const double rough_seconds, seconds_between(start, stop));
-    const double rough = std::max(rough_seconds / kRough, 1e-6);
-
-    // Whole rounds, so that no set comes back before all the others.
-    const auto wanted = static_cast<int64_t>(std::ceil(kSampleSeconds / rough));
-    const int64_t rounds = std::max<int64_t>(1, std::min(wanted, kMaxLaunches) / num_sets);
-    const int64_t launches = rounds * num_sets;
-    const int64_t samples = kSamples;
-
-    VLR_ASSIGN_OR_RETURN(const cuda::GraphExec graph, record(launch, num_sets, launches));
-    std::vector<cuda::Event> events;
-    for (int64_t i = 0; i <= samples; ++i) {
-      VLR_ASSIGN_OR_RETURN(cuda::Event event, cuda::make_event(true));
-      events.push_back(std::move(event));
-    }
-    VLR_CUDA_TRY(cudaGraphLaunch(graph.get(), stream_.get()));
-    VLR_CUDA_TRY(cudaEventRecord(events[0].get(), stream_.get()));
-    for (size_t i = 1; i < events.size(); ++i) {
-      VLR_CUDA_TRY(cudaGraphLaunch(graph.get(), stream_.get()));
-      VLR_CUDA_TRY(cudaEventRecord(events[i].get(), stream_.get()));
-    }
-    Timing timing;
-    timing.sm_mhz = nvml_->sm_mhz();
-    std::vector<double> seconds;
-    for (size_t i = 1; i < events.size(); ++i) {
-      VLR_ASSIGN_OR_RETURN(const double s, seconds_between(events[i - 1], events[i]));
-      seconds.push_back(s / static_cast<double>(launches));
-    }
-    std::sort(seconds.begin(), seconds.end());
-    const auto at = [&](double share) {
-      return seconds[static_cast<size_t>(std::lround(share * static_cast<double>(samples - 1)))];
-    };
-    timing.median = at(0.5);
-    timing.p10 = at(0.1);
-    timing.p90 = at(0.9);
-    return timing;
   }
 
  private:
@@ -199,30 +337,9 @@ class CudaGpu : public Gpu {
     keep_cuda(cudaStreamSynchronize(stream_.get()), "copy");
   }
 
-  static Result<double> seconds_between(const cuda::Event& from, const cuda::Event& to) {
-    VLR_CUDA_TRY(cudaEventSynchronize(to.get()));
-    float ms = 0;
-    VLR_CUDA_TRY(cudaEventElapsedTime(&ms, from.get(), to.get()));
-    return static_cast<double>(ms) * 1e-3;
-  }
-
-  Result<cuda::GraphExec> record(const std::function<Status(int64_t)>& launch, int64_t num_sets,
-                                 int64_t launches) {
-    VLR_CUDA_TRY(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
-    Status status;
-    for (int64_t i = 0; i < launches && status.ok(); ++i) status = launch(i % num_sets);
-    cudaGraph_t captured = nullptr;
-    const cudaError_t error = cudaStreamEndCapture(stream_.get(), &captured);
-    const cuda::CapturedGraph graph(captured);
-    VLR_RETURN_IF_ERROR(status);
-    VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
-    cudaGraphExec_t executable = nullptr;
-    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, captured, 0));
-    return cuda::GraphExec(executable);
-  }
-
   cudaDeviceProp properties_{};
   cuda::Stream stream_;
+  std::optional<CudaTimer> timer_;
   std::optional<Nvml> nvml_;
   std::unique_ptr<cuda::Blas> exact_, fast_;
   std::vector<Chunk> chunks_;

@@ -2,10 +2,12 @@
 
 #include <dlfcn.h>
 
+#include <utility>
+
 namespace vlr::bench {
 namespace {
 
-constexpr int kSmClock = 1;  // NVML_CLOCK_SM
+constexpr int kSmClock = 1, kMemoryClock = 2;  // NVML_CLOCK_SM, NVML_CLOCK_MEM
 constexpr const char* kClockNow = "nvmlDeviceGetClockInfo";
 constexpr const char* kClockMax = "nvmlDeviceGetMaxClockInfo";
 
@@ -18,9 +20,9 @@ bool call(void* library, const char* name, Args... args) {
   return function && function(args...) == 0;
 }
 
-int clock(void* library, void* device, const char* name) {
+int clock(void* library, void* device, const char* name, int which = kSmClock) {
   unsigned mhz = 0;
-  return device && call(library, name, device, kSmClock, &mhz) ? static_cast<int>(mhz) : 0;
+  return device && call(library, name, device, which, &mhz) ? static_cast<int>(mhz) : 0;
 }
 
 }  // namespace
@@ -37,6 +39,28 @@ Nvml::~Nvml() {
 
 int Nvml::sm_mhz() const { return clock(library_, device_, kClockNow); }
 int Nvml::max_sm_mhz() const { return clock(library_, device_, kClockMax); }
+int Nvml::memory_mhz() const { return clock(library_, device_, kClockMax, kMemoryClock); }
+
+int64_t Nvml::millijoules() const {
+  unsigned long long v = 0;
+  const bool known = device_ && call(library_, "nvmlDeviceGetTotalEnergyConsumption", device_, &v);
+  return known ? static_cast<int64_t>(v) : 0;
+}
+
+int Nvml::celsius() const {
+  constexpr int kGpuSensor = 0;
+  unsigned v = 0;
+  const bool known = device_ && call(library_, "nvmlDeviceGetTemperature", device_, kGpuSensor, &v);
+  return known ? static_cast<int>(v) : 0;
+}
+
+uint64_t Nvml::clock_reasons() const {
+  unsigned long long v = 0;
+  if (!device_) return 0;
+  if (!call(library_, "nvmlDeviceGetCurrentClocksEventReasons", device_, &v))
+    call(library_, "nvmlDeviceGetCurrentClocksThrottleReasons", device_, &v);  // before driver 535
+  return v;
+}
 
 double Nvml::power_limit_watts() const {
   unsigned milliwatts = 0;
@@ -49,6 +73,22 @@ std::string Nvml::driver() const {
   char version[96] = "unknown";
   call(library_, "nvmlSystemGetDriverVersion", &version[0], unsigned{sizeof(version)});
   return version;
+}
+
+std::string reason_names(uint64_t reasons) {
+  // nvmlClocksEventReasons: bits that slow a card down.
+  constexpr std::pair<uint64_t, const char*> kNames[] = {{0x04, "sw_power_cap"},
+                                                         {0x08, "hw_slowdown"},
+                                                         {0x20, "sw_thermal_slowdown"},
+                                                         {0x40, "hw_thermal_slowdown"},
+                                                         {0x80, "hw_power_brake"}};
+  std::string out;
+  for (const auto& [bit, name] : kNames) {
+    if ((reasons & bit) == 0) continue;
+    if (!out.empty()) out += ' ';
+    out += name;
+  }
+  return out;
 }
 
 }  // namespace vlr::bench

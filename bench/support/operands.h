@@ -3,22 +3,39 @@
 #ifndef VLR_BENCH_SUPPORT_OPERANDS_H_
 #define VLR_BENCH_SUPPORT_OPERANDS_H_
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <map>
 #include <memory>
+#include <new>
 #include <random>
+#include <set>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "bench/support/fill_random.h"
 #include "bench/support/gpu.h"
 #include "kernels/core/load.h"
 #include "kernels/core/tensor.h"
+#include "kernels/quant/eight_bit.h"
 
 namespace vlr::bench {
 
-/// Makes contiguous operands and owns them. A bench asks for the same ones in the same order every
-/// time, which is how a MirrorOperands finds the original of each.
+/// What operands are filled with.
+struct Data {
+  /// Values that weights have, again and again; empty: normal ones of deviation 1.
+  std::vector<float> weights;
+};
+
+/// What outputs hold before a launch: NaN in every floating-point dtype, or numbers, 0.75 or so, for
+/// who takes a number that is there for work that is done. The byte that all of it is made of.
+enum class Poison : uint8_t { kNan = 0xFF, kNumbers = 0x3F };
+
+/// Makes contiguous operands, each with a name, and owns them. An op asks for the same ones in the
+/// same order every time, which is how a MirrorOperands finds the original of each.
 class Operands {
  public:
   explicit Operands(Device device) : device_(device) {}
@@ -29,55 +46,89 @@ class Operands {
   Device device() const { return device_; }
   int64_t bytes() const { return bytes_; }  ///< of all operands so far
 
-  /// Normal values of deviation 1; of 8 bits all values alike, but no NaN.
-  Tensor random(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
-    const Tensor t = make(dims, dtype);
-    fill_random(t);
-    random_.push_back(t);
-    return t;
+  enum class Kind { kRandom, kWeights, kOutput, kValues };
+  struct Named {
+    std::string name;
+    Tensor tensor;
+    Kind kind;
+  };
+  /// In the order in which they were made.
+  const std::vector<Named>& all() const { return all_; }
+
+  /// Normal values of deviation 1. Of i8 and f8e4m3 what they become where the largest of a row is
+  /// the largest code; of u8 all codes alike. The first one is the same whatever the seed, for who
+  /// tells operands apart by it.
+  Tensor random(std::string name, std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
+    return filled(std::move(name), dims, dtype, Kind::kRandom);
+  }
+  /// A weight: the same, or a model's.
+  Tensor weights(std::string name, std::initializer_list<int64_t> dims, DType dtype) {
+    return filled(std::move(name), dims, dtype, Kind::kWeights);
   }
   /// What an implementation will write: NaN.
-  Tensor uninitialised(std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
-    const Tensor t = make(dims, dtype);
-    if (t.data) poison(t);
-    written_.push_back(t);
+  Tensor output(std::string name, std::initializer_list<int64_t> dims, DType dtype = DType::kF32) {
+    const Tensor t = make(std::move(name), dims, dtype, Kind::kOutput);
+    if (t.data) poison(t, Poison::kNan);
     return t;
+  }
+  /// Values that the op's description made: indices, positions, segments.
+  template <class T>
+  Tensor copy_of(std::string name, const std::vector<T>& values,
+                 std::initializer_list<int64_t> dims, DType dtype = DType::kI32) {
+    const Tensor t = make(std::move(name), dims, dtype, Kind::kValues);
+    fill_from(t, values.data());
+    return t;
+  }
+  void poison_outputs(Poison with = Poison::kNan) {
+    for (const Named& n : all_) {
+      if (n.kind == Kind::kOutput) poison(n.tensor, with);
+    }
   }
   /// Other contents at the same addresses: those that operands made from this seed have.
   void refill(uint64_t seed) {
     reseed(seed);
-    for (const Tensor& t : random_) fill_random(t);
-    for (const Tensor& t : written_) poison(t);
-  }
-  /// Values that the bench made: indices, positions, segments.
-  template <class T>
-  Tensor copy_of(const std::vector<T>& values, std::initializer_list<int64_t> dims,
-                 DType dtype = DType::kI32) {
-    const Tensor t = make(dims, dtype);
-    fill_from(t, values.data());
-    return t;
+    for (const Named& n : all_) {
+      if (n.kind == Kind::kRandom || n.kind == Kind::kWeights) fill(n);
+      if (n.kind == Kind::kOutput) poison(n.tensor, Poison::kNan);
+    }
   }
 
  protected:
-  Tensor make(std::initializer_list<int64_t> dims, DType dtype) {
-    Tensor t(nullptr, dtype, dims, device_);
-    t.data = allocate(t.bytes());
-    bytes_ += t.bytes();
-    return t;
-  }
-  virtual std::byte* allocate(int64_t bytes) = 0;
+  virtual std::byte* allocate(const std::string& name, int64_t bytes) = 0;
   virtual void fill_random(const Tensor& t) = 0;
+  virtual void fill_weights(const Tensor& t) { fill_random(t); }
   virtual void fill_from(const Tensor& t, const void* values) = 0;
-  /// What will be written holds NaN again, before anything is filled.
-  virtual void poison(const Tensor& t) = 0;
+  /// Of what will be written, before anything is filled.
+  virtual void poison(const Tensor& t, Poison with) = 0;
   virtual void reseed(uint64_t seed) = 0;
 
-  std::vector<Tensor> random_, written_;  // in the order in which they were made
-
  private:
+  Tensor make(std::string name, std::initializer_list<int64_t> dims, DType dtype, Kind kind) {
+    Tensor t(nullptr, dtype, dims, device_);
+    t.data = allocate(name, t.bytes());
+    bytes_ += t.bytes();
+    all_.push_back({std::move(name), t, kind});
+    return t;
+  }
+  Tensor filled(std::string name, std::initializer_list<int64_t> dims, DType dtype, Kind kind) {
+    make(std::move(name), dims, dtype, kind);
+    fill(all_.back());
+    return all_.back().tensor;
+  }
+  void fill(const Named& n) {
+    n.kind == Kind::kWeights ? fill_weights(n.tensor) : fill_random(n.tensor);
+  }
+
   Device device_;
   int64_t bytes_ = 0;
+  std::vector<Named> all_;
 };
+
+/// Values of a row of numbers, again and again from some place on, in the dtype of t.
+inline void fill_repeated(const Tensor& t, const std::vector<float>& values, uint64_t start) {
+  for (int64_t i = 0; i < t.numel(); ++i)
+    store_f32(t, i, values[(start + static_cast<uint64_t>(i)) % values.size()]);
+}
 
 /// Shapes and dtypes only: for asking an implementation what it supports.
 class ShapeOperands : public Operands {
@@ -85,31 +136,32 @@ class ShapeOperands : public Operands {
   using Operands::Operands;
 
  private:
-  std::byte* allocate(int64_t) override { return nullptr; }
+  std::byte* allocate(const std::string&, int64_t) override { return nullptr; }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
-  void poison(const Tensor&) override {}
+  void poison(const Tensor&, Poison) override {}
   void reseed(uint64_t) override {}
 };
 
 /// 64-byte aligned memory of the host.
 class HostOperands : public Operands {
  public:
-  explicit HostOperands(uint64_t seed = 1) : Operands(Device::kCpu) { reseed(seed); }
+  explicit HostOperands(uint64_t seed = 1, const Data* data = nullptr)
+      : Operands(Device::kCpu), data_(data) {
+    reseed(seed);
+  }
 
  private:
-  std::byte* allocate(int64_t bytes) override {
+  std::byte* allocate(const std::string&, int64_t bytes) override {
     memory_.emplace_back(std::aligned_alloc(64, static_cast<size_t>((bytes + 127) / 64 * 64)),
                          std::free);
+    if (!memory_.back()) throw std::bad_alloc();
     return static_cast<std::byte*>(memory_.back().get());
   }
   void fill_random(const Tensor& t) override {
-    if (dtype_bytes(t.dtype) == 1) {
-      for (int64_t i = 0; i < t.numel(); ++i) {
-        const auto byte = static_cast<uint8_t>(rng_());
-        const bool is_nan = t.dtype == DType::kF8E4M3 && (byte & 0x7f) == 0x7f;
-        t.as<uint8_t>()[i] = is_nan ? 0 : byte;
-      }
+    if (t.dtype == DType::kU8) {
+      for (int64_t i = 0; i < t.numel(); ++i)
+        t.as<uint8_t>()[i] = i == 0 ? kFirstCode : static_cast<uint8_t>(rng_());
       return;
     }
     // Values repeat with a period that no shape shares: making them must not take longer than
@@ -117,26 +169,44 @@ class HostOperands : public Operands {
     std::vector<float> values(9973);
     std::normal_distribution<float> normal;
     for (float& v : values) v = normal(rng_);
-    for (int64_t i = 0; i < t.numel(); ++i)
-      store_f32(t, i, values[static_cast<size_t>(i) % values.size()]);
+    values[0] = kFirstValue;
+    if (dtype_bytes(t.dtype) > 1) return fill_repeated(t, values, 0);
+    // Quantised rows, whose largest value is about four deviations away.
+    for (int64_t i = 0; i < t.numel(); ++i) {
+      const float v = values[static_cast<size_t>(i) % values.size()] * largest_code(t.dtype) / 4;
+      t.as<uint8_t>()[i] =
+          t.dtype == DType::kI8 ? static_cast<uint8_t>(to_int8(v, 1)) : f32_to_e4m3(v);
+    }
+  }
+  void fill_weights(const Tensor& t) override {
+    if (!data_ || data_->weights.empty() || dtype_bytes(t.dtype) == 1) return fill_random(t);
+    fill_repeated(t, data_->weights, rng_());
   }
   void fill_from(const Tensor& t, const void* values) override {
     std::copy_n(static_cast<const std::byte*>(values), t.bytes(), t.as<std::byte>());
   }
-  void poison(const Tensor& t) override {
-    std::memset(t.data, 0xFF, static_cast<size_t>(t.bytes()));
+  void poison(const Tensor& t, Poison with) override {
+    std::memset(t.data, static_cast<int>(with), static_cast<size_t>(t.bytes()));
   }
   void reseed(uint64_t seed) override { rng_.seed(static_cast<uint32_t>(seed)); }
 
   std::mt19937 rng_;
+  const Data* data_;
   std::vector<std::unique_ptr<void, void (*)(void*)>> memory_;
 };
 
 /// Memory of a GPU, filled there; what will be written holds NaN. Errors are the Gpu's.
 class DeviceOperands : public Operands {
  public:
-  /// Another seed gives other values.
-  DeviceOperands(Gpu& gpu, uint64_t seed) : Operands(Device::kCuda), gpu_(gpu), seed_(seed << 16) {}
+  /// Another seed gives other values. Operands whose names are in `warm` are those of `first`.
+  DeviceOperands(Gpu& gpu, uint64_t seed, const Data* data = nullptr,
+                 const DeviceOperands* first = nullptr, const std::set<std::string>& warm = {})
+      : Operands(Device::kCuda), gpu_(gpu), seed_(seed << 16), data_(data) {
+    if (!first) return;
+    for (size_t i = 0; i < first->all().size(); ++i) {
+      if (warm.contains(first->all()[i].name)) shared_[first->all()[i].name] = first->blocks_[i];
+    }
+  }
 
   /// Every operand, in the order in which they were made.
   struct Block {
@@ -147,15 +217,33 @@ class DeviceOperands : public Operands {
   const std::vector<Block>& blocks() const { return blocks_; }
 
  private:
-  std::byte* allocate(int64_t bytes) override {
-    blocks_.push_back({gpu_.allocate(bytes), bytes, false});
+  std::byte* allocate(const std::string& name, int64_t bytes) override {
+    const auto it = shared_.find(name);
+    blocks_.push_back(it != shared_.end() ? it->second : Block{gpu_.allocate(bytes), bytes, false});
     return blocks_.back().data;
   }
-  void poison(const Tensor& t) override { gpu_.poison(t.as<std::byte>(), t.bytes()); }
+  bool is_shared(const Tensor& t) const {
+    return std::ranges::any_of(shared_, [&](const auto& s) { return s.second.data == t.data; });
+  }
+  void poison(const Tensor& t, Poison with) override {
+    gpu_.poison(t.as<std::byte>(), t.bytes(), static_cast<uint8_t>(with));
+  }
   void reseed(uint64_t seed) override { seed_ = seed << 16; }
   void fill_random(const Tensor& t) override {
     blocks_.back().is_input = true;
-    gpu_.fill_random(t, seed_++);
+    const uint64_t seed = seed_++;
+    if (!is_shared(t)) gpu_.fill_random(t, seed);
+  }
+  void fill_weights(const Tensor& t) override {
+    if (!data_ || data_->weights.empty() || dtype_bytes(t.dtype) == 1) return fill_random(t);
+    blocks_.back().is_input = true;
+    const uint64_t seed = seed_++;
+    if (is_shared(t)) return;
+    std::vector<std::byte> host(static_cast<size_t>(t.bytes()));
+    Tensor copy = t;
+    copy.data = host.data();
+    fill_repeated(copy, data_->weights, seed * 7919);
+    gpu_.upload(t.data, host.data(), t.bytes());
   }
   void fill_from(const Tensor& t, const void* values) override {
     blocks_.back().is_input = true;
@@ -164,6 +252,8 @@ class DeviceOperands : public Operands {
 
   Gpu& gpu_;
   uint64_t seed_;
+  const Data* data_;
+  std::map<std::string, Block> shared_;
   std::vector<Block> blocks_;
 };
 
@@ -184,7 +274,7 @@ class MirrorOperands : public Operands {
   }
 
  private:
-  std::byte* allocate(int64_t bytes) override {
+  std::byte* allocate(const std::string&, int64_t bytes) override {
     const auto& block = original_.blocks()[memory_.size()];
     // Not touched before something is written: a reference of a few rows costs a few pages.
     memory_.emplace_back(new std::byte[static_cast<size_t>(bytes)]);
@@ -193,7 +283,7 @@ class MirrorOperands : public Operands {
   }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
-  void poison(const Tensor&) override {}  // not touched, see allocate()
+  void poison(const Tensor&, Poison) override {}  // not touched, see allocate()
   void reseed(uint64_t) override {}
 
   Gpu& gpu_;

@@ -71,7 +71,7 @@ double best_seconds(F f) {
 
 }  // namespace
 
-Peak measure_peak(ThreadPool& threads) {
+double measure_multiply_adds(ThreadPool& threads) {
   const int64_t n = threads.num_threads();
   std::vector<float> sinks(static_cast<size_t>(n) * 16);
   double flops = 0;
@@ -84,17 +84,37 @@ Peak measure_peak(ThreadPool& threads) {
     flops = 0;
     for (double d : done) flops += d;
   });
-  // Pieces of 1 MB out of 1 GB, more than any last-level cache that a few cores have to themselves.
-  constexpr int64_t kPiece = 1 << 18, kPieces = 1 << 10;
-  const std::vector<float> data(static_cast<size_t>(kPiece * kPieces), 1.0f);
-  std::vector<float> sums(static_cast<size_t>(kPieces));
-  const double memory = best_seconds([&] {
-    threads.parallel_for(kPieces, [&](int64_t i, int) {
-      sums[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(read)(data.data() + i * kPiece, kPiece);
+  return flops / compute;
+}
+
+Peak measure_peak(ThreadPool& threads) {
+  // More than any last-level cache that a few cores have to themselves.
+  constexpr int64_t kOutOfCaches = int64_t{1} << 30;
+  return {measure_multiply_adds(threads), measure_read(threads, kOutOfCaches),
+          HWY_DYNAMIC_DISPATCH(target_name)()};
+}
+
+double measure_read(ThreadPool& threads, int64_t bytes) {
+  // Pieces of a megabyte at most, as many as there are threads at least.
+  const int64_t all = bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t piece = std::clamp<int64_t>(all / threads.num_threads(), 1024, int64_t{1} << 18);
+  const int64_t pieces = std::max<int64_t>(1, all / piece);
+  // So often that a thread's start is not what takes the time.
+  const int64_t rounds = std::max<int64_t>(1, (int64_t{1} << 26) / (pieces * piece));
+  const std::vector<float> data(static_cast<size_t>(piece * pieces), 1.0f);
+  std::vector<float> sums(static_cast<size_t>(pieces));
+  const double seconds = best_seconds([&] {
+    threads.parallel_for(rounds * pieces, [&](int64_t i, int) {
+      const int64_t at = i % pieces;
+      sums[static_cast<size_t>(at)] = HWY_DYNAMIC_DISPATCH(read)(data.data() + at * piece, piece);
     });
   });
-  return {flops / compute, static_cast<double>(kPiece * kPieces) * sizeof(float) / memory,
-          HWY_DYNAMIC_DISPATCH(target_name)()};
+  return static_cast<double>(rounds * piece * pieces) * sizeof(float) / seconds;
+}
+
+std::string_view unit_name(Unit unit) {
+  constexpr std::string_view kNames[] = {"f32", "bf16", "f16", "f8e4m3", "i8"};
+  return kNames[static_cast<int>(unit)];
 }
 
 double roof_seconds(const Cost& cost, const Peak& peak) {

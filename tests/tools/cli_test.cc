@@ -17,6 +17,7 @@
 
 #include "engine/runtime/safetensors.h"
 #include "tests/support/temp_folder.h"
+#include "tests/tools/cli.h"
 #include "vlr/version.h"
 
 namespace vlr {
@@ -30,7 +31,6 @@ using ::testing::Not;
 using testing::read_file;
 using ::testing::StartsWith;
 using testing::write_file;
-using Arguments = std::vector<std::string>;
 
 const std::string kModel = VLR_SOURCE_DIR "/demo/model";
 const std::string kDemo = VLR_SOURCE_DIR "/demo";
@@ -38,13 +38,7 @@ const std::string kRequest = VLR_SOURCE_DIR "/demo/request.json";
 constexpr const char* kOneText =
     R"({"query": {"text": "a star"}, "documents": [{"text": "a sun"}]})";
 
-struct Ran {
-  int code = -1;
-  std::string out, err;
-};
-
-/// Each test has a folder, which is also the command's working directory.
-class Cli : public ::testing::Test {
+class Cli : public CliFolder {
  protected:
   /// Adds --threads 2: the tests run side by side.
   Ran scoring(std::string_view subcommand, const Arguments& arguments, std::string_view input = "",
@@ -56,22 +50,6 @@ class Cli : public ::testing::Test {
     all.insert(all.end(), arguments.begin(), arguments.end());
     return run(all, input, streams);
   }
-  /// `streams`: where they go instead, as in ">/dev/full".
-  Ran run(const Arguments& arguments, std::string_view input = "",
-          const std::string& streams = "") const {
-    const auto quoted = [](const std::string& word) {
-      std::string out = "'";
-      for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
-      return out + "'";
-    };
-    write_file(folder_ / "stdin", input);
-    std::string command = "cd " + quoted(folder_.path()) + " && " + quoted(VLR_CLI);
-    for (const std::string& a : arguments) command.append(" ").append(quoted(a));
-    const int status = std::system((command + " <stdin >stdout 2>stderr " + streams).c_str());
-    return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-            .out = read_file(folder_ / "stdout"),
-            .err = read_file(folder_ / "stderr")};
-  }
 
   /// Nothing on stdout, the reason on stderr.
   static void expect_unusable(const Ran& ran, const std::string& reason) {
@@ -79,8 +57,6 @@ class Cli : public ::testing::Test {
     EXPECT_EQ(ran.out, "");
     EXPECT_THAT(ran.err, AllOf(StartsWith("vlr: "), HasSubstr(reason)));
   }
-
-  testing::TempFolder folder_;
 };
 using CliScore = Cli;
 using CliCache = Cli;

@@ -1,0 +1,286 @@
+#include "bench/support/measure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include "kernels/core/clock.h"
+
+namespace vlr::bench {
+namespace {
+
+constexpr uint64_t kSeed = 1, kOtherSeed = 77;
+constexpr size_t kFewest = 12;  // samples, before an interval says something
+
+/// An implementation with a window of its launches.
+struct Candidate {
+  size_t open;
+  std::unique_ptr<Window> window;
+};
+
+double window_seconds(const Machine& machine) { return machine.gpu ? 1e-3 : 5e-3; }
+
+/// Runs windows in this order, again and again: samples of each place in the order. `company`, if it is
+/// not null, runs before each of them.
+class Sampler {
+ public:
+  Sampler(Timer& timer, const Window* company, const std::vector<const Window*>& windows)
+      : timer_(timer), samples_(windows.size()), stride_(company ? 2 : 1) {
+    for (const Window* w : windows) {
+      if (company) order_.push_back(company);
+      order_.push_back(w);
+    }
+    double seconds = 0;
+    for (const Window* w : order_) seconds += w->seconds * static_cast<double>(w->launches);
+    // Many at once, so that nothing waits between them, but no more than a tenth of a second.
+    constexpr double kQueued = 0.1;
+    constexpr size_t kMostWindows = 256;
+    const auto most = static_cast<size_t>(std::max(1.0, kQueued / std::max(seconds, 1e-9)));
+    at_once_ = std::clamp<size_t>(most, 1, std::max<size_t>(1, kMostWindows / order_.size()));
+  }
+
+  /// Runs for so many seconds, forgetting what it took.
+  Status settle(double seconds) {
+    const double start = seconds_now();
+    while (seconds_now() - start < seconds) VLR_RETURN_IF_ERROR(take());
+    for (auto& s : samples_) s.clear();
+    return {};
+  }
+  Status take() {
+    std::vector<const Window*> windows;
+    for (size_t i = 0; i < at_once_; ++i)
+      windows.insert(windows.end(), order_.begin(), order_.end());
+    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, timer_.run(windows));
+    for (size_t i = stride_ - 1; i < seconds.size(); i += stride_)
+      samples_[i % order_.size() / stride_].push_back(seconds[i]);
+    return {};
+  }
+  /// The mean of two places of the order, sample by sample: what drifts in one way is in both.
+  std::vector<double> mean(size_t a, size_t b) const {
+    std::vector<double> out;
+    for (size_t i = 0; i < samples_[a].size(); ++i)
+      out.push_back((samples_[a][i] + samples_[b][i]) / 2);
+    return out;
+  }
+  size_t count() const { return samples_[0].size(); }
+
+ private:
+  Timer& timer_;
+  std::vector<const Window*> order_;
+  std::vector<std::vector<double>> samples_;
+  size_t at_once_ = 1, stride_;
+};
+
+/// Samples until `enough` says so, or the time is over; up to four times as long where that gives
+/// too few of them.
+template <class Enough>
+Status sample(Sampler& sampler, const MeasureOptions& options, Enough&& enough) {
+  const double start = seconds_now();
+  for (size_t next = kFewest;;) {
+    VLR_RETURN_IF_ERROR(sampler.take());
+    const double spent = seconds_now() - start;
+    const bool few = sampler.count() < kFewest;
+    if (spent >= (few ? 4 : 1) * options.seconds) return {};
+    if (sampler.count() < next) continue;
+    if (enough()) return {};
+    next = sampler.count() * 3 / 2;  // intervals take time, too
+  }
+}
+
+/// By itself: A A' A' A, of which the sides are compared as a control.
+Status measure_alone(Machine& machine, const Window* company, const Candidate& c,
+                     const MeasureOptions& options, Measured& row) {
+  const Window* w = c.window.get();
+  if (options.burst) {
+    constexpr auto kIdle = std::chrono::milliseconds(50);
+    constexpr double kBurst = 0.02;
+    std::this_thread::sleep_for(kIdle);
+    const double one = w->seconds * static_cast<double>(w->launches);
+    const std::vector<const Window*> windows(
+        std::clamp<size_t>(static_cast<size_t>(kBurst / std::max(one, 1e-9)), 1, 20), w);
+    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, machine.timer().run(windows));
+    row.burst = median(seconds);
+  }
+  Sampler sampler(machine.timer(), company, {w, w, w, w});
+  VLR_RETURN_IF_ERROR(sampler.settle(options.settle));
+  Monitor monitor(machine.nvml());
+  const auto all = [&] {
+    std::vector<double> out;
+    const std::vector<double> a = sampler.mean(0, 3), b = sampler.mean(1, 2);
+    for (size_t i = 0; i < a.size(); ++i) out.insert(out.end(), {a[i], b[i]});
+    return out;
+  };
+  VLR_RETURN_IF_ERROR(sample(sampler, options, [&] {
+    // The energy counter needs half a second to be worth something.
+    return !machine.is_gpu() && median_interval(all()).spread() < options.precision;
+  }));
+  row.readings = monitor.stop();
+  if (company) row.readings.watts = 0;  // the company's, mostly
+  row.seconds = median_interval(all());
+  row.itself = ratio_interval(sampler.mean(0, 3), sampler.mean(1, 2));
+  return {};
+}
+
+/// A B C A' A' C B A: every place and its mirror are at the same time on average.
+Status compare(Machine& machine, const Window* company, const std::vector<Candidate>& candidates,
+               const std::vector<Measured*>& rows, const MeasureOptions& options,
+               Measurement& out) {
+  std::vector<const Window*> order;
+  for (const Candidate& c : candidates) order.push_back(c.window.get());
+  order.push_back(candidates[0].window.get());
+  const size_t half = order.size();
+  for (size_t i = half; i-- > 0;) order.push_back(order[i]);
+  Sampler sampler(machine.timer(), company, order);
+  const auto samples = [&](size_t i) { return sampler.mean(i, 2 * half - 1 - i); };
+  const auto ratio = [&](size_t i) { return ratio_interval(samples(0), samples(i)); };
+  VLR_RETURN_IF_ERROR(sampler.settle(options.settle));
+  Monitor monitor(machine.nvml());
+  VLR_RETURN_IF_ERROR(sample(sampler, options, [&] {
+    for (size_t i = 1; i < half; ++i) {
+      if (ratio(i).spread() > options.precision) return false;
+    }
+    return true;
+  }));
+  out.readings = monitor.stop();
+  out.control = ratio(half - 1);
+  for (size_t i = 1; i < rows.size(); ++i) {
+    rows[i]->ratio = ratio(i);
+    rows[i]->verdict = judge(*rows[i]->ratio, *out.control, options.margin);
+    if (!options.alone) rows[i]->seconds = median_interval(samples(i));
+  }
+  if (!options.alone) rows[0]->seconds = median_interval(samples(0));
+  return {};
+}
+
+/// Nothing is faster than the units of a chip at their highest clock, or than its memory where the
+/// operands are cold.
+Status check_speed(Machine& machine, const Subject& subject, const Unit unit, double seconds) {
+  const Cost cost = subject.cost();
+  const auto too_fast = [&](double share, const std::string& of) -> Status {
+    return {Code::kInternal,
+            fmt::format("took {:.3g} us, {:.3g} times as fast as {}: it does not do the work",
+                        seconds * 1e6, share, of)};
+  };
+  if (machine.gpu) {
+    // What is in caches from the round before, and writes that are not yet in memory.
+    constexpr double kCaches = 1.25;
+    const double flops = machine.gpu->limit_flops(unit, machine.gpu->nvml().max_sm_mhz());
+    if (flops > 0 && cost.flops / seconds > flops)
+      return too_fast(cost.flops / seconds / flops, "all units of the chip");
+    const double bytes = machine.gpu->limit_bytes() * kCaches;
+    const bool cold = subject.num_sets() > 1;
+    if (cold && bytes > 0 && cost.bytes / seconds > bytes)
+      return too_fast(cost.bytes / seconds / bytes * kCaches, "the bus of its memory");
+    return {};
+  }
+  // The roofs of the host are measured, by code that another may beat.
+  constexpr double kBetter = 3;
+  VLR_ASSIGN_OR_RETURN(const Roof* flops, machine.roofs.flops(unit));
+  VLR_ASSIGN_OR_RETURN(const Roof* bytes, machine.roofs.bytes(subject.bytes(), true));
+  const double roof = std::max(cost.flops / flops->best(), cost.bytes / bytes->best());
+  return roof / seconds > kBetter ? too_fast(roof / seconds, "the measured roof") : Status();
+}
+
+/// Of a kernel of this program; nothing where cuobjdump is not there, or the kernel is a library's.
+std::optional<SassCounts> sass_of(Machine& machine, const std::string& name) {
+  static std::map<std::string, std::optional<SassCounts>> known;
+  const auto it = known.find(name);
+  if (it != known.end()) return it->second;
+  std::optional<SassCounts>& counts = known[name];
+  std::string architecture;
+  for (const auto& [key, value] : machine.description()) {
+    if (key == "gpu_architecture") architecture = value;
+  }
+  // Code of one generation alone is behind the letter; older code serves newer cards.
+  for (const std::string& a : {architecture + "a", architecture, std::string("sm_80")}) {
+    const auto counted = count_sass("/proc/self/exe", name, a);
+    if (counted.ok()) {
+      counts = *counted;
+      break;
+    }
+  }
+  return counts;
+}
+
+}  // namespace
+
+Measurement measure(Machine& machine, Subject& subject, Unit unit,
+                    std::span<const std::string> implementations, const MeasureOptions& options) {
+  Measurement out;
+  for (const std::string& name : implementations) out.rows.emplace_back().implementation = name;
+  std::vector<Candidate> candidates;
+  std::vector<Measured*> rows;  // of candidates
+  for (Measured& row : out.rows) {
+    const auto fails = [&](const Status& s) {
+      if (!s.ok()) row.error = s.message();
+      return !s.ok();
+    };
+    const Result<size_t> open = subject.open(row.implementation);
+    if (fails(open.ok() ? Status() : open.error())) continue;
+    if (fails(subject.verify(*open, kSeed))) continue;
+    if (machine.gpu) {
+      auto kernels = machine.gpu->kernels_of([&] { return subject.launch(*open, 0); });
+      if (kernels.ok()) row.kernels = std::move(kernels).value();
+      for (KernelCost& k : row.kernels) {
+        if (options.sass) k.sass = sass_of(machine, k.name);
+      }
+    }
+    subject.fill();
+    if (fails(machine.finish())) continue;
+    if (options.profile) {
+      const auto launch = [&] { return subject.launch(*open, 0); };
+      fails(machine.gpu ? machine.gpu->profile(launch) : launch());
+      continue;
+    }
+    auto window = machine.timer().make_window(
+        [&subject, at = *open](int64_t set) { return subject.launch(at, set); }, subject.num_sets(),
+        window_seconds(machine));
+    if (fails(window.ok() ? Status() : window.error())) continue;
+    candidates.push_back({*open, std::move(window).value()});
+    rows.push_back(&row);
+  }
+  const auto fail_all = [&](const Status& s) {
+    for (Measured* row : rows) {
+      if (row->error.empty()) row->error = s.message();
+    }
+  };
+  std::unique_ptr<Window> company;
+  if (options.company && machine.gpu) {
+    constexpr double kSeconds = 9e-3;  // of ten: a kernel's share of a model
+    const auto launch = machine.gpu->make_company();
+    auto window = launch.ok() ? machine.timer().make_window(*launch, 1, kSeconds) : launch.error();
+    window.ok() ? void(company = std::move(window).value()) : fail_all(window.error());
+  }
+  const auto alone = [&](const MeasureOptions& how) {
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      subject.poison_outputs();
+      Status s = measure_alone(machine, company.get(), candidates[i], how, *rows[i]);
+      if (s.ok()) s = subject.check_left(candidates[i].open);
+      if (!s.ok()) rows[i]->error = s.message();
+    }
+  };
+  if (options.alone) alone(options);
+  const bool first_runs = !rows.empty() && rows[0] == &out.rows[0];
+  if (first_runs && candidates.size() > 1) {
+    if (const Status s = compare(machine, company.get(), candidates, rows, options, out); !s.ok())
+      fail_all(s);
+  } else if (!options.alone && !candidates.empty()) {
+    MeasureOptions how = options;
+    how.burst = false;
+    alone(how);
+  }
+  if (const Status s = machine.finish(); !s.ok()) fail_all(s);
+  // What was timed still does the work, at the same addresses, on numbers that it has not seen.
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (!rows[i]->error.empty()) continue;
+    Status s = subject.verify(candidates[i].open, kOtherSeed);
+    if (s.ok()) s = check_speed(machine, subject, unit, rows[i]->seconds.value);
+    if (!s.ok()) rows[i]->error = s.with_context("after it was timed").message();
+  }
+  return out;
+}
+
+}  // namespace vlr::bench

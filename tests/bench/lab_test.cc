@@ -1,0 +1,464 @@
+// The lab's protections: kernels that are wrong, or look fast and do not do the work, each by the
+// protection that names it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "bench/support/lab.h"
+#include "bench/support/rowwise.h"
+
+namespace vlr::bench {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+/// y = 2 x and the largest of each row of y, by implementations that are wrong in one way each.
+struct Twice {
+  static constexpr std::string_view kName = "twice";
+  struct Args {
+    ConstTensor x;
+    Tensor y, largest;
+  };
+  static Status check(const Args& a) {
+    return a.x.dim(1) > 0 ? Status() : ops::invalid(kName, "x must have columns");
+  }
+  static Tolerance tolerance(const Args&) { return {.rel = 1e-6}; }
+  static Cost cost(const Args& a) {
+    const auto n = static_cast<double>(a.x.numel());
+    return {.bytes = 8 * n, .flops = n};
+  }
+  static std::span<const Impl<Twice>> impls();
+};
+
+/// The first `count` rows, times a factor.
+Status twice(const Twice::Args& a, int64_t count, float factor = 2) {
+  const int64_t dim = a.x.dim(1);
+  for (int64_t r = 0; r < count; ++r) {
+    const auto* x = a.x.row<float>(r);
+    auto* y = a.y.row<float>(r);
+    for (int64_t i = 0; i < dim; ++i) y[i] = factor * x[i];
+    a.largest.as<float>()[r] = *std::max_element(y, y + dim);
+  }
+  return {};
+}
+Status right(const Twice::Args& a, Context&) { return twice(a, a.x.dim(0)); }
+float* last_of(const Tensor& t) { return t.row<float>(t.dim(0) - 1) + t.dim(1) - 1; }
+
+// What is wrong whenever it runs.
+Status one_element(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  a.y.row<float>(0)[1] *= 1.01f;
+  return s;
+}
+Status does_nothing(const Twice::Args&, Context&) { return {}; }
+Status writes_half(const Twice::Args& a, Context&) { return twice(a, a.x.dim(0) / 2); }
+Status infinite(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  *last_of(a.y) = INFINITY;
+  return s;
+}
+Status not_a_number(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  *last_of(a.y) = NAN;
+  return s;
+}
+Status second_output(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  a.largest.as<float>()[0] *= 2;
+  return s;
+}
+/// Comes back before it is done.
+std::vector<std::thread> late;
+Status returns_early(const Twice::Args& a, Context&) {
+  late.emplace_back([a] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    (void)twice(a, a.x.dim(0));
+  });
+  return {};
+}
+
+// What is wrong for some shapes.
+Status above_400_rows(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  if (a.x.dim(0) > 400) a.y.row<float>(400)[0] *= 1.01f;
+  return s;
+}
+Status two_mod_four_rows(const Twice::Args& a, Context&) {
+  return twice(a, a.x.dim(0) - (a.x.dim(0) % 4 == 2 ? 1 : 0));
+}
+/// Near enough, but sums of many rows are in another order.
+Status bits_by_count(const Twice::Args& a, Context&) {
+  return twice(a, a.x.dim(0), a.x.dim(0) > 8 ? 2 : 2.0000002f);
+}
+bool takes_few(const Twice::Args& a, const Context&) { return a.x.dim(0) < 10; }
+
+// What is wrong after the first launch.
+Status by_address(const Twice::Args& a, Context& ctx) {
+  static std::map<const void*, std::vector<float>> answers;
+  Status s = right(a, ctx);
+  const auto n = static_cast<size_t>(a.y.numel());
+  std::vector<float>& known = answers[a.x.data];
+  if (known.size() < n) known.assign(a.y.as<float>(), a.y.as<float>() + n);
+  std::copy_n(known.begin(), n, a.y.as<float>());
+  return s;
+}
+Status by_first_element(const Twice::Args& a, Context& ctx) {
+  static std::map<float, std::vector<float>> answers;
+  Status s = right(a, ctx);
+  const auto n = static_cast<size_t>(a.y.numel());
+  std::vector<float>& known = answers[*a.x.as<float>()];
+  if (known.size() < n) known.assign(a.y.as<float>(), a.y.as<float>() + n);
+  std::copy_n(known.begin(), n, a.y.as<float>());
+  return s;
+}
+Status works_once(const Twice::Args& a, Context& ctx) {
+  static std::set<const void*> seen;
+  return seen.insert(a.x.data).second ? right(a, ctx) : Status();
+}
+Status every_second_launch(const Twice::Args& a, Context& ctx) {
+  static int64_t launches = 0;
+  Status s = right(a, ctx);
+  if (++launches % 2 == 0) *last_of(a.y) = 0;
+  return s;
+}
+/// Does the work for the first launch and for other contents: where it is verified.
+Status where_it_is_verified(const Twice::Args& a, Context& ctx) {
+  static std::map<const void*, float> seen;
+  const float now = a.x.as<float>()[1];
+  const auto [it, first] = seen.try_emplace(a.x.data, now);
+  return first || std::exchange(it->second, now) != now ? right(a, ctx) : Status();
+}
+/// Of many sets of operands it knows the one that is looked at first.
+Status at_the_first_address(const Twice::Args& a, Context& ctx) {
+  static const void* const first = a.x.data;
+  return a.x.data == first ? right(a, ctx) : Status();
+}
+Status changes_its_input(const Twice::Args& a, Context& ctx) {
+  Status s = right(a, ctx);
+  const_cast<float*>(a.x.row<float>(a.x.dim(0) - 1))[a.x.dim(1) - 1] = 7;
+  return s;
+}
+Status adds_to_what_is_there(const Twice::Args& a, Context& ctx) {
+  const float before = *last_of(a.y);
+  Status s = right(a, ctx);
+  *last_of(a.y) += 0 * before;
+  return s;
+}
+Status believes_a_number(const Twice::Args& a, Context& ctx) {
+  return std::isnan(a.y.as<float>()[0]) ? right(a, ctx) : Status();
+}
+/// The answer is there already, as far as one looks.
+Status knows_it_is_done(const Twice::Args& a, Context& ctx) {
+  const bool done = *last_of(a.y) == 2 * a.x.row<float>(a.x.dim(0) - 1)[a.x.dim(1) - 1];
+  return done ? Status() : right(a, ctx);
+}
+Status once_in_ten_thousand(const Twice::Args& a, Context&) {
+  static int64_t launches = 0;
+  return twice(a, a.x.dim(0), ++launches % 10000 == 0 ? 2.0000002f : 2);
+}
+Status fails_later(const Twice::Args& a, Context& ctx) {
+  static std::map<const void*, int64_t> launches;
+  return ++launches[a.x.data] > 5 ? Status(Code::kInternal, "twice: no more") : right(a, ctx);
+}
+
+std::span<const Impl<Twice>> Twice::impls() {
+  constexpr Device kCpu = Device::kCpu;
+  static constexpr Impl<Twice> kImpls[] = {{"right", kCpu, right},
+                                           {"one_element", kCpu, one_element},
+                                           {"does_nothing", kCpu, does_nothing},
+                                           {"writes_half", kCpu, writes_half},
+                                           {"infinite", kCpu, infinite},
+                                           {"not_a_number", kCpu, not_a_number},
+                                           {"second_output", kCpu, second_output},
+                                           {"returns_early", kCpu, returns_early},
+                                           {"above_400_rows", kCpu, above_400_rows},
+                                           {"two_mod_four_rows", kCpu, two_mod_four_rows},
+                                           {"bits_by_count", kCpu, bits_by_count},
+                                           {"takes_few", kCpu, right, takes_few},
+                                           {"by_address", kCpu, by_address},
+                                           {"by_first_element", kCpu, by_first_element},
+                                           {"works_once", kCpu, works_once},
+                                           {"every_second_launch", kCpu, every_second_launch},
+                                           {"where_it_is_verified", kCpu, where_it_is_verified},
+                                           {"at_the_first_address", kCpu, at_the_first_address},
+                                           {"changes_its_input", kCpu, changes_its_input},
+                                           {"adds_to_what_is_there", kCpu, adds_to_what_is_there},
+                                           {"believes_a_number", kCpu, believes_a_number},
+                                           {"knows_it_is_done", kCpu, knows_it_is_done},
+                                           {"once_in_ten_thousand", kCpu, once_in_ten_thousand},
+                                           {"fails_later", kCpu, fails_later},
+                                           {"reference", kCpu, right}};
+  return kImpls;
+}
+
+Setup<Twice> make_twice(Operands& o, const Shape& s) {
+  using A = Twice::Args;
+  const A a{.x = o.random("x", {s["rows"], s["dim"]}),
+            .y = o.output("y", {s["rows"], s["dim"]}),
+            .largest = o.output("largest", {s["rows"]})};
+  return rowwise<Twice>(a, {&A::x}, {&A::y, &A::largest});
+}
+
+const OpLab& twice_lab() {
+  static const OpLab lab = op_lab<Twice>(
+      {.axes = {{"rows", 33}, {"dim", 9}},
+       .shapes = [](Device, std::span<const Axis>) { return std::vector<Shape>(); },
+       .make = make_twice,
+       .shape_of =
+           [](const Twice::Args& a, std::span<const Axis> axes) {
+             return Shape(axes, a.x.dtype, "", {{"rows", a.x.dim(0)}, {"dim", a.x.dim(1)}});
+           }});
+  return lab;
+}
+
+Machine& machine() {
+  static const std::unique_ptr<Machine> one = std::move(Machine::open("cpu", 2)).value();
+  return *one;
+}
+
+std::unique_ptr<Subject> subject(int64_t rows, bool warm = true, int64_t dim = 9) {
+  const Shape shape(twice_lab().axes, DType::kF32, "", {{"rows", rows}, {"dim", dim}});
+  Placement place;
+  place.warm = warm;
+  return std::move(twice_lab().make(machine(), shape, place)).value();
+}
+
+Checked checked(const std::string& impl, int64_t rows = 33, int64_t soak = 0) {
+  return check(*subject(rows), impl, soak);
+}
+
+Measurement measured(Subject& s, const std::vector<std::string>& impls) {
+  return measure(
+      machine(), s, Unit::kF32, impls,
+      {.settle = 0.01, .seconds = 0.05, .precision = 0.02, .burst = false, .alone = false});
+}
+std::string error_of(Subject& s, const std::string& impl) {
+  return measured(s, {impl}).rows.at(0).error;
+}
+
+TEST(Lab, AnHonestKernelPasses) {
+  for (const int64_t rows : {1, 2, 33, 500}) {
+    const Checked c = checked("right", rows, 100);
+    EXPECT_FALSE(c.wrong()) << c.error << c.errors.worst_at << c.bits.message();
+    EXPECT_STREQ(c.bits_word(), "same");
+    EXPECT_EQ(c.errors.elements, rows * 9);
+    EXPECT_EQ(c.errors.ulps[0], rows * 9);
+  }
+  EXPECT_FALSE(checked("right", 3, 20000).wrong());
+  EXPECT_EQ(error_of(*subject(500), "right"), "");
+  EXPECT_EQ(error_of(*subject(500, false), "right"), "");
+}
+
+TEST(Lab, NoRowsAreNoError) { EXPECT_FALSE(checked("right", 0, 10).wrong()); }
+
+/// The first launch, on NaN, against the reference.
+TEST(Lab, CheckNamesTheWrongElements) {
+  struct Case {
+    const char* impl;
+    int64_t wrong;
+    const char* at;
+  };
+  for (const auto& [impl, wrong, at] :
+       {Case{"one_element", 1, "[0, 1] = "}, Case{"does_nothing", 34 * 10, "nan, reference "},
+        Case{"writes_half", 17 * 10, "nan, reference "}, Case{"infinite", 1, "[33, 8] = inf, "},
+        Case{"not_a_number", 1, "nan, reference "}, Case{"second_output", 1, "output 1[0] = "},
+        Case{"two_mod_four_rows", 10, "nan, reference "},
+        Case{"adds_to_what_is_there", 1, "nan, reference "}}) {
+    const Checked c = checked(impl, 34);
+    EXPECT_TRUE(c.wrong()) << impl;
+    EXPECT_EQ(c.errors.wrong, wrong) << impl;
+    EXPECT_THAT(c.errors.worst_at, HasSubstr(at)) << impl;
+  }
+  EXPECT_TRUE(checked("above_400_rows", 401).wrong());
+  EXPECT_EQ(checked("above_400_rows", 500).errors.wrong, 1);
+  EXPECT_FALSE(checked("above_400_rows", 400).wrong());
+}
+
+TEST(Lab, CheckSeesWhatIsNotDoneWhenItReturns) {
+  const auto s = subject(33);  // lives until the threads have ended
+  EXPECT_EQ(check(*s, "returns_early", 0).errors.wrong, 33 * 10);
+  for (std::thread& thread : late) thread.join();
+  late.clear();
+}
+
+/// A second launch on the same inputs, with numbers in the outputs.
+TEST(Lab, CheckLaunchesTwice) {
+  for (const char* impl : {"works_once", "every_second_launch", "changes_its_input",
+                           "believes_a_number", "where_it_is_verified"}) {
+    const Checked c = checked(impl);
+    EXPECT_GT(c.errors.wrong, 0) << impl;
+    EXPECT_THAT(c.errors.worst_at, HasSubstr("; in a second launch on the same inputs")) << impl;
+  }
+}
+
+/// Other contents at the same addresses, with the same first element.
+TEST(Lab, CheckHasOtherContentsThatLookAlike) {
+  EXPECT_GT(checked("by_address").errors.wrong, 250);
+  EXPECT_GT(checked("by_first_element").errors.wrong, 250);
+}
+
+/// Rows alone, in batches and in all of it.
+TEST(Lab, CheckComparesBitsOfBatches) {
+  const Checked c = checked("bits_by_count");
+  EXPECT_EQ(c.errors.wrong, 0);
+  EXPECT_TRUE(c.wrong());
+  EXPECT_STREQ(c.bits_word(), "different");
+  EXPECT_THAT(c.bits.message(),
+              HasSubstr("rows 0 to 0 have other bits by themselves than among all 33"));
+}
+
+TEST(Lab, SoakCatchesOneLaunchInTenThousand) {
+  EXPECT_FALSE(checked("once_in_ten_thousand", 3).wrong());
+  const Checked c = checked("once_in_ten_thousand", 3, 20000);
+  EXPECT_TRUE(c.wrong());
+  EXPECT_THAT(c.error, HasSubstr("of 20000 has other bits than the first"));
+}
+
+TEST(Lab, CheckSaysWhyNothingRan) {
+  EXPECT_EQ(checked("takes_few").error, "twice: 'takes_few' on cpu does not take these arguments");
+  EXPECT_FALSE(checked("takes_few", 9).wrong());
+  EXPECT_THAT(checked("nobody").error, StartsWith("twice: no implementation 'nobody' on cpu; "));
+  const Checked c = checked("fails_later");
+  EXPECT_TRUE(c.wrong());
+  EXPECT_EQ(c.bits.message(), "twice: no more");
+}
+
+TEST(Lab, MeasureVerifiesWhatItTimes) {
+  EXPECT_THAT(error_of(*subject(33), "does_nothing"), HasSubstr("differs from the reference in "));
+  EXPECT_THAT(error_of(*subject(33), "infinite"), HasSubstr("differs from the reference in 1 of "));
+  EXPECT_EQ(error_of(*subject(33), "fails_later"), "twice: no more");
+  EXPECT_EQ(error_of(*subject(33), "takes_few"),
+            "twice: 'takes_few' on cpu does not take these arguments");
+}
+
+/// What the timed launches left, in the first set of operands and in the last.
+TEST(Lab, MeasureLooksAtWhatTimedLaunchesLeft) {
+  const char* left = "left other values than the reference in the timed launches: ";
+  EXPECT_THAT(error_of(*subject(33), "where_it_is_verified"), HasSubstr(left));
+  EXPECT_THAT(error_of(*subject(34), "works_once"), HasSubstr(left));
+  EXPECT_THAT(error_of(*subject(35), "believes_a_number"), HasSubstr(left));
+  EXPECT_THAT(error_of(*subject(36), "changes_its_input"), HasSubstr(left));
+  EXPECT_THAT(error_of(*subject(64, false), "at_the_first_address"), HasSubstr(left));
+}
+
+TEST(Lab, MeasureVerifiesAfterwardsWithOtherContents) {
+  for (const char* impl : {"by_address", "by_first_element"})
+    EXPECT_THAT(error_of(*subject(37), impl),
+                StartsWith("after it was timed: " + std::string(impl) + " differs"));
+}
+
+TEST(Lab, MeasureKnowsWhatIsTooFastToBeTrue) {
+  EXPECT_FALSE(checked("knows_it_is_done").wrong()) << "its answers are right";
+  const std::string error = error_of(*subject(2000, true, 500), "knows_it_is_done");
+  EXPECT_THAT(error, StartsWith("after it was timed: took "));
+  EXPECT_THAT(error, HasSubstr("times as fast as the measured roof: it does not do the work"));
+}
+
+TEST(Lab, MeasureHasARowForEachAndAControl) {
+  const auto s = subject(500);
+  const Measurement m = measured(*s, {"right", "does_nothing", "reference"});
+  ASSERT_EQ(m.rows.size(), 3u);
+  EXPECT_EQ(m.rows[0].implementation, "right");
+  EXPECT_EQ(m.rows[0].error, "");
+  EXPECT_FALSE(m.rows[0].ratio);
+  EXPECT_NE(m.rows[1].error, "");
+  EXPECT_FALSE(m.rows[1].ratio);
+  ASSERT_TRUE(m.rows[2].ratio);
+  EXPECT_GT(m.rows[2].ratio->value, 0);
+  ASSERT_TRUE(m.control);
+  EXPECT_LE(m.control->low, m.control->high);
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    EXPECT_GT(m.rows[i].seconds.value, 0);
+    EXPECT_LE(m.rows[i].seconds.low, m.rows[i].seconds.value);
+    EXPECT_GE(m.rows[i].seconds.high, m.rows[i].seconds.value);
+  }
+}
+
+TEST(Lab, WithoutAFirstThereIsNothingToCompareWith) {
+  const auto s = subject(500);
+  const Measurement m = measured(*s, {"does_nothing", "right"});
+  EXPECT_NE(m.rows[0].error, "");
+  EXPECT_EQ(m.rows[1].error, "");
+  EXPECT_FALSE(m.rows[1].ratio);
+  EXPECT_FALSE(m.control);
+  EXPECT_GT(m.rows[1].seconds.value, 0);
+}
+
+TEST(Lab, ByItselfHasBurstAndControl) {
+  const auto s = subject(500);
+  const std::vector<std::string> impls = {"right"};
+  const Measurement m =
+      measure(machine(), *s, Unit::kF32, impls, {.settle = 0.01, .seconds = 0.05});
+  EXPECT_EQ(m.rows[0].error, "");
+  EXPECT_GT(m.rows[0].burst, 0);
+  EXPECT_GT(m.rows[0].itself.value, 0);
+  EXPECT_GT(m.rows[0].seconds.value, 0);
+}
+
+TEST(Errors, WhatIsNotFiniteHasToBeTheSame) {
+  const auto wrong = [](float got, float want) {
+    const Tensor t(nullptr, DType::kF32, {1});
+    return compare_values({got}, {want}, t, {.rel = 0.1}).wrong;
+  };
+  EXPECT_EQ(wrong(INFINITY, INFINITY), 0);
+  EXPECT_EQ(wrong(NAN, NAN), 0);
+  EXPECT_EQ(wrong(1.05f, 1), 0);
+  EXPECT_EQ(wrong(1.2f, 1), 1);
+  EXPECT_EQ(wrong(42, INFINITY), 1);
+  EXPECT_EQ(wrong(-INFINITY, INFINITY), 1);
+  EXPECT_EQ(wrong(INFINITY, 42), 1);
+  EXPECT_EQ(wrong(NAN, 1), 1);
+  EXPECT_EQ(wrong(1, NAN), 1);
+}
+
+TEST(Errors, CountsStepsOfTheDtype) {
+  const Tensor t(nullptr, DType::kBF16, {5});
+  const float step = 0x1p-7f;
+  const Errors e = compare_values({1, 1 + step, 1 + 2 * step, 1 + 4 * step, -1}, {1, 1, 1, 1, 1}, t,
+                                  {.rel = 0.02});
+  EXPECT_EQ(e.elements, 5);
+  EXPECT_EQ(e.wrong, 2);
+  EXPECT_EQ(e.ulps[0], 1);
+  EXPECT_EQ(e.ulps[1], 1);
+  EXPECT_EQ(e.ulps[2], 1);
+  EXPECT_EQ(e.ulps[3], 1);
+  EXPECT_EQ(e.ulps.back(), 1);
+  EXPECT_DOUBLE_EQ(e.max_abs, 2);
+  EXPECT_DOUBLE_EQ(e.worst, 100);
+  EXPECT_THAT(e.worst_at, StartsWith("[4] = -1, reference 1, 100 tolerances"));
+}
+
+TEST(Operands, RefilledAreThoseOfTheSeed) {
+  HostOperands operands, other(7);
+  const auto make = [](Operands& o) {
+    return std::array{o.random("a", {100}), o.output("b", {100}), o.random("c", {50}, DType::kBF16),
+                      o.random("d", {50}, DType::kU8)};
+  };
+  const auto refilled = make(operands), made = make(other);
+  refilled[1].as<float>()[3] = 1;
+  operands.refill(7);
+  for (size_t i = 0; i < made.size(); ++i)
+    EXPECT_EQ(std::memcmp(refilled[i].data, made[i].data, static_cast<size_t>(made[i].bytes())), 0)
+        << i;
+  const float first = made[0].as<float>()[0], second = made[0].as<float>()[1];
+  operands.refill(8);
+  EXPECT_EQ(refilled[0].as<float>()[0], first);
+  EXPECT_NE(refilled[0].as<float>()[1], second);
+  operands.poison_outputs(Poison::kNumbers);
+  EXPECT_TRUE(std::isfinite(refilled[1].as<float>()[3]));
+  operands.poison_outputs();
+  EXPECT_TRUE(std::isnan(refilled[1].as<float>()[3]));
+}
+
+}  // namespace
+}  // namespace vlr::bench
