@@ -57,7 +57,7 @@ struct LogAxis {
     for (int power = static_cast<int>(std::floor(std::log10(low)));; ++power) {
       for (const int times : {1, 2, 5}) {
         const double v = times * std::pow(10, power);
-        if (v > high * 1.0001) return out;
+        if (!std::isfinite(v) || v > high * 1.0001) return out;
         if (v >= low * 0.9999 && (times == 1 || is_short)) out.push_back(v);
       }
     }
@@ -424,7 +424,7 @@ Markup history_section(const Json& result, std::span<const HistoryEntry> history
   for (const HistoryEntry& entry : history) {
     const Json& other = member(entry.result, "context");
     if (device_of(other) == device_of(context) && words(other, "data") == words(context, "data") &&
-        entry.result != result)
+        member(entry.result, "rows") != member(result, "rows"))
       results.push_back(&entry.result);
   }
   std::ranges::stable_sort(results, {},

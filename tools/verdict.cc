@@ -82,6 +82,13 @@ Status VerdictCommand::finish() {
   lab.ops = {op};
   VLR_RETURN_IF_ERROR(model.finish());
   model.options.device = lab.device.empty() ? model.options.device : lab.device;
+  if (!eval_files.empty() && model.model.empty())
+    return {Code::kInvalidArgument, "--eval wants a checkpoint with a tokenizer: -m"};
+  for (const std::string& workload : workloads) {
+    if (!std::ranges::count(workload_names(), workload))
+      return {Code::kInvalidArgument, fmt::format("--workload must be one of {}, got {}",
+                                                  fmt::join(workload_names(), ", "), workload)};
+  }
   return {};
 }
 
@@ -150,7 +157,9 @@ Status VerdictCommand::time_op(bench::Machine& machine) {
       Json json = bench::row_json(machine, *op, *subject, row);
       if (row.ratio && m.control)
         json["control"] = {m.control->value, m.control->low, m.control->high};
-      if (!row.error.empty()) refuse(fmt::format("{}: {}", shape.name(), row.error));
+      if (!row.error.empty())
+        refuse(fmt::format("{}: {}{}", shape.name(),
+                           row.implementation == candidate ? "" : "the baseline: ", row.error));
       out["rows"].push_back(std::move(json));
     }
     if (m.rows[1].ratio) {
@@ -213,6 +222,8 @@ Status VerdictCommand::time_models() {
       const Interval ratio = bench::ratio_interval(seconds_a, seconds_b);
       const Verdict verdict = bench::judge(ratio, {1, 1, 1}, lab.measure.margin);
       double distance = 0;
+      bool finite = true;
+      for (const float v : runs_b.log_odds()) finite = finite && std::isfinite(v);
       for (size_t i = 0; i < runs_a.log_odds().size(); ++i)
         distance = std::max(distance, std::fabs(static_cast<double>(runs_a.log_odds()[i]) -
                                                 static_cast<double>(runs_b.log_odds()[i])));
@@ -224,7 +235,7 @@ Status VerdictCommand::time_models() {
       row["max_distance"] = distance;
       row["same_bits_each_run"] = runs_b.same_bits();
       if (!runs_b.same_bits()) refuse(spec.name + ": scores differ from run to run");
-      if (!std::isfinite(distance)) refuse(spec.name + ": a score is not finite");
+      if (!finite) refuse(spec.name + ": a score is not finite");
       fmt::print(
           "{}: {:.3f} ms against {:.3f} ms, {:.4f} [{:.4f}, {:.4f}] {}; scores moved by at most "
           "{:.2g}; ran {}\n",
@@ -264,6 +275,7 @@ Status VerdictCommand::evaluate() {
         scores_b.push_back(y.scored() ? y.log_odds : -INFINITY);
         if (x.scored() != y.scored()) refuse(path + ": documents have other statuses");
         if (!x.scored() || !y.scored()) continue;
+        if (!std::isfinite(y.log_odds)) refuse(path + ": a score is not finite");
         const double d =
             std::fabs(static_cast<double>(x.log_odds) - static_cast<double>(y.log_odds));
         farthest = std::max(farthest, d);
@@ -367,10 +379,13 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
   app.add_option("--soak", c->lab.soak, "Launches that must have the same bits")
       ->capture_default_str();
   app.add_option("--settle", c->lab.measure.settle, "Seconds of full duty before samples are taken")
+      ->check(bench::finite_number())
       ->capture_default_str();
   app.add_option("--seconds", c->lab.measure.seconds, "Of samples a shape, at most")
+      ->check(bench::finite_number())
       ->capture_default_str();
   app.add_option("--margin", c->lab.measure.margin, "Times that differ by less are the same")
+      ->check(bench::finite_number())
       ->capture_default_str();
   app.add_option("-m,--model", c->model.model, "A checkpoint to run both in; none: the op alone");
   app.add_option("--synthetic", c->synthetic, "2b, 8b, a or b: a model of that size, on a GPU");

@@ -76,6 +76,10 @@ class NvrtcKernel : public CuKernel {
       VLR_ASSIGN_OR_RETURN(const int64_t g, evaluate(header_.grid[i], fields));
       VLR_ASSIGN_OR_RETURN(const int64_t b, evaluate(header_.block[i], fields));
       if (g == 0) return {};  // no rows
+      const int64_t most = i == 0 ? INT32_MAX : 65535;
+      if (g < 0 || g > most || b < 1 || b > 1024)
+        return {Code::kInvalidArgument, header_.kernel + ": a grid of " + std::to_string(g) +
+                                            " or a block of " + std::to_string(b)};
       grid[i] = static_cast<unsigned>(g);
       block[i] = static_cast<unsigned>(b);
     }

@@ -31,6 +31,7 @@ Result<double> seconds_between(const cuda::Event& from, const cuda::Event& to) {
 /// Launches captured into a graph.
 class CudaWindow : public Window {
  public:
+  Launch launch;  ///< what it holds is used by the graph
   cuda::GraphExec graph;
 };
 
@@ -95,6 +96,7 @@ class CudaTimer : public Timer {
     cudaGraphExec_t executable = nullptr;
     VLR_CUDA_TRY(cudaGraphInstantiate(&executable, captured, 0));
     auto window = std::make_unique<CudaWindow>();
+    window->launch = launch;
     window->graph = cuda::GraphExec(executable);
     window->launches = launches;
     VLR_CUDA_TRY(cudaGraphUpload(executable, stream_.get()));
@@ -264,9 +266,11 @@ class CudaGpu : public Gpu {
   Status choose_algorithms(const Context& ctx, const std::function<Status()>& run) override {
     if (!ctx.blas) return run();
     constexpr int64_t kScratch = int64_t{2} << 30;
-    std::byte* scratch = allocate(kScratch);
-    VLR_RETURN_IF_ERROR(error_);
-    ctx.blas->begin_measuring({scratch, kScratch});
+    if (!scratch_) {
+      VLR_ASSIGN_OR_RETURN(std::byte * data, cuda::allocate_device(kScratch));
+      scratch_.reset(data);
+    }
+    ctx.blas->begin_measuring({scratch_.get(), kScratch});
     const Status status = run();
     ctx.blas->end_measuring();
     return status;
@@ -280,6 +284,14 @@ class CudaGpu : public Gpu {
     }
     Chunk chunk{nullptr, std::max(wanted, kChunk), wanted};
     auto data = cuda::allocate_device(chunk.bytes);
+    if (!data.ok() && data.error().code() == Code::kOutOfMemory) {
+      // What an earlier shape needed and this one does not.
+      std::erase_if(chunks_, [](const Chunk& c) {
+        if (c.used == 0) cuda::free_device(c.data);
+        return c.used == 0;
+      });
+      data = cuda::allocate_device(chunk.bytes);
+    }
     if (!data.ok()) {
       keep(data.error());
       return nullptr;
@@ -343,6 +355,7 @@ class CudaGpu : public Gpu {
   std::optional<Nvml> nvml_;
   std::unique_ptr<cuda::Blas> exact_, fast_;
   std::vector<Chunk> chunks_;
+  std::unique_ptr<std::byte, void (*)(std::byte*)> scratch_{nullptr, cuda::free_device};
   Status error_;
   int peak_mhz_ = 0;
 };

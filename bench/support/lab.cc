@@ -6,6 +6,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -155,6 +156,8 @@ Status for_each_subject(Machine& machine, const LabOptions& options,
       all.emplace_back(op, std::move(shape));
     }
   }
+  if (all.empty())
+    return {Code::kInvalidArgument, "no shape of any op is asked for; `list` has them"};
   std::vector<size_t> order(all.size());
   std::iota(order.begin(), order.end(), size_t{0});
   // Every op's first shape, then every op's second one: what a budget leaves out is of all of them.
@@ -215,6 +218,7 @@ void add_common(CLI::App& app, const std::vector<OpLab>& ops, std::shared_ptr<La
   app.add_option("--shapes", o->shapes_file, "Shapes that `vlr profile --shapes` wrote");
   app.add_option("--budget", o->budget,
                  "Seconds after which no further shape is begun; 0: there is none")
+      ->check(finite_number())
       ->capture_default_str();
   app.add_option("--load", o->plugins,
                  "A shared object with implementations, kernels/core/plugin.h")
@@ -345,11 +349,12 @@ Checked check(Subject& subject, const std::string& implementation, int64_t soak)
 }
 
 Json checked_json(const Checked& c, const Shape& shape) {
-  Json out = {{"shape", shape.name()}};
-  if (!c.error.empty()) {
-    out["error"] = c.error;
-    return out;
-  }
+  Json out = {{"shape", shape.axes_text()},
+              {"dtype", dtype_name(shape.dtype)},
+              {"label", shape.label},
+              {"name", shape.name()}};
+  if (!c.error.empty()) out["error"] = c.error;
+  if (c.errors.elements == 0) return out;
   out["errors"] = errors_json(c.errors);
   out["bits"] = c.bits_word();
   if (!c.bits.ok()) out["bits_message"] = c.bits.message();
@@ -360,6 +365,16 @@ Status load_all(const LabOptions& o, const std::vector<OpLab>& ops) {
   for (const std::string& path : o.plugins) VLR_RETURN_IF_ERROR(load_plugin(path, ops));
   for (const std::string& path : o.cu_files) VLR_RETURN_IF_ERROR(load_cu(path, ops));
   return {};
+}
+
+CLI::Validator finite_number() {
+  return {[](std::string& text) {
+            char* end = nullptr;
+            const double v = std::strtod(text.c_str(), &end);
+            const bool good = !text.empty() && *end == '\0' && std::isfinite(v) && v >= 0;
+            return good ? std::string() : "a number of 0 or more is wanted, got " + text;
+          },
+          ""};
 }
 
 ExitCode exit_code(std::span<const Verdict> verdicts) {
@@ -564,12 +579,17 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
   const auto json = std::make_shared<std::string>();
   const auto timing = [json](CLI::App& sub, LabOptions& o) {
     sub.add_option("--settle", o.measure.settle, "Seconds of full duty before samples are taken")
+        ->check(finite_number())
         ->capture_default_str();
-    sub.add_option("--seconds", o.measure.seconds, "Of samples, at most")->capture_default_str();
+    sub.add_option("--seconds", o.measure.seconds, "Of samples, at most")
+        ->check(finite_number())
+        ->capture_default_str();
     sub.add_option("--precision", o.measure.precision,
                    "Half the width of a 95 % interval that ends sampling")
+        ->check(finite_number())
         ->capture_default_str();
     sub.add_option("--margin", o.measure.margin, "Times that differ by less are the same")
+        ->check(finite_number())
         ->capture_default_str();
     sub.add_flag("--warm", o.warm, "One set of operands, as warm as the loop leaves it");
     sub.add_flag("--cold", o.cold, "Sets that are five times the last cache; a GPU's default");

@@ -24,6 +24,8 @@ enum ExitCode {
   kSlower = 4,     ///< of ab: SLOWER somewhere
   kUndecided = 5,  ///< of ab: else
 };
+/// Seconds and shares: no NaN, nothing below 0.
+CLI::Validator finite_number();
 /// Of the verdicts of ab.
 ExitCode exit_code(std::span<const Verdict> verdicts);
 

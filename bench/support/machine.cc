@@ -46,7 +46,14 @@ std::string cpu_name() {
 
 Machine::Machine(std::unique_ptr<Gpu> g, int num_threads)
     : gpu(std::move(g)), threads(num_threads), roofs(gpu.get(), threads) {
+  CPU_ZERO(&before_);
+  sched_getaffinity(0, sizeof before_, &before_);
   if (!gpu) pin(threads);
+}
+
+Machine::~Machine() {
+  // The pool's own threads end with it; this one goes on, perhaps with a model.
+  if (!gpu && CPU_COUNT(&before_) > 0) sched_setaffinity(0, sizeof before_, &before_);
 }
 
 Result<std::unique_ptr<Machine>> Machine::open(const std::string& device, int num_threads) {

@@ -2,6 +2,8 @@
 #ifndef VLR_BENCH_SUPPORT_MACHINE_H_
 #define VLR_BENCH_SUPPORT_MACHINE_H_
 
+#include <sched.h>
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -38,8 +40,13 @@ class Machine {
   ThreadPool threads;
   Roofs roofs;
 
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
  private:
   Machine(std::unique_ptr<Gpu> g, int num_threads);
+  cpu_set_t before_;  ///< where the caller's thread ran before it was pinned
   std::unique_ptr<Timer> host_timer_ = host_timer();
 };
 

@@ -23,6 +23,9 @@ Status load_plugin(const std::string& path, std::span<const OpLab> ops) {
     return invalid("was compiled for " + std::string(plugin->abi) + ", this is " + kPluginAbi);
   bool any = false;
   for (const PluginImpl& impl : plugin->impls) {
+    // These names say that rows need not keep their bits.
+    if (impl.name == "cublaslt_fast" || impl.name == "openblas")
+      return invalid("the name " + std::string(impl.name) + " is taken");
     for (const OpLab& op : ops) {
       if (op.name != impl.op) continue;
       VLR_RETURN_IF_ERROR(op.add(impl).with_context(path));

@@ -27,7 +27,8 @@ double median(std::span<const double> samples) {
 Interval median_interval(std::span<const double> samples) {
   const size_t n = samples.size();
   const double value = median(samples);
-  if (n < 2) return {value, value, value};
+  const auto all = static_cast<int64_t>(n);
+  if (n < 2) return {value, value, value, all};
   constexpr int kDraws = 1000;
   const size_t block = std::max<size_t>(1, static_cast<size_t>(std::sqrt(static_cast<double>(n))));
   std::mt19937_64 rng(1);
@@ -47,7 +48,7 @@ Interval median_interval(std::span<const double> samples) {
   const double length = static_cast<double>(block), blocks = static_cast<double>(n) / length;
   const double wider = std::min(1.5, (1 + 1.5 / (blocks - 1)) * std::sqrt(blocks / (blocks - 1)));
   const double low = medians[kDraws * 25 / 1000], high = medians[kDraws * 975 / 1000];
-  return {value, value - wider * (value - low), value + wider * (high - value)};
+  return {value, value - wider * (value - low), value + wider * (high - value), all};
 }
 
 Interval ratio_interval(std::span<const double> a, std::span<const double> b) {
@@ -70,6 +71,8 @@ std::string_view verdict_name(Verdict v) {
 }
 
 Verdict judge(const Interval& ratio, const Interval& control, double margin) {
+  const auto few = [](const Interval& i) { return i.samples >= 0 && i.samples < kFewestSamples; };
+  if (few(ratio) || few(control)) return Verdict::kUndecided;
   const double noise = std::max(control.high - 1, 1 - control.low);
   const double far = std::max(margin, noise);
   if (ratio.high < 1 - far) return Verdict::kFaster;

@@ -44,6 +44,8 @@ class Subject {
   /// What is timed together takes so many bytes.
   virtual int64_t bytes() const = 0;
   virtual int64_t num_sets() const = 0;
+  /// Nothing that is timed is in a cache.
+  virtual bool is_cold() const = 0;
   /// Implementations of the machine's device that take the shape, in the order of the list. With
   /// cuBLASLt there is "cublaslt_fast", too: without the condition that rows keep their bits.
   virtual std::vector<std::string> takers() const = 0;

@@ -26,7 +26,7 @@
 
 namespace vlr {
 
-/// The version, and what in a build changes the layout of arguments.
+/// Of the headers that a plugin was compiled against; sizes of arguments are compared, too.
 inline constexpr const char* kPluginAbi = VLR_VERSION;
 
 /// An Impl of some op: its functions as they are there, without their types.
@@ -62,6 +62,7 @@ template <class Op>
 Status add_impl(const PluginImpl& p) {
   if (p.args_bytes != sizeof(typename Op::Args) || p.context_bytes != sizeof(Context))
     return ops::invalid(Op::kName, std::string(p.name) + " was compiled against other headers");
+  if (!p.run) return ops::invalid(Op::kName, std::string(p.name) + " has no function");
   if (ops::expect_impl<Op>(p.name, p.device).ok())
     return ops::invalid(Op::kName, "there is an implementation '" + std::string(p.name) + "' on " +
                                        std::string(device_name(p.device)));
