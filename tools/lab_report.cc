@@ -250,7 +250,8 @@ Markup head(const Json& result, const std::vector<OpRows>& ops, const Lab& lab) 
     out += details("Those that FAILED", element("ul", failures), num_failed <= 12);
   return out + context_facts(member(result, "context"), member(result, "rows")) +
          element("h3", "Roofs") +
-         dim("Measured before and after everything else. The uncertainty is half of the distance "
+         dim("Measured when first needed, and again at the end. The uncertainty is half of the "
+             "distance "
              "between the two.") +
          roofs_table(member(result, "roofs"), lab);
 }

@@ -460,7 +460,7 @@ Json context_json(Machine& machine, const LabOptions& o) {
   out["settle_seconds"] = o.measure.settle;
   out["sample_seconds"] = o.measure.seconds;
   out["data"] = o.data;
-  if (o.measure.company) out["company"] = true;
+  if (o.measure.company > 0) out["company"] = o.measure.company;
   return out;
 }
 
@@ -598,9 +598,9 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
     sub.add_option("--data", o.data,
                    "normal, or FILE.safetensors: weights have values of its largest tensor")
         ->capture_default_str();
-    sub.add_flag(
-        "--company", o.measure.company,
-        "Between a model's products, nine tenths of the time: at the clock that they leave");
+    sub.add_option("--company", o.measure.company,
+                   "On a GPU, between a model's products, which take this share of the time: 0.9")
+        ->check(finite_number());
     sub.add_flag("--sass", o.measure.sass, "Count the kernels' instructions, by cuobjdump");
     sub.add_option("--commit", o.commit, "For the result's context; else VLR_COMMIT");
     sub.add_option("--json", *json, "Write the result there");

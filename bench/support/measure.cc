@@ -248,10 +248,11 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
     }
   };
   std::unique_ptr<Window> company;
-  if (options.company && machine.gpu) {
-    constexpr double kSeconds = 9e-3;  // of ten: a kernel's share of a model
+  if (options.company > 0 && machine.gpu) {
+    const double share = std::min(options.company, 0.99);
+    const double seconds = window_seconds(machine) * share / (1 - share);
     const auto launch = machine.gpu->make_company();
-    auto window = launch.ok() ? machine.timer().make_window(*launch, 1, kSeconds) : launch.error();
+    auto window = launch.ok() ? machine.timer().make_window(*launch, 1, seconds) : launch.error();
     window.ok() ? void(company = std::move(window).value()) : fail_all(window.error());
   }
   const auto alone = [&](const MeasureOptions& how) {

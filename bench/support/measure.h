@@ -21,7 +21,8 @@ struct MeasureOptions {
   double margin = 0.01;      ///< what counts as the same: see judge()
   bool burst = true;         ///< also 20 ms after the machine was idle
   bool alone = true;         ///< each implementation by itself: clock, power
-  bool company = false;      ///< of a model's products between the samples: a GPU's clock is theirs
+  double company = 0;        ///< the share of the time that products take between the samples: a
+                             ///< GPU's clock is theirs
   bool sass = false;         ///< count the instructions of kernels
   bool profile = false;      ///< one launch of each for a profiler, and no time
 };

@@ -44,7 +44,9 @@ void Monitor::watch() {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   if (reads > 0) readings_.mhz_mean = static_cast<int>(mhz_sum / static_cast<double>(reads));
-  if (last_at > first_at)
+  // The counter steps every 20 to 100 ms: of less time its figure is off by a fifth.
+  constexpr double kLeast = 0.4;
+  if (last_at - first_at >= kLeast)
     readings_.watts = static_cast<double>(last_energy - first_energy) * 1e-3 / (last_at - first_at);
 }
 

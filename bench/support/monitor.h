@@ -15,8 +15,8 @@ class Nvml;
 struct Readings {
   int mhz_least = 0, mhz_mean = 0;  ///< of the SMs
   int celsius = 0;                  ///< at most
-  double watts = 0;                 ///< by the energy counter, between two of its steps
-  uint64_t reasons = 0;             ///< why the clock was not higher, any of the time
+  double watts = 0;      ///< by the energy counter, between two of its steps; of half a second on
+  uint64_t reasons = 0;  ///< why the clock was not higher, any of the time
 
   std::string reason_names() const;
 };
