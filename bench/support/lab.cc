@@ -139,6 +139,12 @@ Status write_json(const std::string& path, const Json& json) {
   return {Code::kInvalidArgument, path + ": cannot be written"};
 }
 
+/// Told before anything is measured.
+Status can_write(const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
+  return {Code::kInvalidArgument, path + ": cannot be written"};
+}
+
 /// Opens what the options ask for and calls body with every subject, up to a shape that an op does
 /// not take.
 Status for_each_subject(Machine& machine, const LabOptions& options,
@@ -264,6 +270,7 @@ int run_list(const LabOptions& o) {
 }
 
 int run_check(const LabOptions& o, const std::string& json_path) {
+  if (const Status s = can_write(json_path); !s.ok()) return fail(s);
   auto machine = Machine::open(o.device, o.num_threads);
   if (!machine.ok()) return fail(machine.error());
   bool wrong = false;
@@ -282,15 +289,15 @@ int run_check(const LabOptions& o, const std::string& json_path) {
     std::fflush(stdout);
     return {};
   });
+  // What there is, whatever ended it.
+  const Status w = write_json(json_path, {{"context", context_json(**machine, o)}, {"rows", rows}});
   if (!s.ok()) return fail(s);
-  if (const Status w =
-          write_json(json_path, {{"context", context_json(**machine, o)}, {"rows", rows}});
-      !w.ok())
-    return fail(w);
+  if (!w.ok()) return fail(w);
   return wrong ? kWrong : kFine;
 }
 
 int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
+  if (const Status s = can_write(json_path); !s.ok()) return fail(s);
   auto machine = Machine::open(o.device, o.num_threads);
   if (!machine.ok()) return fail(machine.error());
   if (ab && o.implementations.size() > 2)
@@ -303,8 +310,12 @@ int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
                                [&](const OpLab& op, const Subject& subject, const Measurement& m) {
                                  fmt::print("{} {}\n", op.name, subject.shape().name());
                                  for (const Measured& row : m.rows) {
-                                   print_row(**machine, op, subject, row);
                                    wrong = wrong || !row.error.empty();
+                                   if (o.measure.profile && row.error.empty()) {
+                                     fmt::print("  {:18} launched once\n", row.implementation);
+                                     continue;
+                                   }
+                                   print_row(**machine, op, subject, row);
                                    if (row.ratio) verdicts.push_back(row.verdict);
                                  }
                                  if (m.control)
@@ -312,16 +323,19 @@ int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
                                               m.rows[0].implementation, interval_text(*m.control));
                                  std::fflush(stdout);
                                });
-  if (!s.ok()) return fail(s);
-  if (o.measure.profile) return wrong ? kWrong : kFine;
-  if (const Status again = (*machine)->roofs.measure_again(); !again.ok()) return fail(again);
+  if (o.measure.profile) return !s.ok() ? fail(s) : wrong ? kWrong : kFine;
+  const Status again = s.ok() ? (*machine)->roofs.measure_again() : Status();
   for (const auto& roof : (*machine)->roofs.all())
     fmt::print("roof {}: {:.4g} before, {:.4g} after, G{}\n", roof->name, roof->before * 1e-9,
                roof->after * 1e-9, roof->unit);
   const Json all = {{"context", context_json(**machine, o)},
                     {"roofs", roofs_json((*machine)->roofs)},
                     {"rows", rows}};
-  if (const Status w = write_json(json_path, all); !w.ok()) return fail(w);
+  // What there is, whatever ended it.
+  const Status w = write_json(json_path, all);
+  for (const Status& why : {s, again, w}) {
+    if (!why.ok()) return fail(why);
+  }
   if (wrong) return kWrong;
   return ab ? exit_code(verdicts) : kFine;
 }
