@@ -25,9 +25,7 @@ Result<Data> read_data(const std::string& path) {
   VLR_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::open(path));
   const StoredTensor* largest = nullptr;
   for (const auto& [name, t] : file.tensors()) {
-    const bool is_float =
-        t.dtype == DType::kF32 || t.dtype == DType::kBF16 || t.dtype == DType::kF16;
-    if (is_float && (!largest || t.bytes() > largest->bytes())) largest = &t;
+    if (bench::is_float(t.dtype) && (!largest || t.bytes() > largest->bytes())) largest = &t;
   }
   if (!largest) return Status(Code::kInvalidArgument, path + ": has no tensor in f32, bf16 or f16");
   const int64_t count = std::min(largest->numel(), kMost);

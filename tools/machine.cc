@@ -3,41 +3,18 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <ctime>
 #include <fstream>
 
+#include "bench/support/machine.h"
 #include "engine/runtime/device.h"
 #include "kernels/core/thread_pool.h"
 
 namespace vlr::tools {
-namespace {
-
-std::string cpu_name() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
-
-/// As ISO 8601 has it, in UTC.
-std::string date() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32] = "";
-  std::strftime(text, sizeof(text), "%FT%TZ", &parts);
-  return text;
-}
-
-}  // namespace
 
 Result<Machine> Machine::open(const Options& options, bool measure_peaks) {
   VLR_ASSIGN_OR_RETURN(const DeviceSpec spec, DeviceSpec::parse(options.device));
   Machine m;
-  m.context["date"] = date();
+  m.context["date"] = bench::date();
   if (spec.kind == Device::kCuda) {
     m.gpu = bench::Gpu::open(spec.index);
     if (!m.gpu)
@@ -49,7 +26,7 @@ Result<Machine> Machine::open(const Options& options, bool measure_peaks) {
   } else {
     ThreadPool threads(options.num_threads);
     if (measure_peaks) m.peak = bench::measure_peak(threads);
-    m.context["cpu"] = cpu_name();
+    m.context["cpu"] = bench::cpu_name();
     m.context["threads"] = std::to_string(threads.num_threads());
   }
   if (measure_peaks) {

@@ -9,7 +9,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -24,15 +23,6 @@ namespace {
 int fail(const Status& s) {
   fmt::print(stderr, "{}\n", s.message());
   return s.code() == Code::kInvalidArgument ? kUsage : kWrong;
-}
-
-std::string date() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32] = "";
-  std::strftime(text, sizeof(text), "%FT%TZ", &parts);
-  return text;
 }
 
 /// "12.3 us ±0.2%"
@@ -88,11 +78,17 @@ void print_row(Machine& machine, const OpLab& op, const Subject& subject, const 
   if (row.ratio)
     line += fmt::format("  {} {}", interval_text(*row.ratio), verdict_name(row.verdict));
   fmt::print("{}\n", line);
-  for (const KernelCost& k : row.kernels)
+  for (const KernelCost& k : row.kernels) {
     fmt::print(
         "    {} x {} threads, {} registers, {} B local, {} B shared, {} blocks an SM ({:.0f}%)\n",
         k.blocks, k.threads, k.registers, k.local_bytes, k.shared_bytes, k.blocks_per_sm,
         100 * k.occupancy);
+    if (k.sass)
+      fmt::print(
+          "      {} instructions: {} wgmma, {} mma, {} MUFU, {} local loads, {} local stores\n",
+          k.sass->all, k.sass->wgmma, k.sass->mma, k.sass->mufu, k.sass->local_loads,
+          k.sass->local_stores);
+  }
 }
 
 void print_checked(const std::string& implementation, const Checked& c) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <charconv>
+#include <ctime>
 #include <fstream>
 
 namespace vlr::bench {
@@ -33,6 +34,8 @@ void pin(ThreadPool& threads) {
   });
 }
 
+}  // namespace
+
 std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);) {
@@ -42,7 +45,14 @@ std::string cpu_name() {
   return "unknown";
 }
 
-}  // namespace
+std::string date() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32] = "";
+  std::strftime(text, sizeof(text), "%FT%TZ", &parts);
+  return text;
+}
 
 Machine::Machine(std::unique_ptr<Gpu> g, int num_threads)
     : gpu(std::move(g)), threads(num_threads), roofs(gpu.get(), threads) {

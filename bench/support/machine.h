@@ -16,6 +16,9 @@
 
 namespace vlr::bench {
 
+std::string cpu_name();  ///< "unknown" where the kernel does not tell
+std::string date();      ///< now, as ISO 8601 has it, in UTC
+
 class Machine {
  public:
   /// "cpu", "cuda", "cuda:1"; empty: a GPU where there is one. The host's threads, `num_threads` or
