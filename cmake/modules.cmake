@@ -46,12 +46,16 @@ function(vlr_add_module name)
   set_property(GLOBAL APPEND PROPERTY VLR_MODULES ${name})
 endfunction()
 
+# vlr_add_test(NAME [ALONE] [WITHOUT FILTER] SOURCES ... [MODULES ...] [LINK ...]): a ctest test for each of its tests,
+# but for those that a gtest filter names. ALONE: none of them beside another test.
 function(vlr_add_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;MODULES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "ALONE" "WITHOUT" "SOURCES;MODULES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   vlr_compile_as_test(${name})
   target_link_libraries(${name} PRIVATE ${ARG_MODULES} ${ARG_LINK} GTest::gtest_main)
-  gtest_discover_tests(${name} TEST_FILTER "-*Cuda*" PROPERTIES LABELS cpu DISCOVERY_TIMEOUT 60)
+  string(JOIN ":" without "*Cuda*" ${ARG_WITHOUT})
+  gtest_discover_tests(${name} TEST_FILTER "-${without}" DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS cpu RUN_SERIAL ${ARG_ALONE})
   if(VLR_WITH_CUDA)
     gtest_discover_tests(${name} TEST_FILTER "*Cuda*" PROPERTIES LABELS gpu DISCOVERY_TIMEOUT 60)
   endif()
@@ -66,6 +70,14 @@ function(vlr_compile_as_test name)
   # It runs once: compiling it at -O3 takes half as long again. What is tested stays as it is shipped.
   target_compile_options(${name} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
 endfunction()
+
+# For the targets of a folder from here on, where they are short of loops: with a sanitizer's checks GCC takes twice as
+# long with -O1 as without.
+macro(vlr_compile_quickly_when_sanitized)
+  if(VLR_SANITIZE)
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-O0>)
+  endif()
+endmacro()
 
 # vlr_add_bench(NAME SOURCES ... MODULES ... [LINK ...]): one Google Benchmark program.
 function(vlr_add_bench name)

@@ -180,8 +180,13 @@ Status check_speed(Machine& machine, const Subject& subject, const Unit unit, do
   constexpr double kBetter = 3;
   VLR_ASSIGN_OR_RETURN(const Roof* flops, machine.roofs.flops(unit));
   VLR_ASSIGN_OR_RETURN(const Roof* bytes, machine.roofs.bytes(subject.bytes(), true));
-  const double roof = std::max(cost.flops / flops->best(), cost.bytes / bytes->best());
-  return roof / seconds > kBetter ? too_fast(roof / seconds, "the measured roof") : Status();
+  const auto share = [&] {
+    return std::max(cost.flops / flops->best(), cost.bytes / bytes->best()) / seconds;
+  };
+  if (share() <= kBetter) return {};
+  // Or somebody else had the machine while they were measured.
+  VLR_RETURN_IF_ERROR(machine.roofs.measure_again());
+  return share() > kBetter ? too_fast(share(), "the measured roof") : Status();
 }
 
 /// Of a kernel of this program; nothing where cuobjdump is not there, or the kernel is a library's.

@@ -50,6 +50,7 @@ Result<const Roof*> Roofs::bytes(int64_t bytes, bool warm) {
 
 Status Roofs::measure_again() {
   for (size_t i = 0; i < roofs_.size(); ++i) {
+    roofs_[i]->before = roofs_[i]->best();
     VLR_ASSIGN_OR_RETURN(roofs_[i]->after, measures_[i]());
   }
   return {};

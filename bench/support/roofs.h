@@ -15,8 +15,8 @@ namespace vlr::bench {
 struct Roof {
   std::string name;   ///< "bf16", "memory", "caches of 4 MiB"
   const char* unit;   ///< "FLOP/s" or "B/s"
-  double before = 0;  ///< 0: not known
-  double after = 0;   ///< 0: not measured again
+  double before = 0;  ///< the best of those before the last; 0: not known
+  double after = 0;   ///< the last one; 0: not measured again
   double limit = 0;   ///< what the chip's units come to at its highest clock; 0: not known
 
   double best() const { return before > after ? before : after; }
