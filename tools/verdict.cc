@@ -84,6 +84,9 @@ Status VerdictCommand::finish() {
   model.options.device = lab.device.empty() ? model.options.device : lab.device;
   if (!eval_files.empty() && model.model.empty())
     return {Code::kInvalidArgument, "--eval wants a checkpoint with a tokenizer: -m"};
+  if (!workloads.empty() && model.model.empty() && synthetic.empty())
+    return {Code::kInvalidArgument, "--workload wants a model: -m or --synthetic"};
+  if (workloads.empty()) workloads = {"1x128", "text100"};
   for (const std::string& workload : workloads) {
     if (!std::ranges::count(workload_names(), workload))
       return {Code::kInvalidArgument, fmt::format("--workload must be one of {}, got {}",
@@ -314,6 +317,8 @@ int VerdictCommand::run() {
   if (const Status s = finish(); !s.ok()) return unusable(s);
   auto machine = bench::Machine::open(lab.device, lab.num_threads);
   if (!machine.ok()) return unusable(machine.error());
+  if (!synthetic.empty() && !(*machine)->is_gpu())
+    return unusable({Code::kInvalidArgument, "--synthetic wants a GPU, and this runs on cpu"});
   std::vector<std::string> names = {candidate};
   if (!against.empty()) names.push_back(against);
   for (const std::string& name : names) {
@@ -371,11 +376,13 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
   app.add_option("--cu", c->lab.cu_files, "A .cu file with one kernel")
       ->expected(1, 100)
       ->type_size(1);
+  app.add_option("--dtype", c->lab.dtype, "Of the activations: f32, bf16 or f16");
+  CLI::Option* label =
+      app.add_option("--label", c->lab.label, "Only the models' shapes with this in their names");
   app.add_option("--shape", c->lab.shapes, "Instead of the models' shapes: `vlr lab list` has axes")
       ->expected(1, 1000)
-      ->type_size(1);
-  app.add_option("--dtype", c->lab.dtype, "Of the activations: f32, bf16 or f16");
-  app.add_option("--label", c->lab.label, "Only the models' shapes with this in their names");
+      ->type_size(1)
+      ->excludes(label);
   app.add_option("--soak", c->lab.soak, "Launches that must have the same bits")
       ->capture_default_str();
   app.add_option("--settle", c->lab.measure.settle, "Seconds of full duty before samples are taken")
@@ -387,8 +394,11 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
   app.add_option("--margin", c->lab.measure.margin, "Times that differ by less are the same")
       ->check(bench::finite_number())
       ->capture_default_str();
-  app.add_option("-m,--model", c->model.model, "A checkpoint to run both in; none: the op alone");
-  app.add_option("--synthetic", c->synthetic, "2b, 8b, a or b: a model of that size, on a GPU");
+  CLI::Option* folder = app.add_option("-m,--model", c->model.model,
+                                       "A checkpoint to run both in; none: the op alone");
+  app.add_option("--synthetic", c->synthetic, "2b, 8b, a or b: a model of that size, on a GPU")
+      ->check(CLI::IsMember({"2b", "8b", "a", "b"}))
+      ->excludes(folder);
   app.add_option(
          "--workload", c->workloads,
          fmt::format("{}; 1x128 and text100 by default", fmt::join(workload_names(), " | ")))
@@ -400,12 +410,7 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
   app.add_option("--commit", c->lab.commit, "For the result's context; else VLR_COMMIT");
   app.add_option("--json", c->json_to, "Write everything there");
   app.add_option("--html", c->html_to, "And as one page there");
-  app.callback([c, &run] {
-    run = [c] {
-      if (c->workloads.empty()) c->workloads = {"1x128", "text100"};
-      return c->run();
-    };
-  });
+  app.callback([c, &run] { run = [c] { return c->run(); }; });
 }
 
 }  // namespace vlr::tools

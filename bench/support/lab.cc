@@ -202,26 +202,23 @@ std::vector<std::string> chosen(const LabOptions& options, const OpLab& op, cons
   return all;
 }
 
+/// What every command takes.
 void add_common(CLI::App& app, const std::vector<OpLab>& ops, std::shared_ptr<LabOptions> o,
                 std::shared_ptr<std::string> op) {
   if (ops.size() > 1)
     app.add_option("op", *op, "The op: `list` has them; all of them if none is named");
   app.add_option("--device", o->device, "cpu, cuda or cuda:N; a GPU where there is one");
   app.add_option("--threads", o->num_threads, "Of the host; one a CPU");
-  app.add_option_function<std::string>(
-      "--impl",
-      [o](const std::string& text) { o->implementations = CLI::detail::split(text, ','); },
-      "Implementations, separated by commas");
+  CLI::Option* dtype = app.add_option("--dtype", o->dtype, "Of the activations: f32, bf16 or f16");
+  CLI::Option* label =
+      app.add_option("--label", o->label, "Only the models' shapes with this in their names");
   app.add_option("--shape", o->shapes, "rows=128:8192:*2,dim=4096; `list` has an op's axes")
       ->type_size(1)
-      ->expected(1, 1000);
-  app.add_option("--dtype", o->dtype, "Of the activations: f32, bf16 or f16");
-  app.add_option("--label", o->label, "Only the models' shapes with this in their names");
-  app.add_option("--shapes", o->shapes_file, "Shapes that `vlr profile --shapes` wrote");
-  app.add_option("--budget", o->budget,
-                 "Seconds after which no further shape is begun; 0: there is none")
-      ->check(finite_number())
-      ->capture_default_str();
+      ->expected(1, 1000)
+      ->excludes(label);
+  app.add_option("--shapes", o->shapes_file, "Shapes that `vlr profile --shapes` wrote")
+      ->excludes(label)
+      ->excludes(dtype);  // each has its own
   app.add_option("--load", o->plugins,
                  "A shared object with implementations, kernels/core/plugin.h")
       ->expected(1, 100)
@@ -229,6 +226,18 @@ void add_common(CLI::App& app, const std::vector<OpLab>& ops, std::shared_ptr<La
   app.add_option("--cu", o->cu_files, "A .cu file with one kernel, bench/support/cu_kernel.h")
       ->expected(1, 100)
       ->type_size(1);
+}
+
+/// What those take that run something.
+void add_running(CLI::App& app, LabOptions& o) {
+  app.add_option_function<std::string>(
+      "--impl",
+      [&o](const std::string& text) { o.implementations = CLI::detail::split(text, ','); },
+      "Implementations, separated by commas");
+  app.add_option("--budget", o.budget,
+                 "Seconds after which no further shape is begun; 0: there is none")
+      ->check(finite_number())
+      ->capture_default_str();
 }
 
 /// What the command line leaves open.
@@ -250,6 +259,8 @@ int run_list(const LabOptions& o) {
   auto machine = Machine::open(o.device, o.num_threads);
   if (!machine.ok()) return fail(machine.error());
   for (const OpLab* op : o.ops) {
+    const auto shapes = shapes_of(*op, o, (*machine)->device());
+    if (!shapes.ok()) return fail(shapes.error());
     fmt::print("{}\n", op->name);
     for (const Axis& a : op->axes)
       fmt::print(
@@ -259,16 +270,27 @@ int run_list(const LabOptions& o) {
           a.names.empty() ? "" : fmt::format("  ({})", fmt::join(a.names, " | ")));
     for (const auto& impl : op->implementations())
       fmt::print("  {} {}\n", device_name(impl.device), impl.name);
-    for (const Shape& s : op->shapes((*machine)->device()))
+    for (const Shape& s : *shapes)
       fmt::print("  shape {} --shape {}\n", s.dtype_and_label(), s.axes_text());
   }
   return kFine;
+}
+
+/// What acts on a GPU alone is not taken in silence elsewhere.
+Status expect_gpu_for(const LabOptions& o, const Machine& machine) {
+  const char* option = !o.cu_files.empty()     ? "--cu"
+                       : o.measure.company > 0 ? "--company"
+                       : o.measure.sass        ? "--sass"
+                                               : nullptr;
+  if (machine.is_gpu() || !option) return {};
+  return {Code::kInvalidArgument, fmt::format("{} wants a GPU, and this runs on cpu", option)};
 }
 
 int run_check(const LabOptions& o, const std::string& json_path) {
   if (const Status s = can_write(json_path); !s.ok()) return fail(s);
   auto machine = Machine::open(o.device, o.num_threads);
   if (!machine.ok()) return fail(machine.error());
+  if (const Status s = expect_gpu_for(o, **machine); !s.ok()) return fail(s);
   bool wrong = false;
   Json rows = Json::array();
   const Status s = for_each_subject(**machine, o, [&](const OpLab& op, Subject& subject) -> Status {
@@ -296,6 +318,7 @@ int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
   if (const Status s = can_write(json_path); !s.ok()) return fail(s);
   auto machine = Machine::open(o.device, o.num_threads);
   if (!machine.ok()) return fail(machine.error());
+  if (const Status s = expect_gpu_for(o, **machine); !s.ok()) return fail(s);
   if (ab && o.implementations.size() > 2)
     return fail({Code::kInvalidArgument,
                  "ab wants two: --impl baseline,candidate; one is compared with itself"});
@@ -588,6 +611,7 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
   };
   const auto json = std::make_shared<std::string>();
   const auto timing = [json](CLI::App& sub, LabOptions& o) {
+    add_running(sub, o);
     sub.add_option("--settle", o.measure.settle, "Seconds of full duty before samples are taken")
         ->check(finite_number())
         ->capture_default_str();
@@ -601,10 +625,13 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
     sub.add_option("--margin", o.measure.margin, "Times that differ by less are the same")
         ->check(finite_number())
         ->capture_default_str();
-    sub.add_flag("--warm", o.warm, "One set of operands, as warm as the loop leaves it");
-    sub.add_flag("--cold", o.cold, "Sets that are five times the last cache; a GPU's default");
+    CLI::Option* warm =
+        sub.add_flag("--warm", o.warm, "One set of operands, as warm as the loop leaves it");
+    sub.add_flag("--cold", o.cold, "Sets that are five times the last cache; a GPU's default")
+        ->excludes(warm);
     sub.add_option("--warm-operand", o.warm_operands, "Operands that all sets share, by name")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->excludes(warm);
     sub.add_option("--data", o.data,
                    "normal, or FILE.safetensors: weights have values of its largest tensor")
         ->capture_default_str();
@@ -621,6 +648,7 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
   command(
       "check", "Distance from the reference, and bits alone and in batches",
       [json](CLI::App& sub, LabOptions& o) {
+        add_running(sub, o);
         sub.add_option("--soak", o.soak, "Also so many launches, which must have the same bits");
         sub.add_option("--json", *json, "Write the result there");
       },
@@ -629,8 +657,12 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
       "time", "Time by itself, and in turns with the first implementation",
       [timing](CLI::App& sub, LabOptions& o) {
         timing(sub, o);
-        sub.add_flag("--profile", o.measure.profile,
-                     "One launch of each for a profiler instead: ncu --profile-from-start off");
+        CLI::Option* profile =
+            sub.add_flag("--profile", o.measure.profile,
+                         "One launch of each for a profiler instead: ncu --profile-from-start off");
+        for (const char* of_times :
+             {"--settle", "--seconds", "--precision", "--margin", "--company", "--sass", "--json"})
+          profile->excludes(sub.get_option(of_times));
       },
       [json](const LabOptions& o) { return run_time(o, *json, false); });
   command(

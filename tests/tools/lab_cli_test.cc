@@ -65,6 +65,12 @@ TEST_F(CliLab, ListsOpsAxesImplementationsAndShapes) {
                              HasSubstr("\n  shape f32/2b --shape rows=512,dim=2048\n"),
                              Not(HasSubstr("linear"))));
   EXPECT_EQ(one.err, "");
+  for (const char* asked : {"--shape rows=5,dim=8", "--label no_such_label"})
+    EXPECT_THAT(lab("list rmsnorm " + std::string(asked)).out, Not(HasSubstr("/2b ")));
+  EXPECT_THAT(lab("list rmsnorm --label demo").out,
+              AllOf(HasSubstr("shape f32/demo "), Not(HasSubstr("/2b "))));
+  EXPECT_THAT(lab("list rmsnorm --shape rows=5:6:+1,dim=8").out,
+              HasSubstr("  shape f32 --shape rows=5,dim=8\n  shape f32 --shape rows=6,dim=8\n"));
   const Ran mine = lab("list rmsnorm", {"--load", VLR_PLUGIN_MINE});
   EXPECT_THAT(mine.out, HasSubstr("\n  cpu mine\n  cpu wrong_above_400\n"));
 }
@@ -88,13 +94,15 @@ TEST_F(CliLab, UsageErrorsEndWithTwoAndSayWhy) {
     says({c, "--shape", "rows=8"}, "--shape is one op's: name the op");
     says({c, "rmsnorm", "--load", "absent.so"}, "absent.so");
     says({c, "rmsnorm", "--no-such-option"}, "--no-such-option");
+    says({c, "rmsnorm", "--device", "cpu", "--dtype", "f64"},
+         "--dtype must be f32, bf16 or f16, got 'f64'");
+    says({c, "rmsnorm", "--device", "cpu", "--label", "70b"}, "none of its shapes is asked for");
+    says({c, "rmsnorm", "--device", "cpu", "--shapes", "absent.json"},
+         "absent.json: expected an array of shapes");
     if (c == "list") continue;
     says({c, "rmsnorm", "--device", "cpu", "--impl", "fast"},
          "rmsnorm: no implementation 'fast' on cpu; there are reference, simd");
     says({c, "--device", "cpu", "--impl", "fast"}, "no implementation 'fast' on cpu; there are ");
-    says({c, "rmsnorm", "--device", "cpu", "--dtype", "f64"},
-         "--dtype must be f32, bf16 or f16, got 'f64'");
-    says({c, "rmsnorm", "--device", "cpu", "--label", "70b"}, "none of its shapes is asked for");
     for (const auto& [shape, why] :
          {std::pair{"columns=8", "no axis 'columns'; there are rows, heads, dim"},
           {"rows", "a shape must be axis=value,axis=value, got 'rows'"},
@@ -104,8 +112,6 @@ TEST_F(CliLab, UsageErrorsEndWithTwoAndSayWhy) {
       says({c, "rmsnorm", "--device", "cpu", "--shape", shape}, why);
     says({c, "attention", "--device", "cpu", "--shape", "prefix_of=5"},
          "attention: prefix_of counts from 0");
-    says({c, "rmsnorm", "--device", "cpu", "--shapes", "absent.json"},
-         "absent.json: expected an array of shapes");
   }
   says({"ab", "rmsnorm", "--device", "cpu", "--impl", "simd,reference,simd"}, "ab wants two");
   says({"verdict"}, "--impl");
@@ -117,6 +123,39 @@ TEST_F(CliLab, UsageErrorsEndWithTwoAndSayWhy) {
   says({"verdict", "--impl", "rmsnorm=simd", "--device", "cpu", "--shape", "columns=1"},
        "no axis 'columns'");
   says({"report"}, "required");
+}
+
+/// What contradicts another option, or acts on nothing, is not taken in silence.
+TEST_F(CliLab, OptionsThatContradictEachOther) {
+  const auto says = [&](const std::string& command, const Arguments& why) {
+    const Ran ran = lab(command);
+    EXPECT_EQ(ran.code, 2) << command << "\n" << ran.out;
+    EXPECT_EQ(ran.out, "") << command;
+    for (const std::string& part : why) EXPECT_THAT(ran.err, HasSubstr(part)) << command;
+  };
+  for (const std::string c : {"list", "check", "time", "ab", "verdict"}) {
+    const std::string op = c == "verdict" ? " --impl rmsnorm=simd" : " rmsnorm";
+    says(c + op + " --shape rows=8 --label demo", {"--shape", " excludes ", "--label"});
+    if (c == "verdict") continue;
+    says(c + op + " --shapes s.json --label demo", {"--shapes", " excludes ", "--label"});
+    says(c + op + " --shapes s.json --dtype f32", {"--shapes", " excludes ", "--dtype"});
+  }
+  says("list rmsnorm --impl simd", {"--impl"});
+  says("list rmsnorm --budget 1", {"--budget"});
+  for (const std::string c : {"time rmsnorm", "ab rmsnorm"}) {
+    says(c + " --warm --cold", {"--cold", " excludes ", "--warm"});
+    says(c + " --warm --warm-operand weight", {"--warm-operand", " excludes ", "--warm"});
+    says(c + " --company 0.9", {"--company wants a GPU, and this runs on cpu"});
+    says(c + " --sass", {"--sass wants a GPU, and this runs on cpu"});
+  }
+  for (const char* of_times : {"--settle 1", "--seconds 1", "--precision 1", "--margin 1",
+                               "--company 0.9", "--sass", "--json t.json"})
+    says("time rmsnorm --profile " + std::string(of_times), {"--profile", " excludes "});
+  says("verdict --impl rmsnorm=simd --synthetic a -m " + kModel,
+       {"--synthetic", " excludes ", "--model"});
+  says("verdict --impl rmsnorm=simd --synthetic a", {"--synthetic wants a GPU"});
+  says("verdict --impl rmsnorm=simd --synthetic 70b", {"--synthetic: 70b not in {2b,8b,a,b}"});
+  says("verdict --impl rmsnorm=simd --workload 1x128", {"--workload wants a model"});
 }
 
 TEST_F(CliLab, FilesOfShapesThatAreNone) {
