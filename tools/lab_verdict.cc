@@ -127,9 +127,14 @@ Markup verdict_words(const Json& verdict) {
   Markup out = word.empty() ? text("no verdict") : verdict_word(word);
   if (!reasons.empty()) out += text(", ") + element("span", {{"class", "bad"}}, "REFUSED");
   out = element("p", {{"class", "verdict"}}, out);
-  if (reasons.empty()) return out;
-  return out + element("div", {{"class", "note"}},
-                       element("strong", "It is refused because") + element("ul", reasons));
+  const auto note = [&](std::string_view head, const Markup& list) {
+    if (!list.empty())
+      out += element("div", {{"class", "note"}}, element("strong", head) + element("ul", list));
+  };
+  note("It is refused because", reasons);
+  const std::string error = words(verdict, "error");
+  note("It is not finished because", error.empty() ? Markup() : element("li", error));
+  return out;
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ struct VerdictCommand {
 
  private:
   Status finish();
+  /// The stages. What they find is in `out`, whatever becomes of the next one.
   Status check_op(bench::Machine& machine);
   Status time_op(bench::Machine& machine);
   Status time_models();
@@ -63,6 +64,7 @@ struct VerdictCommand {
 
   const bench::OpLab* op = nullptr;
   std::string candidate;
+  std::vector<bench::Shape> shapes;  ///< the models', or those that are asked for
   std::vector<Verdict> verdicts;
   Json out;
 };
@@ -118,21 +120,20 @@ std::vector<bench::Shape> check_shapes(const bench::OpLab& op,
 }
 
 Status VerdictCommand::check_op(bench::Machine& machine) {
-  VLR_ASSIGN_OR_RETURN(const auto models, bench::shapes_of(*op, lab, machine.device()));
-  std::vector<bench::Shape> shapes =
-      lab.shapes.empty() ? check_shapes(*op, models) : std::vector<bench::Shape>();
-  shapes.insert(shapes.end(), models.begin(), models.end());
+  std::vector<bench::Shape> all =
+      lab.shapes.empty() ? check_shapes(*op, shapes) : std::vector<bench::Shape>();
+  all.insert(all.end(), shapes.begin(), shapes.end());
   int64_t taken = 0;
-  for (size_t i = 0; i < shapes.size(); ++i) {
+  for (const bench::Shape& shape : all) {
     bench::Placement one;
     one.warm = true;
-    auto subject = op->make(machine, shapes[i], one);
+    auto subject = op->make(machine, shape, one);
     if (!subject.ok()) continue;  // not every number of rows is every op's
     if (!std::ranges::count((*subject)->takers(), candidate)) continue;
     const bench::Checked c = bench::check(**subject, candidate, taken++ == 0 ? lab.soak : 0);
-    Json row = bench::checked_json(c, shapes[i]);
+    Json row = bench::checked_json(c, shape);
     if (c.wrong()) {
-      refuse(fmt::format("{}: {}", shapes[i].name(),
+      refuse(fmt::format("{}: {}", shape.name(),
                          !c.error.empty() ? c.error
                          : c.errors.wrong > 0
                              ? fmt::format("{} of {} elements are wrong: {}", c.errors.wrong,
@@ -146,7 +147,6 @@ Status VerdictCommand::check_op(bench::Machine& machine) {
 }
 
 Status VerdictCommand::time_op(bench::Machine& machine) {
-  VLR_ASSIGN_OR_RETURN(const auto shapes, bench::shapes_of(*op, lab, machine.device()));
   VLR_ASSIGN_OR_RETURN(const bench::Placement place, bench::placement_of(lab, machine));
   for (const bench::Shape& shape : shapes) {
     VLR_ASSIGN_OR_RETURN(auto subject, op->make(machine, shape, place));
@@ -325,29 +325,38 @@ int VerdictCommand::run() {
     const Status s = bench::expect_implementation(lab.ops, name, (*machine)->device());
     if (!s.ok()) return unusable(s);
   }
+  auto asked = bench::shapes_of(*op, lab, (*machine)->device());
+  if (!asked.ok()) return unusable(asked.error());
+  shapes = *std::move(asked);
+  for (const std::string& path : {json_to, html_to}) {
+    if (const Status s = bench::can_write(path); !s.ok()) return unusable(s);
+  }
   out = {
       {"context", bench::context_json(**machine, lab)}, {"op", op->name}, {"candidate", candidate}};
   out["refused"] = Json::array();
-  for (const auto& step : {&VerdictCommand::check_op, &VerdictCommand::time_op}) {
-    if (const Status s = (this->*step)(**machine); !s.ok()) return unusable(s);
-  }
-  if (const Status again = (*machine)->roofs.measure_again(); !again.ok()) return fail(again);
+  Status failed = check_op(**machine);
+  if (failed.ok()) failed = time_op(**machine);
+  if (failed.ok()) failed = (*machine)->roofs.measure_again();
   out["roofs"] = bench::roofs_json((*machine)->roofs);
   machine->reset();  // its threads are pinned where the models' are to run
   // What is wrong by itself is not tried on a model.
-  if (out["refused"].empty()) {
-    for (const auto& step : {&VerdictCommand::time_models, &VerdictCommand::evaluate}) {
-      if (const Status s = (this->*step)(); !s.ok()) return fail(s);
-    }
-  }
-  const bool refused = !out["refused"].empty();
-  const bench::ExitCode code = refused ? bench::kWrong : bench::exit_code(verdicts);
-  const std::string word = refused                  ? "REFUSED"
-                           : code == bench::kFine   ? "FASTER"
-                           : code == bench::kSame   ? "SAME"
-                           : code == bench::kSlower ? "SLOWER"
-                                                    : "UNDECIDED";
+  if (failed.ok() && out["refused"].empty()) failed = time_models();
+  if (failed.ok() && out["refused"].empty()) failed = evaluate();
+
+  const bench::ExitCode code = !out["refused"].empty() ? bench::kWrong
+                               : !failed.ok()          ? bench::kUnfinished
+                                                       : bench::exit_code(verdicts);
+  const std::string word = code == bench::kWrong        ? "REFUSED"
+                           : code == bench::kUnfinished ? "UNFINISHED"
+                           : code == bench::kFine       ? "FASTER"
+                           : code == bench::kSame       ? "SAME"
+                           : code == bench::kSlower     ? "SLOWER"
+                                                        : "UNDECIDED";
   out["verdict"] = word;
+  if (!failed.ok()) {
+    fail(failed);
+    out["error"] = failed.message();
+  }
   for (const Json& why : out["refused"]) fmt::print("refused: {}\n", why.get<std::string>());
   fmt::print("{}={}: {}\n", op->name, candidate, word);
   if (!json_to.empty()) {

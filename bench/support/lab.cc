@@ -135,12 +135,6 @@ Status write_json(const std::string& path, const Json& json) {
   return {Code::kInvalidArgument, path + ": cannot be written"};
 }
 
-/// Told before anything is measured.
-Status can_write(const std::string& path) {
-  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
-  return {Code::kInvalidArgument, path + ": cannot be written"};
-}
-
 /// Opens what the options ask for and calls body with every subject, up to a shape that an op does
 /// not take.
 Status for_each_subject(Machine& machine, const LabOptions& options,
@@ -483,6 +477,11 @@ Result<std::vector<Shape>> shapes_of(const OpLab& op, const LabOptions& o, Devic
     return Status(Code::kInvalidArgument,
                   op.name + ": none of its shapes is asked for; `list` has them");
   return out;
+}
+
+Status can_write(const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
+  return {Code::kInvalidArgument, path + ": cannot be written"};
 }
 
 Json context_json(Machine& machine, const LabOptions& o) {

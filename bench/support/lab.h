@@ -20,9 +20,10 @@ enum ExitCode {
   kFine = 0,   ///< done; of ab: FASTER somewhere, SLOWER nowhere
   kWrong = 1,  ///< an implementation is wrong, or something failed
   kUsage = 2,
-  kSame = 3,       ///< of ab: SAME everywhere
-  kSlower = 4,     ///< of ab: SLOWER somewhere
-  kUndecided = 5,  ///< of ab: else
+  kSame = 3,        ///< of ab: SAME everywhere
+  kSlower = 4,      ///< of ab: SLOWER somewhere
+  kUndecided = 5,   ///< of ab: else
+  kUnfinished = 6,  ///< of verdict: something failed that is not the candidate's fault
 };
 /// Seconds and shares: no NaN, nothing below 0.
 CLI::Validator finite_number();
@@ -65,6 +66,9 @@ Status expect_implementation(std::span<const OpLab* const> ops, const std::strin
 
 /// The shapes that the options ask for of one op.
 Result<std::vector<Shape>> shapes_of(const OpLab& op, const LabOptions& options, Device device);
+
+/// kInvalidArgument unless a result can be written there; told before anything is measured. No path: ok.
+Status can_write(const std::string& path);
 
 /// Results of time and ab: {"context", "roofs", "rows"}; docs/kernel-lab.md describes it.
 using Json = nlohmann::ordered_json;

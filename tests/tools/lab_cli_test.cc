@@ -381,11 +381,37 @@ TEST_F(CliLab, VerdictRunsTheModelAndItsAnswers) {
               AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr(word), HasSubstr("</html>")));
 }
 
-TEST_F(CliLab, VerdictOfNoModelIsAnError) {
-  const Ran ran =
-      timed("verdict --impl rmsnorm=simd --shape rows=8,dim=64 --soak 2", {"-m", "no_such_model"});
-  EXPECT_EQ(ran.code, 1);
-  EXPECT_THAT(ran.err, HasSubstr("no_such_model"));
+/// What was found before is written.
+TEST_F(CliLab, VerdictWithoutItsModelIsNotFinished) {
+  for (const Arguments& model :
+       {Arguments{"-m", "no_such_model"}, {"-m", kModel, "--eval", "absent.jsonl"}}) {
+    Arguments all = {"--json", "v.json", "--html", "v.html"};
+    all.insert(all.end(), model.begin(), model.end());
+    const Ran ran =
+        timed("verdict --impl rmsnorm=simd --shape rows=8,dim=64 --workload 1x128 --soak 2", all);
+    EXPECT_EQ(ran.code, 6) << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("rmsnorm=simd: UNFINISHED\n"));
+    EXPECT_THAT(ran.err, HasSubstr(model.back()));
+    const json v = json_of("v.json");
+    EXPECT_EQ(v["verdict"], "UNFINISHED");
+    EXPECT_THAT(v["error"], HasSubstr(model.back()));
+    EXPECT_TRUE(v["refused"].empty());
+    EXPECT_EQ(v["checks"].size(), 1u);
+    EXPECT_EQ(v["rows"].size(), 2u);
+    EXPECT_FALSE(v["roofs"].empty());
+    EXPECT_EQ(v.contains("workloads"), model.size() > 2);
+    EXPECT_THAT(read_file(folder_ / "v.html"),
+                AllOf(HasSubstr("UNFINISHED"), HasSubstr(model.back())));
+  }
+}
+
+TEST_F(CliLab, VerdictTellsBeforeWhereItCannotWrite) {
+  for (const char* to : {"--json", "--html"}) {
+    const Ran ran = timed("verdict --impl rmsnorm=simd --shape rows=8,dim=64", {to, "no/such/v"});
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_EQ(ran.out, "");
+    EXPECT_THAT(ran.err, HasSubstr("no/such/v: cannot be written"));
+  }
 }
 
 }  // namespace

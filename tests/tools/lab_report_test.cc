@@ -212,6 +212,18 @@ TEST(LabVerdict, SaysWhatItRestsOn) {
   for (const char* part : {"SLOWER", "REFUSED", "bits differ", "up to 4: 0", "more than 4: 3",
                            "does not take it", "1.1000", "145", "emoji.jsonl", "0 of 640"})
     EXPECT_THAT(html, HasSubstr(part));
+  EXPECT_THAT(html, Not(HasSubstr("not finished")));
+}
+
+TEST(LabVerdict, SaysWhyItIsNotFinished) {
+  const std::string html = html_verdict({{"op", "linear"},
+                                         {"candidate", "wgmma"},
+                                         {"verdict", "UNFINISHED"},
+                                         {"error", "no <model>"}});
+  expect_sound(html);
+  for (const char* part : {"UNFINISHED", "It is not finished because", "no &lt;model&gt;"})
+    EXPECT_THAT(html, HasSubstr(part));
+  EXPECT_THAT(html, Not(HasSubstr("REFUSED")));
 }
 
 TEST(LabHistory, IsEveryResultOfAFolder) {
