@@ -43,6 +43,7 @@ class Gpu {
   virtual std::vector<std::pair<std::string, std::string>> description() = 0;
   virtual int64_t l2_bytes() const = 0;
   virtual int64_t used_bytes() const = 0;  ///< of the whole card, now, by all programs
+  virtual int64_t free_bytes() const = 0;  ///< the rest of it; 0: unknown
 
   /// `exact`: cuBLASLt may only use algorithms that give a row the same bits in every batch.
   virtual Context context(bool exact) = 0;

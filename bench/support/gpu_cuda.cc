@@ -250,6 +250,11 @@ class CudaGpu : public Gpu {
     return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(total - free) : 0;
   }
 
+  int64_t free_bytes() const override {
+    size_t free = 0, total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? static_cast<int64_t>(free) : 0;
+  }
+
   Context context(bool exact) override {
     auto& blas = exact ? exact_ : fast_;
     if (!blas && error_.ok()) {

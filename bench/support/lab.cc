@@ -244,6 +244,8 @@ Status finish(LabOptions& o, const std::vector<OpLab>& ops, const std::string& o
     return {Code::kInvalidArgument, "there is no op '" + op + "'; `list` has them"};
   if (!o.shapes.empty() && o.ops.size() > 1)
     return {Code::kInvalidArgument, "--shape is one op's: name the op"};
+  if (!o.warm_operands.empty() && o.ops.size() > 1)
+    return {Code::kInvalidArgument, "--warm-operand is one op's: name the op"};
   VLR_RETURN_IF_ERROR(load_all(o, ops));
   if (const char* commit = std::getenv("VLR_COMMIT"); o.commit.empty() && commit) o.commit = commit;
   return {};
@@ -413,7 +415,8 @@ ExitCode exit_code(std::span<const Verdict> verdicts) {
 
 Result<Placement> placement_of(const LabOptions& options, const Machine& machine) {
   Placement p;
-  p.warm = options.warm || (!machine.is_gpu() && !options.cold);
+  // What is named is warm beside others that are cold.
+  p.warm = options.warm || (!machine.is_gpu() && !options.cold && options.warm_operands.empty());
   p.warm_operands = {options.warm_operands.begin(), options.warm_operands.end()};
   if (options.data == "normal") return p;
   if (!options.read_data)

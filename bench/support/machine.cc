@@ -3,10 +3,12 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <ctime>
 #include <fstream>
+#include <limits>
 
 namespace vlr::bench {
 namespace {
@@ -32,6 +34,15 @@ void pin(ThreadPool& threads) {
     CPU_SET(cpus[static_cast<size_t>(thread)], &one);
     pthread_setaffinity_np(pthread_self(), sizeof one, &one);
   });
+}
+
+/// Of the host; no bound where the kernel does not tell.
+int64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string key, line; in >> key && std::getline(in, line);) {
+    if (key == "MemAvailable:") return std::stoll(line) * 1024;
+  }
+  return std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace
@@ -80,6 +91,11 @@ Result<std::unique_ptr<Machine>> Machine::open(const std::string& device, int nu
       return Status(Code::kDevice, "--device " + device + ": there is no such GPU");
   }
   return std::unique_ptr<Machine>(new Machine(std::move(gpu), num_threads));
+}
+
+int64_t Machine::bytes_for_sets() const {
+  const int64_t free = gpu ? gpu->free_bytes() : available_bytes();
+  return std::min(free / 4, int64_t{gpu ? 16 : 1} << 30);
 }
 
 std::vector<std::pair<std::string, std::string>> Machine::description() {

@@ -35,6 +35,8 @@ class Machine {
     ctx.threads = &threads;
     return ctx;
   }
+  /// What sets of operands may take: a quarter of what is free now, 16 GiB at most, of the host 1 GiB.
+  int64_t bytes_for_sets() const;
   Status finish() { return gpu ? gpu->finish() : Status(); }
   /// Names, versions and clocks that a result has to be read with.
   std::vector<std::pair<std::string, std::string>> description();

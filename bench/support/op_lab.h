@@ -88,10 +88,11 @@ class OpSubject : public Subject {
     add_set();
     VLR_RETURN_IF_ERROR(machine_.finish());
     VLR_RETURN_IF_ERROR(Op::check(sets_[0].args));
+    VLR_RETURN_IF_ERROR(expect_inputs(place_.warm_operands));
     const int64_t cache = machine_.gpu ? machine_.gpu->l2_bytes() : host_cache_bytes();
-    const int64_t most = int64_t{machine_.gpu ? 16 : 1} << 30;
-    const int64_t num_sets =
-        place_.warm ? 1 : number_of_sets(cost(), operands_[0]->bytes(), cache, most);
+    const int64_t num_sets = place_.warm ? 1
+                                         : number_of_sets(cost(), operands_[0]->bytes(), cache,
+                                                          machine_.bytes_for_sets());
     while (static_cast<int64_t>(sets_.size()) < num_sets) add_set();
     return machine_.finish();
   }
@@ -267,14 +268,16 @@ class OpSubject : public Subject {
     current_ = place_.data;
     for (const size_t set : {size_t{0}, operands_.size() - 1}) {
       const auto [it, made] = filled_wants_.try_emplace(set);
-      if (made) it->second.status = make_want(it->second, set + kSeed, false, set);
+      if (!made) continue;
+      operands_[set]->refill(set + kSeed);
+      it->second.status = make_want(it->second, false, set);
     }
     for (size_t i = 0; i < operands_.size(); ++i) operands_[i]->refill(i + kSeed);
     current_ = {};
   }
 
  private:
-  static constexpr uint64_t kSeed = 1;
+  static constexpr uint64_t kSeed = 1;  ///< of the first set; the next ones have the next seeds
 
   struct Opened {
     std::string label;
@@ -296,15 +299,31 @@ class OpSubject : public Subject {
   };
 
   void add_set() {
-    if (machine_.gpu) {
-      const auto* first =
-          operands_.empty() ? nullptr : static_cast<const DeviceOperands*>(operands_[0].get());
-      operands_.push_back(std::make_unique<DeviceOperands>(*machine_.gpu, operands_.size() + 1,
-                                                           &current_, first, place_.warm_operands));
-    } else {
-      operands_.push_back(std::make_unique<HostOperands>(operands_.size() + 1, &current_));
-    }
+    const Operands* first = operands_.empty() ? nullptr : operands_[0].get();
+    const uint64_t seed = operands_.size() + kSeed;
+    if (machine_.gpu)
+      operands_.push_back(std::make_unique<DeviceOperands>(*machine_.gpu, seed, &current_, first,
+                                                           place_.warm_operands));
+    else
+      operands_.push_back(
+          std::make_unique<HostOperands>(seed, &current_, first, place_.warm_operands));
     sets_.push_back(make_(*operands_.back(), shape_));
+  }
+
+  /// What a set writes must not be another's.
+  Status expect_inputs(const std::set<std::string>& names) const {
+    std::set<std::string> inputs;
+    for (const Operands::Named& n : operands_[0]->all()) {
+      if (n.kind != Operands::Kind::kOutput) inputs.insert(n.name);
+    }
+    for (const std::string& name : names) {
+      if (inputs.contains(name)) continue;
+      std::string all;
+      for (const std::string& input : inputs) all += (all.empty() ? "" : ", ") + input;
+      return {Code::kInvalidArgument,
+              "--warm-operand must be an input: " + all + "; got '" + name + "'"};
+    }
+    return {};
   }
 
   Status give_workspace(Opened& o, int64_t bytes) {
@@ -330,28 +349,23 @@ class OpSubject : public Subject {
 
   Want& want_for(uint64_t seed, bool whole) {
     const auto [it, made] = wants_.try_emplace({seed, whole});
-    if (made) it->second.status = make_want(it->second, seed, whole);
+    if (!made) return it->second;
+    operands_[0]->refill(seed);
+    it->second.status = make_want(it->second, whole, 0);
     return it->second;
   }
 
-  Status make_want(Want& want, uint64_t seed, bool whole, size_t set = 0) {
-    operands_[set]->refill(seed);
+  /// Of what the set holds now.
+  Status make_want(Want& want, bool whole, size_t set) {
     VLR_RETURN_IF_ERROR(machine_.finish());
-    std::unique_ptr<Operands> copy;
-    if (machine_.gpu) {
-      copy = std::make_unique<MirrorOperands>(*machine_.gpu,
-                                              static_cast<const DeviceOperands&>(*operands_[set]));
-    } else {
-      copy = std::make_unique<HostOperands>(seed, &current_);
-    }
-    const Setup<Op> host = make_(*copy, shape_);
-    if (!machine_.gpu) copy->refill(seed);  // as the original was
+    MirrorOperands copy(machine_.gpu.get(), *operands_[set]);
+    const Setup<Op> host = make_(copy, shape_);
     VLR_RETURN_IF_ERROR(machine_.finish());
     const Part<Op> part = whole ? host.all() : host.few();
     Context ctx;
     ctx.threads = &machine_.threads;
     // Inputs of the output's shape, to show beside a wrong element, before anything is changed.
-    for (const Operands::Named& n : copy->all()) {
+    for (const Operands::Named& n : copy.all()) {
       const Tensor& t = n.tensor;
       const bool alike = n.kind != Operands::Kind::kOutput && t.rank == host.outputs[0].rank &&
                          t.dims == host.outputs[0].dims && whole;
@@ -364,7 +378,7 @@ class OpSubject : public Subject {
     VLR_RETURN_IF_ERROR(s.with_context("reference"));
     for (Tensor t : part.outputs) {
       std::vector<float> values = values_of(t);
-      t.data = counterpart(*copy, t.template as<std::byte>(), set);
+      t.data = counterpart(copy, t.template as<std::byte>(), set);
       t.device = machine_.device();
       want.outputs.push_back({t, std::move(values)});
     }

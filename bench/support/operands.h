@@ -39,6 +39,14 @@ enum class Poison : uint8_t { kNan = 0xFF, kNumbers = 0x3F };
 class Operands {
  public:
   explicit Operands(Device device) : device_(device) {}
+  /// Those of `first` with these names are shared with it, and only it fills them.
+  Operands(Device device, const Operands* first, const std::set<std::string>& shared)
+      : device_(device) {
+    if (!first) return;
+    for (const Named& n : first->all()) {
+      if (shared.contains(n.name)) shared_[n.name] = n.tensor.as<std::byte>();
+    }
+  }
   virtual ~Operands() = default;
   Operands(const Operands&) = delete;
   Operands& operator=(const Operands&) = delete;
@@ -76,7 +84,7 @@ class Operands {
   Tensor copy_of(std::string name, const std::vector<T>& values,
                  std::initializer_list<int64_t> dims, DType dtype = DType::kI32) {
     const Tensor t = make(std::move(name), dims, dtype, Kind::kValues);
-    fill_from(t, values.data());
+    if (!is_shared(all_.back())) fill_from(t, values.data());
     return t;
   }
   void poison_outputs(Poison with = Poison::kNan) {
@@ -94,7 +102,7 @@ class Operands {
   }
 
  protected:
-  virtual std::byte* allocate(const std::string& name, int64_t bytes) = 0;
+  virtual std::byte* allocate(int64_t bytes) = 0;
   virtual void fill_random(const Tensor& t) = 0;
   virtual void fill_weights(const Tensor& t) { fill_random(t); }
   virtual void fill_from(const Tensor& t, const void* values) = 0;
@@ -105,7 +113,8 @@ class Operands {
  private:
   Tensor make(std::string name, std::initializer_list<int64_t> dims, DType dtype, Kind kind) {
     Tensor t(nullptr, dtype, dims, device_);
-    t.data = allocate(name, t.bytes());
+    const auto it = shared_.find(name);
+    t.data = it != shared_.end() ? it->second : allocate(t.bytes());
     bytes_ += t.bytes();
     all_.push_back({std::move(name), t, kind});
     return t;
@@ -115,13 +124,16 @@ class Operands {
     fill(all_.back());
     return all_.back().tensor;
   }
+  bool is_shared(const Named& n) const { return shared_.contains(n.name); }
   void fill(const Named& n) {
+    if (is_shared(n)) return;
     n.kind == Kind::kWeights ? fill_weights(n.tensor) : fill_random(n.tensor);
   }
 
   Device device_;
   int64_t bytes_ = 0;
   std::vector<Named> all_;
+  std::map<std::string, std::byte*> shared_;
 };
 
 /// Values of a row of numbers, again and again from some place on, in the dtype of t.
@@ -136,7 +148,7 @@ class ShapeOperands : public Operands {
   using Operands::Operands;
 
  private:
-  std::byte* allocate(const std::string&, int64_t) override { return nullptr; }
+  std::byte* allocate(int64_t) override { return nullptr; }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
   void poison(const Tensor&, Poison) override {}
@@ -146,13 +158,14 @@ class ShapeOperands : public Operands {
 /// 64-byte aligned memory of the host.
 class HostOperands : public Operands {
  public:
-  explicit HostOperands(uint64_t seed = 1, const Data* data = nullptr)
-      : Operands(Device::kCpu), data_(data) {
+  explicit HostOperands(uint64_t seed = 1, const Data* data = nullptr,
+                        const Operands* first = nullptr, const std::set<std::string>& shared = {})
+      : Operands(Device::kCpu, first, shared), data_(data) {
     reseed(seed);
   }
 
  private:
-  std::byte* allocate(const std::string&, int64_t bytes) override {
+  std::byte* allocate(int64_t bytes) override {
     memory_.emplace_back(std::aligned_alloc(64, static_cast<size_t>((bytes + 127) / 64 * 64)),
                          std::free);
     if (!memory_.back()) throw std::bad_alloc();
@@ -198,96 +211,60 @@ class HostOperands : public Operands {
 /// Memory of a GPU, filled there; what will be written holds NaN. Errors are the Gpu's.
 class DeviceOperands : public Operands {
  public:
-  /// Another seed gives other values. Operands whose names are in `warm` are those of `first`.
+  /// Another seed gives other values.
   DeviceOperands(Gpu& gpu, uint64_t seed, const Data* data = nullptr,
-                 const DeviceOperands* first = nullptr, const std::set<std::string>& warm = {})
-      : Operands(Device::kCuda), gpu_(gpu), seed_(seed << 16), data_(data) {
-    if (!first) return;
-    for (size_t i = 0; i < first->all().size(); ++i) {
-      if (warm.contains(first->all()[i].name)) shared_[first->all()[i].name] = first->blocks_[i];
-    }
-  }
-
-  /// Every operand, in the order in which they were made.
-  struct Block {
-    std::byte* data;
-    int64_t bytes;
-    bool is_input;
-  };
-  const std::vector<Block>& blocks() const { return blocks_; }
+                 const Operands* first = nullptr, const std::set<std::string>& shared = {})
+      : Operands(Device::kCuda, first, shared), gpu_(gpu), seed_(seed << 16), data_(data) {}
 
  private:
-  std::byte* allocate(const std::string& name, int64_t bytes) override {
-    const auto it = shared_.find(name);
-    blocks_.push_back(it != shared_.end() ? it->second : Block{gpu_.allocate(bytes), bytes, false});
-    return blocks_.back().data;
-  }
-  bool is_shared(const Tensor& t) const {
-    return std::ranges::any_of(shared_, [&](const auto& s) { return s.second.data == t.data; });
-  }
+  std::byte* allocate(int64_t bytes) override { return gpu_.allocate(bytes); }
   void poison(const Tensor& t, Poison with) override {
     gpu_.poison(t.as<std::byte>(), t.bytes(), static_cast<uint8_t>(with));
   }
   void reseed(uint64_t seed) override { seed_ = seed << 16; }
-  void fill_random(const Tensor& t) override {
-    blocks_.back().is_input = true;
-    const uint64_t seed = seed_++;
-    if (!is_shared(t)) gpu_.fill_random(t, seed);
-  }
+  void fill_random(const Tensor& t) override { gpu_.fill_random(t, seed_++); }
   void fill_weights(const Tensor& t) override {
     if (!data_ || data_->weights.empty() || dtype_bytes(t.dtype) == 1) return fill_random(t);
-    blocks_.back().is_input = true;
-    const uint64_t seed = seed_++;
-    if (is_shared(t)) return;
     std::vector<std::byte> host(static_cast<size_t>(t.bytes()));
     Tensor copy = t;
     copy.data = host.data();
-    fill_repeated(copy, data_->weights, seed * 7919);
+    fill_repeated(copy, data_->weights, seed_++ * 7919);
     gpu_.upload(t.data, host.data(), t.bytes());
   }
   void fill_from(const Tensor& t, const void* values) override {
-    blocks_.back().is_input = true;
     gpu_.upload(t.data, values, t.bytes());
   }
 
   Gpu& gpu_;
   uint64_t seed_;
   const Data* data_;
-  std::map<std::string, Block> shared_;
-  std::vector<Block> blocks_;
 };
 
-/// A copy on the host of what DeviceOperands made, for the reference.
+/// A copy on the host of what other operands hold now, for the reference.
 class MirrorOperands : public Operands {
  public:
-  MirrorOperands(Gpu& gpu, const DeviceOperands& original)
+  /// `gpu`: where the original is; null: on the host.
+  MirrorOperands(Gpu* gpu, const Operands& original)
       : Operands(Device::kCpu), gpu_(gpu), original_(original) {}
 
-  /// The original's address of a byte of the copy.
-  const std::byte* original(const std::byte* copy) const {
-    for (size_t i = 0; i < memory_.size(); ++i) {
-      const auto& block = original_.blocks()[i];
-      if (copy >= memory_[i].get() && copy < memory_[i].get() + block.bytes)
-        return block.data + (copy - memory_[i].get());
-    }
-    return nullptr;
-  }
-
  private:
-  std::byte* allocate(const std::string&, int64_t bytes) override {
-    const auto& block = original_.blocks()[memory_.size()];
+  std::byte* allocate(int64_t bytes) override {
+    const Named& from = original_.all()[memory_.size()];
     // Not touched before something is written: a reference of a few rows costs a few pages.
     memory_.emplace_back(new std::byte[static_cast<size_t>(bytes)]);
-    if (block.is_input) gpu_.download(memory_.back().get(), block.data, bytes);
-    return memory_.back().get();
+    std::byte* to = memory_.back().get();
+    if (from.kind == Kind::kOutput) return to;
+    gpu_ ? gpu_->download(to, from.tensor.data, bytes)
+         : void(std::copy_n(from.tensor.as<std::byte>(), bytes, to));
+    return to;
   }
   void fill_random(const Tensor&) override {}
   void fill_from(const Tensor&, const void*) override {}
   void poison(const Tensor&, Poison) override {}  // not touched, see allocate()
   void reseed(uint64_t) override {}
 
-  Gpu& gpu_;
-  const DeviceOperands& original_;
+  Gpu* gpu_;
+  const Operands& original_;
   std::vector<std::unique_ptr<std::byte[]>> memory_;
 };
 

@@ -31,7 +31,7 @@ struct Errors {
 /// Where a subject's operands are when it is timed.
 struct Placement {
   bool warm = false;  ///< one set, which caches keep as far as they can; else cold
-  std::set<std::string> warm_operands;  ///< shared by all sets: warm one by one
+  std::set<std::string> warm_operands;  ///< inputs that all sets share: warm one by one
   Data data;
 };
 

@@ -236,6 +236,66 @@ const OpLab& twice_lab() {
   return lab;
 }
 
+/// x = x / 2 + b, where x is.
+struct Halve {
+  static constexpr std::string_view kName = "halve";
+  struct Args {
+    ConstTensor b;
+    Tensor x;
+  };
+  static Status check(const Args&) { return {}; }
+  static Tolerance tolerance(const Args&) { return {.rel = 1e-6}; }
+  static Cost cost(const Args& a) {
+    const auto n = static_cast<double>(a.x.numel());
+    return {.bytes = 12 * n, .flops = 2 * n};
+  }
+  static std::span<const Impl<Halve>> impls();
+};
+std::set<const void*> seen_b, seen_x;
+Status halve(const Halve::Args& a, Context&) {
+  seen_b.insert(a.b.data);
+  seen_x.insert(a.x.data);
+  auto* x = a.x.as<float>();
+  for (int64_t i = 0; i < a.x.numel(); ++i) x[i] = x[i] / 2 + a.b.as<float>()[i];
+  return {};
+}
+/// Takes what it left itself for work that is done: where it is verified operands are others.
+Status knows_what_it_left(const Halve::Args& a, Context& ctx) {
+  static std::map<const void*, float> left;
+  float& known = left[a.x.data];
+  if (a.x.as<float>()[1] == known) return {};
+  Status s = halve(a, ctx);
+  known = a.x.as<float>()[1];
+  return s;
+}
+Status in_the_first_set(const Halve::Args& a, Context& ctx) {
+  static const void* const first = a.x.data;
+  return a.x.data == first ? halve(a, ctx) : Status();
+}
+std::span<const Impl<Halve>> Halve::impls() {
+  static constexpr Impl<Halve> kImpls[] = {{"right", Device::kCpu, halve},
+                                           {"knows_what_it_left", Device::kCpu, knows_what_it_left},
+                                           {"in_the_first_set", Device::kCpu, in_the_first_set},
+                                           {"reference", Device::kCpu, halve}};
+  return kImpls;
+}
+
+const OpLab& halve_lab() {
+  static const OpLab lab = op_lab<Halve>(
+      {.axes = {{"rows", 33}, {"dim", 9}},
+       .shapes = [](Device, std::span<const Axis>) { return std::vector<Shape>(); },
+       .make =
+           [](Operands& o, const Shape& s) {
+             using A = Halve::Args;
+             const Tensor x = o.random("x", {s["rows"], s["dim"]});
+             const Tensor b = o.random("b", {s["rows"], s["dim"]});
+             return rowwise<Halve>({.b = b, .x = x}, {&A::b}, {&A::x});
+           },
+       .shape_of = [](const Halve::Args&,
+                      std::span<const Axis> axes) { return Shape(axes, DType::kF32); }});
+  return lab;
+}
+
 Machine& machine() {
   static const std::unique_ptr<Machine> one = std::move(Machine::open("cpu", 2)).value();
   return *one;
@@ -246,6 +306,13 @@ std::unique_ptr<Subject> subject(int64_t rows, bool warm = true, int64_t dim = 9
   Placement place;
   place.warm = warm;
   return std::move(twice_lab().make(machine(), shape, place)).value();
+}
+
+Result<std::unique_ptr<Subject>> cold(const OpLab& lab, std::set<std::string> warm = {}) {
+  const Shape shape(lab.axes, DType::kF32, "", {{"rows", 33}, {"dim", 9}});
+  Placement place;
+  place.warm_operands = std::move(warm);
+  return lab.make(machine(), shape, place);
 }
 
 Checked checked(const std::string& impl, int64_t rows = 33, int64_t soak = 0) {
@@ -365,6 +432,39 @@ TEST(Lab, MeasureLooksAtWhatTimedLaunchesLeft) {
   EXPECT_THAT(error_of(*subject(36), "changes_its_input"), HasSubstr(left));
   EXPECT_THAT(error_of(*subject(64, false), "at_the_first_address"), HasSubstr(left));
   EXPECT_THAT(error_of(*subject(65), "lazy"), HasSubstr("timed launches: "));
+}
+
+/// The same memory in every set, with the same contents, and the reference knows.
+TEST(Lab, WarmOperandsAreShared) {
+  const auto s = std::move(cold(halve_lab(), {"b"})).value();
+  ASSERT_GT(s->num_sets(), 1);
+  const size_t open = s->open("right").value();
+  seen_b.clear();
+  seen_x.clear();
+  for (int64_t set = 0; set < s->num_sets(); ++set) EXPECT_TRUE(s->launch(open, set).ok());
+  EXPECT_EQ(seen_b.size(), 1u);
+  EXPECT_EQ(std::ssize(seen_x), s->num_sets());
+  EXPECT_EQ(error_of(*s, "right"), "");
+  EXPECT_EQ(error_of(**cold(twice_lab(), {"x"}), "right"), "");
+}
+
+TEST(Lab, WarmOperandsMustBeInputs) {
+  for (const char* name : {"y", "weight"}) {
+    const auto s = cold(twice_lab(), {name});
+    ASSERT_FALSE(s.ok()) << name;
+    EXPECT_EQ(s.error().message(),
+              "--warm-operand must be an input: x; got '" + std::string(name) + "'");
+  }
+}
+
+TEST(Lab, SetsTakeAShareOfWhatIsFree) {
+  EXPECT_GT(machine().bytes_for_sets(), 0);
+  EXPECT_LE(machine().bytes_for_sets(), int64_t{1} << 30);
+  // As many as the cache wants, as the memory has, but two.
+  const Cost cost = {.bytes = 1000};
+  EXPECT_EQ(number_of_sets(cost, 1000, 20000, int64_t{1} << 30), 100);
+  EXPECT_EQ(number_of_sets(cost, 1000, 20000, 8000), 8);
+  EXPECT_EQ(number_of_sets(cost, 1000, 20000, 1000), 2);
 }
 
 TEST(Lab, MeasureVerifiesAfterwardsWithOtherContents) {

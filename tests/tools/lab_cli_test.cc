@@ -266,6 +266,17 @@ TEST_F(CliLab, TimeWritesEverything) {
   EXPECT_THAT(none.err, HasSubstr("absent.json"));
 }
 
+TEST_F(CliLab, WarmOperandsAreNamed) {
+  const Ran ran = timed("time rmsnorm --shape rows=8,dim=64 --impl simd --warm-operand weight");
+  EXPECT_EQ(ran.code, 0) << ran.err << ran.out;
+  const Ran other = timed("time rmsnorm --shape rows=8,dim=64 --warm-operand weigth");
+  EXPECT_EQ(other.code, 2);
+  EXPECT_THAT(other.err, HasSubstr("--warm-operand must be an input: weight, x; got 'weigth'"));
+  const Ran all = timed("time --warm-operand weight");
+  EXPECT_EQ(all.code, 2);
+  EXPECT_THAT(all.err, HasSubstr("--warm-operand is one op's: name the op"));
+}
+
 TEST_F(CliLab, AbEndsWithItsVerdict) {
   // Others use the machine, too: once it may be undecided.
   const auto ab = [&](const std::string& impls) {
