@@ -68,7 +68,8 @@ class Subject {
   virtual void fill() = 0;
   /// Before timing: outputs hold numbers that are no answers in every set. After it: the first set
   /// and the last have what the reference gives for fill()'s operands, without another launch.
-  /// Nothing to say where outputs are inputs, too.
+  /// Where outputs are inputs, too, it launches: some launches in a row on fill()'s operands, of which
+  /// the last one is compared.
   virtual void poison_outputs() = 0;
   virtual Status check_left(size_t open) = 0;
   virtual const Operands& operands() const = 0;

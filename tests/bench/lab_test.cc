@@ -434,6 +434,14 @@ TEST(Lab, MeasureLooksAtWhatTimedLaunchesLeft) {
   EXPECT_THAT(error_of(*subject(65), "lazy"), HasSubstr("timed launches: "));
 }
 
+TEST(Lab, InPlaceALaunchGoesOnFromWhatEarlierOnesLeft) {
+  const char* goes_on =
+      " differs from the reference where launches go on from what earlier ones left: ";
+  EXPECT_EQ(error_of(**cold(halve_lab()), "right"), "");
+  for (const std::string impl : {"knows_what_it_left", "in_the_first_set"})
+    EXPECT_THAT(error_of(**cold(halve_lab()), impl), StartsWith(impl + goes_on));
+}
+
 /// The same memory in every set, with the same contents, and the reference knows.
 TEST(Lab, WarmOperandsAreShared) {
   const auto s = std::move(cold(halve_lab(), {"b"})).value();
