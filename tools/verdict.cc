@@ -123,6 +123,9 @@ Status VerdictCommand::check_op(bench::Machine& machine) {
   std::vector<bench::Shape> all =
       lab.shapes.empty() ? check_shapes(*op, shapes) : std::vector<bench::Shape>();
   all.insert(all.end(), shapes.begin(), shapes.end());
+  // The launches are shared among the shapes, but a hundred each, since a race may be of one of them.
+  const int64_t soak =
+      std::max(std::min<int64_t>(lab.soak, 100), lab.soak / std::max<int64_t>(1, std::ssize(all)));
   int64_t taken = 0;
   for (const bench::Shape& shape : all) {
     bench::Placement one;
@@ -130,7 +133,8 @@ Status VerdictCommand::check_op(bench::Machine& machine) {
     auto subject = op->make(machine, shape, one);
     if (!subject.ok()) continue;  // not every number of rows is every op's
     if (!std::ranges::count((*subject)->takers(), candidate)) continue;
-    const bench::Checked c = bench::check(**subject, candidate, taken++ == 0 ? lab.soak : 0);
+    const bench::Checked c = bench::check(**subject, candidate, soak);
+    ++taken;
     Json row = bench::checked_json(c, shape);
     if (c.wrong()) {
       refuse(fmt::format("{}: {}", shape.name(),
@@ -392,7 +396,7 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
       ->expected(1, 1000)
       ->type_size(1)
       ->excludes(label);
-  app.add_option("--soak", c->lab.soak, "Launches that must have the same bits")
+  app.add_option("--soak", c->lab.soak, "Launches that must have the same bits, in all shapes")
       ->capture_default_str();
   app.add_option("--settle", c->lab.measure.settle, "Seconds of full duty before samples are taken")
       ->check(bench::finite_number())

@@ -359,6 +359,17 @@ TEST_F(CliLab, VerdictRefusesWhatIsWrongWithoutAModel) {
               AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr("REFUSED")));
 }
 
+TEST_F(CliLab, VerdictSoaksAtEveryShape) {
+  const Arguments load = {"--load", VLR_PLUGIN_MINE};
+  const std::string command =
+      "verdict --impl rmsnorm=races_above_30 --shape rows=8:32:+24,dim=64 --soak ";
+  const Ran ran = timed(command + "200", load);
+  EXPECT_EQ(ran.code, 1) << ran.out << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("refused: f32/rows=32,dim=64: races_above_30: launch "),
+                             HasSubstr(" of 100 has other bits than the first")));
+  EXPECT_THAT(timed(command + "0", load).out, Not(HasSubstr("other bits than the first")));
+}
+
 TEST_F(CliLab, VerdictRunsTheModelAndItsAnswers) {
   std::ifstream passages(VLR_SOURCE_DIR "/demo/eval/passages.jsonl");
   std::string first, second;

@@ -1,4 +1,4 @@
-// A second rmsnorm from outside, and a wrong one.
+// A second rmsnorm from outside, and wrong ones.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -37,12 +37,22 @@ vlr::Status wrong_above_400(const RmsNorm::Args& a, vlr::Context& ctx) {
   return s;
 }
 
+/// Of every fiftieth launch one element is a step of f32 away, at some shapes.
+vlr::Status races_above_30(const RmsNorm::Args& a, vlr::Context& ctx) {
+  static int64_t launches = 0;
+  vlr::Status s = mine(a, ctx);
+  if (a.x.dim(0) > 30 && ++launches % 50 == 0)
+    a.y.row<float>(0)[0] = std::nextafter(a.y.row<float>(0)[0], 0.0f);
+  return s;
+}
+
 }  // namespace
 
 extern "C" VLR_PLUGIN_EXPORT const vlr::Plugin* vlr_kernels() {
   static const vlr::PluginImpl impls[] = {
       vlr::plugin_impl<RmsNorm>({"mine", vlr::Device::kCpu, mine, takes}),
-      vlr::plugin_impl<RmsNorm>({"wrong_above_400", vlr::Device::kCpu, wrong_above_400, takes})};
+      vlr::plugin_impl<RmsNorm>({"wrong_above_400", vlr::Device::kCpu, wrong_above_400, takes}),
+      vlr::plugin_impl<RmsNorm>({"races_above_30", vlr::Device::kCpu, races_above_30, takes})};
   static const vlr::Plugin plugin = {vlr::kPluginAbi, impls};
   return &plugin;
 }
