@@ -85,14 +85,19 @@ Markup workloads_table(const Json& workloads, const std::string& candidate) {
     for (const auto& [name, n] : ran.items())
       all += fmt::format("{}{} {}", all.empty() ? "" : ", ", name, words_of(n));
     const double nodes = nodes_of(ran, candidate);
-    body +=
-        element("tr", row_name(words(w, "name")) + figure_cell(w, "baseline_ms") +
-                          figure_cell(w, "candidate_ms") + ratio_cell(w) + count_cell(w, "runs") +
-                          cell(nodes > 0 ? "n" : "n bad", nodes > 0 ? count(nodes) : "none") +
-                          cell("name", all));
+    const bench::Interval control = interval(w, "control");
+    body += element("tr",
+                    row_name(words(w, "name")) + figure_cell(w, "baseline_ms") +
+                        figure_cell(w, "candidate_ms") + ratio_cell(w) +
+                        number_cell(known(control.value)
+                                        ? fmt::format("{:.4f} to {:.4f}", control.low, control.high)
+                                        : "–") +
+                        count_cell(w, "runs") +
+                        cell(nodes > 0 ? "n" : "n bad", nodes > 0 ? count(nodes) : "none") +
+                        cell("name", all));
   }
   if (body.empty()) return element("p", "No workload was run.");
-  return table({"<workload", "baseline ms", "candidate ms", "ratio", "runs",
+  return table({"<workload", "baseline ms", "candidate ms", "ratio", "control", "runs",
                 "nodes that ran the candidate", "<all that ran"},
                body);
 }
@@ -150,6 +155,7 @@ std::string html_verdict(const Json& verdict) {
   const Json& batches = member(verdict, "batches");
   const std::string pairs =
       fmt::format("{} of {}", count(number(batches, "different")), count(number(batches, "pairs")));
+  const Json& moved = member(verdict, "moved");
   Markup times;
   for (const OpRows& op : by_op(rows)) times += op_times(op, lab);
   if (times.empty()) times = element("p", "Nothing was timed.");
@@ -157,7 +163,11 @@ std::string html_verdict(const Json& verdict) {
       title,
       element("h1", title) + verdict_words(verdict) +
           facts({{"nodes that ran the candidate", workloads.empty() ? "" : count(nodes)},
-                 {"pairs whose score depends on the batch", batches.empty() ? "" : pairs}}) +
+                 {"pairs whose score depends on the batch", batches.empty() ? "" : pairs},
+                 {"farthest that a score moved, by their RMS",
+                  moved.empty() ? ""
+                                : fmt::format("{}, {} is allowed", figure(number(moved, "share")),
+                                              figure(number(moved, "most")))}}) +
           context_facts(member(verdict, "context"), rows) +
           section("checks", "Is it right?", checks_table(member(verdict, "checks"))) +
           section("times", "Is it faster?", times) +

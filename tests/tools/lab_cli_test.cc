@@ -391,8 +391,13 @@ TEST_F(CliLab, VerdictRunsTheModelAndItsAnswers) {
   const json& w = v["workloads"][0];
   EXPECT_GT(w["ran"]["reference"], 0);
   EXPECT_EQ(w["ran"].size(), 1u) << w["ran"].dump();
-  EXPECT_TRUE(has(w, {"name", "baseline_ms", "candidate_ms", "ratio", "verdict", "runs",
+  EXPECT_TRUE(has(w, {"name", "baseline_ms", "candidate_ms", "ratio", "control", "verdict", "runs",
                       "max_distance", "same_bits_each_run"}));
+  ASSERT_EQ(w["control"].size(), 3u);
+  EXPECT_LE(w["control"][1], w["control"][0]);
+  EXPECT_GE(w["control"][2], w["control"][0]);
+  EXPECT_NE(w["control"][1], w["control"][2]);
+  EXPECT_THAT(ran.out, HasSubstr(", control ["));
   ASSERT_EQ(v["eval"].size(), 1u);
   EXPECT_GT(v["eval"][0]["pairs"], 1);
   EXPECT_LT(v["eval"][0]["max_distance"], 1e-2);
@@ -401,6 +406,33 @@ TEST_F(CliLab, VerdictRunsTheModelAndItsAnswers) {
   EXPECT_EQ(v["batches"]["different"], 0);
   EXPECT_THAT(read_file(folder_ / "v.html"),
               AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr(word), HasSubstr("</html>")));
+}
+
+/// Right at the shapes that are asked for, and the same bits alone and in batches.
+TEST_F(CliLab, VerdictRefusesWhatMovesScores) {
+  const auto verdict = [&](const std::string& impl, const Arguments& more = {}) {
+    Arguments all = {"--load", VLR_PLUGIN_MINE, "-m", kModel, "--json", "v.json"};
+    all.insert(all.end(), more.begin(), more.end());
+    return timed(
+        "verdict --shape rows=64,dim=1024 --workload 1x128 --soak 2 --impl rmsnorm=" + impl, all);
+  };
+  const Ran ran = verdict("off_at_256");
+  EXPECT_EQ(ran.code, 1) << ran.out << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("refused: 1x128: a score moved by 0."),
+                             HasSubstr(" of their RMS, and 0.001 is allowed"),
+                             HasSubstr("rmsnorm=off_at_256: REFUSED\n")));
+  const json v = json_of("v.json");
+  EXPECT_EQ(v["verdict"], "REFUSED");
+  EXPECT_EQ(v["refused"].size(), 1u) << v["refused"].dump();
+  EXPECT_EQ(v["checks"][0]["errors"]["wrong"], 0);
+  EXPECT_GT(v["moved"]["share"], 0.001);
+  EXPECT_EQ(v["moved"]["most"], 0.001);
+  const Ran allowed = verdict("off_at_256", {"--moved", "1"});
+  EXPECT_NE(allowed.code, 1) << allowed.out << allowed.err;
+  const Ran fails = verdict("fails_with_heads");
+  EXPECT_EQ(fails.code, 1) << fails.out << fails.err;
+  EXPECT_THAT(fails.out, AllOf(HasSubstr("refused: 1x128: "), HasSubstr("heads are too much\n"),
+                               HasSubstr("rmsnorm=fails_with_heads: REFUSED\n")));
 }
 
 /// What was found before is written.

@@ -203,14 +203,17 @@ TEST(LabVerdict, SaysWhatItRestsOn) {
          {"baseline_ms", 5.0},
          {"candidate_ms", 5.5},
          {"ratio", {1.1, 1.09, 1.11}},
+         {"control", {1.0, 0.9876, 1.0123}},
          {"verdict", "SLOWER"},
          {"ran", {{"linear/wgmma", 145}, {"attention/flash", 36}}}}}},
       {"eval", {{{"file", "emoji.jsonl"}, {"pairs", 160}, {"order_changes", 2}}}},
-      {"batches", {{"pairs", 640}, {"different", 0}}}};
+      {"batches", {{"pairs", 640}, {"different", 0}}},
+      {"moved", {{"max_distance", 1.0}, {"share", 0.125}, {"most", 0.1}}}};
   const std::string html = html_verdict(verdict);
   expect_sound(html);
-  for (const char* part : {"SLOWER", "REFUSED", "bits differ", "up to 4: 0", "more than 4: 3",
-                           "does not take it", "1.1000", "145", "emoji.jsonl", "0 of 640"})
+  for (const char* part :
+       {"SLOWER", "REFUSED", "bits differ", "up to 4: 0", "more than 4: 3", "does not take it",
+        "1.1000", "145", "emoji.jsonl", "0 of 640", "0.9876 to 1.0123", "0.125, 0.100 is allowed"})
     EXPECT_THAT(html, HasSubstr(part));
   EXPECT_THAT(html, Not(HasSubstr("not finished")));
 }
