@@ -1,15 +1,7 @@
-# The installed package: find_package(vlr) and the target vlr::vlr, static or shared.
+# The installed package: find_package(vlr) and the target vlr::vlr, static or shared; vlr::kernels where a user says
+# COMPONENTS kernels. VLR_KERNELS_ONLY: the latter alone.
 include(CMakePackageConfigHelpers)
-
-# The modules' own links are for this build; these are what the user of a static vlr has to link too.
-target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
-  PkgConfig::utf8proc PkgConfig::hwy PkgConfig::jpeg PkgConfig::webp PkgConfig::png
-  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cudart>
-  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cublasLt>
-  $<$<BOOL:${VLR_WITH_FFMPEG}>:PkgConfig::ffmpeg>
-  $<$<BOOL:${VLR_WITH_CURL}>:PkgConfig::curl>
-  $<$<BOOL:${VLR_WITH_HEIF}>:PkgConfig::heif>
-  $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
+set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/vlr")
 
 # The kernels, for a program or a plugin with a kernel of its own: vlr::kernels, always static.
 add_library(vlr_kernels_static STATIC)
@@ -25,14 +17,6 @@ target_compile_definitions(vlr_kernels_static INTERFACE $<$<BOOL:${VLR_WITH_CUDA
 target_compile_options(vlr_kernels_static INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
 
-set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/vlr")
-# CMake below 3.23 knows no file sets: it is told where the headers are.
-install(TARGETS vlr EXPORT vlr-targets FILE_SET HEADERS INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-if(VLR_BUILD_TOOLS)
-  install(TARGETS vlr_cli)
-endif()
-install(EXPORT vlr-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
-
 # The contracts, and what a kernel is written with. impls.h is what only its op's own list calls.
 set(kernels_folder "${CMAKE_INSTALL_INCLUDEDIR}/vlr-kernels")
 install(TARGETS vlr_kernels_static EXPORT vlr-kernels-targets
@@ -42,13 +26,44 @@ install(DIRECTORY kernels DESTINATION "${kernels_folder}"
   FILES_MATCHING PATTERN "*.h" PATTERN "*.cuh" PATTERN impls.h EXCLUDE PATTERN json_tree.h EXCLUDE)
 
 # FALSE and TRUE, whatever the options were spelled like, or not set at all.
-foreach(option BUILD_SHARED_LIBS VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR_WITH_HEIF VLR_WITH_OPENBLAS)
+foreach(option BUILD_SHARED_LIBS VLR_KERNELS_ONLY VLR_WITH_CUDA VLR_WITH_FFMPEG VLR_WITH_CURL VLR_WITH_HEIF VLR_WITH_OPENBLAS)
   if(${option})
     set(${option} TRUE)
   else()
     set(${option} FALSE)
   endif()
 endforeach()
+
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+configure_package_config_file(cmake/vlr-config.cmake.in vlr-config.cmake INSTALL_DESTINATION "${package_folder}")
+write_basic_package_version_file(vlr-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/vlr-config.cmake" "${PROJECT_BINARY_DIR}/vlr-config-version.cmake"
+  DESTINATION "${package_folder}")
+
+if(VLR_KERNELS_ONLY)
+  # What the kernels' headers include of vlr's.
+  install(FILES include/vlr/export.h include/vlr/status.h include/vlr/version.h
+    DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/vlr")
+  return()
+endif()
+
+# The modules' own links are for this build; these are what the user of a static vlr has to link too.
+target_link_libraries(vlr PRIVATE Threads::Threads fmt::fmt
+  PkgConfig::utf8proc PkgConfig::hwy PkgConfig::jpeg PkgConfig::webp PkgConfig::png
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cudart>
+  $<$<BOOL:${VLR_WITH_CUDA}>:CUDA::cublasLt>
+  $<$<BOOL:${VLR_WITH_FFMPEG}>:PkgConfig::ffmpeg>
+  $<$<BOOL:${VLR_WITH_CURL}>:PkgConfig::curl>
+  $<$<BOOL:${VLR_WITH_HEIF}>:PkgConfig::heif>
+  $<$<BOOL:${VLR_WITH_OPENBLAS}>:PkgConfig::openblas>)
+
+# CMake below 3.23 knows no file sets: it is told where the headers are.
+install(TARGETS vlr EXPORT vlr-targets FILE_SET HEADERS INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+if(VLR_BUILD_TOOLS)
+  install(TARGETS vlr_cli)
+endif()
+install(EXPORT vlr-targets NAMESPACE vlr:: DESTINATION "${package_folder}")
 
 # For builds without CMake: vlr.pc. What a static vlr stands on, its user links too.
 file(RELATIVE_PATH pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
@@ -84,9 +99,3 @@ Cflags: -I\${includedir} -DVLR_STATIC")
 endif()
 configure_file(cmake/vlr.pc.in vlr.pc @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/vlr.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
-install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
-
-configure_package_config_file(cmake/vlr-config.cmake.in vlr-config.cmake INSTALL_DESTINATION "${package_folder}")
-write_basic_package_version_file(vlr-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(FILES "${PROJECT_BINARY_DIR}/vlr-config.cmake" "${PROJECT_BINARY_DIR}/vlr-config-version.cmake"
-  DESTINATION "${package_folder}")

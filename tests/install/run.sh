@@ -34,19 +34,6 @@ fi
 
 find "$scratch/prefix" -name LICENSE | grep -q .
 
-echo "a kernel out of tree: the example of docs/kernel-lab.md"
-tests/check_quotes.py
-cmake -S docs/examples/second_rmsnorm -B "$scratch/kernel" -G Ninja -DCMAKE_PREFIX_PATH="$scratch/prefix" \
-  -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > "$scratch/kernel.txt"
-cmake --build "$scratch/kernel"
-grep -q -e '-ffp-contract=off .*second_rmsnorm.cc' "$scratch/kernel/compile_commands.json"
-nm -D --defined-only "$scratch/kernel/second_rmsnorm.so" | cut -d' ' -f3- > "$scratch/kernel_symbols.txt"
-[[ $(grep -v '^_Z' "$scratch/kernel_symbols.txt") == vlr_kernels ]]
-second=(rmsnorm --device cpu --load "$scratch/kernel/second_rmsnorm.so" --impl second)
-"$scratch/prefix/bin/vlr" lab check "${second[@]}" --soak 100
-"$scratch/prefix/bin/vlr" lab check "${second[@]}" --soak 100 --shape rows=33,dim=1:9:+1 rows=7,heads=3,dim=100 > "$scratch/small.txt"
-"$scratch/prefix/bin/vlr" lab time "${second[@]}" --label demo --settle 0.1 --seconds 0.1
-
 echo "with pkg-config"
 cc=${CC:-cc}
 libdir=$(dirname "$(find "$scratch/prefix" -name 'libvlr.*' | head -1)")
