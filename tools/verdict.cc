@@ -359,7 +359,7 @@ Status VerdictCommand::evaluate() {
 /// A candidate that is right at the op's shapes may be wrong at the model's.
 void VerdictCommand::judge_scores(bool gpu) {
   // Two programs in bf16, vlr and transformers, differ by at most 0.08 (bench/results/h200_scores_8b.json),
-  // two implementations in f32 by about 1e-5.
+  // two implementations in f32 by some 1e-6.
   const double most = most_moved.value_or(gpu ? 0.1 : 0.001), share = moved.share();
   if (moved.count == 0) return;
   out["moved"] = {{"max_distance", moved.farthest}, {"share", share}, {"most", most}};
