@@ -50,14 +50,18 @@ struct Moved {
   double squares = 0;
   int64_t count = 0;
 
-  void add(float baseline, float candidate, const std::string& where) {
+  /// Of one score; its distance.
+  double add(float baseline, float candidate, const std::string& where) {
     const double b = static_cast<double>(baseline);
-    const double distance = std::fabs(b - static_cast<double>(candidate));
+    double distance = std::fabs(b - static_cast<double>(candidate));
+    if (std::isnan(distance)) distance = INFINITY;  // no number is as far as can be
     squares += b * b;
     ++count;
-    if (distance <= farthest) return;
-    farthest = distance;
-    at = where;
+    if (distance > farthest) {
+      farthest = distance;
+      at = where;
+    }
+    return distance;
   }
   /// The farthest by the RMS of the baseline's: how far apart scores are is a model's own.
   double share() const {
@@ -269,11 +273,9 @@ Status VerdictCommand::time_models() {
       double distance = 0;
       bool finite = true;
       for (const float v : runs_b.log_odds()) finite = finite && std::isfinite(v);
-      for (size_t i = 0; i < runs_a.log_odds().size(); ++i) {
-        const float x = runs_a.log_odds()[i], y = runs_b.log_odds()[i];
-        distance = std::max(distance, std::fabs(static_cast<double>(x) - static_cast<double>(y)));
-        moved.add(x, y, spec.name);
-      }
+      for (size_t i = 0; i < runs_a.log_odds().size(); ++i)
+        distance =
+            std::max(distance, moved.add(runs_a.log_odds()[i], runs_b.log_odds()[i], spec.name));
       row["baseline_ms"] = 1e3 * bench::median(seconds_a);
       row["candidate_ms"] = 1e3 * bench::median(seconds_b);
       row["ratio"] = {ratio.value, ratio.low, ratio.high};
@@ -325,10 +327,8 @@ Status VerdictCommand::evaluate() {
         if (x.scored() != y.scored()) refuse(path + ": documents have other statuses");
         if (!x.scored() || !y.scored()) continue;
         if (!std::isfinite(y.log_odds)) refuse(path + ": a score is not finite");
-        const double d =
-            std::fabs(static_cast<double>(x.log_odds) - static_cast<double>(y.log_odds));
+        const double d = moved.add(x.log_odds, y.log_odds, path);
         farthest = std::max(farthest, d);
-        moved.add(x.log_odds, y.log_odds, path);
         sum += d;
         ++count;
         ++pairs;
