@@ -46,7 +46,17 @@ struct AttentionSegment {
   int32_t prefix_begin = 0, prefix_len = 0;
 };
 
-constexpr int64_t kAttentionTile = 128;  ///< queries of one tile of an AttentionTable
+/// Queries of one tile of an AttentionTable: what kernels divide among their blocks. Sequences of
+/// heads of up to 72 columns, a vision tower's, are long and see everything.
+constexpr int64_t attention_tile(int64_t head_dim) { return head_dim > 72 ? 128 : 384; }
+
+/// Heads of q that share one of k and that a kernel may take as rows of one tile, next to each
+/// other: a power of two, up to 16.
+constexpr int64_t attention_pack(int64_t heads, int64_t kv_heads) {
+  const int64_t group = heads / kv_heads;
+  const bool is_power = (group & (group - 1)) == 0;
+  return is_power && group <= 16 ? group : 1;
+}
 
 /// What device kernels read instead of the host's list of segments: two arrays that travel with a
 /// batch's other inputs. Rows may follow the last one that counts: a tile whose segment is -1 does

@@ -18,6 +18,10 @@ namespace vlr::cuda {
 __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
+/// The other way round.
+__device__ inline char* shared_pointer(uint32_t address) {
+  return static_cast<char*>(__cvta_shared_to_generic(address));
+}
 
 // "memory": what a barrier orders must not move across it.
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) {

@@ -55,49 +55,131 @@ __device__ inline uint64_t wgmma_lines(uint32_t address) {
   return kSwizzle128 | kGroupStride | uint64_t{1} << 16 | (address & 0x3ffff) >> 4;
 }
 
-#define VLR_SUMS_8(i)                                                            \
-  "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]), "+f"(d[i + 1][0]), \
-      "+f"(d[i + 1][1]), "+f"(d[i + 1][2]), "+f"(d[i + 1][3])
-#define VLR_WGMMA(shape, type, sums, a0, a1, a2, a3, lines, ...)                               \
-  asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." type "." type " {" sums "}, {" a0 \
-               ", " a1 ", " a2 ", " a3 "}, " lines ", 1, 1, 1, 0;"                             \
-               : __VA_ARGS__                                                                   \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+/// The same for groups of eight lines of 32 bytes, 256 bytes at a multiple of 256: 16 k, chunk c of
+/// line r at place c ^ r / 4 % 2.
+__device__ inline uint64_t wgmma_lines_32(uint32_t address) {
+  constexpr uint64_t kSwizzle32 = uint64_t{3} << 62, kGroupStride = uint64_t{256 / 16} << 32;
+  return kSwizzle32 | kGroupStride | uint64_t{1} << 16 | (address & 0x3ffff) >> 4;
+}
+/// Describes B as it is multiplied, [k, N]: its lines of 128 bytes are 64 columns of one k, lie as
+/// above, and the next 64 columns follow `slab` bytes behind. Add 2048 / 16 for the next 16 k.
+__device__ inline uint64_t wgmma_columns(uint32_t address, int slab) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kGroupStride = uint64_t{1024 / 16} << 32;
+  return kSwizzle128 | kGroupStride | static_cast<uint64_t>(slab / 16) << 16 |
+         (address & 0x3ffff) >> 4;
+}
+
+#define VLR_SUMS_4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define VLR_SUMS_8(i) VLR_SUMS_4(i), VLR_SUMS_4(i + 1)
+#define VLR_NEW_4(i) "=f"(d[i][0]), "=f"(d[i][1]), "=f"(d[i][2]), "=f"(d[i][3])
+#define VLR_NEW_16(i) VLR_NEW_4(i), VLR_NEW_4(i + 1), VLR_NEW_4(i + 2), VLR_NEW_4(i + 3)
+#define VLR_SUMS_32(i) VLR_SUMS_8(i), VLR_SUMS_8(i + 2), VLR_SUMS_8(i + 4), VLR_SUMS_8(i + 6)
 #define VLR_LIST_8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define VLR_LIST_16 VLR_LIST_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define VLR_LIST_32 \
   VLR_LIST_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define VLR_LIST_36 VLR_LIST_32 ", %32, %33, %34, %35"
+#define VLR_LIST_48 VLR_LIST_36 ", %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define VLR_LIST_64                                                               \
+  VLR_LIST_48                                                                     \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
+  "%63"
 
-/// d[i] is columns 8 i..8 i + 7. N = 8 kFrags: 16, 32 or 64.
-template <class T, int kFrags>
+// "aN, ..." number the operands that follow the sums.
+#define VLR_WGMMA_RS(shape, type, sums, a0, a1, a2, a3, lines, transposed, ...)                \
+  asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." type "." type " {" sums "}, {" a0 \
+               ", " a1 ", " a2 ", " a3 "}, " lines ", 1, 1, 1, " transposed ";"                \
+               : __VA_ARGS__                                                                   \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kColumns))
+#define VLR_WGMMA_SS(shape, type, sums, a_lines, b_lines, adds, ...)                               \
+  asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." type "." type " {" sums "}, " a_lines \
+               ", " b_lines ", " adds ", 1, 1, 0, 0;"                                              \
+               : __VA_ARGS__                                                                       \
+               : "l"(a), "l"(b), "n"(kAdds))
+#define VLR_BY_TYPE(instruction, shape, ...)        \
+  do {                                              \
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) \
+      instruction(shape, "bf16", __VA_ARGS__);      \
+    else                                            \
+      instruction(shape, "f16", __VA_ARGS__);       \
+  } while (false)
+
+/// d += A B; d[i] is columns 8 i..8 i + 7. N = 8 kFrags: 16, 32, 64, 72 or 128. B is described by
+/// wgmma_columns where kColumns, else by wgmma_lines.
+template <class T, int kFrags, bool kColumns = false>
 __device__ inline void wgmma_64xNx16(float (&d)[kFrags][4], const uint32_t (&a)[4], uint64_t b) {
   static_assert(std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>);
-  static_assert(kFrags == 2 || kFrags == 4 || kFrags == 8);
-  constexpr bool kBf16 = std::is_same_v<T, __nv_bfloat16>;
-  if constexpr (kFrags == 2 && kBf16) {
-    VLR_WGMMA("m64n16k16", "bf16", VLR_LIST_8, "%8", "%9", "%10", "%11", "%12", VLR_SUMS_8(0));
-  } else if constexpr (kFrags == 2) {
-    VLR_WGMMA("m64n16k16", "f16", VLR_LIST_8, "%8", "%9", "%10", "%11", "%12", VLR_SUMS_8(0));
-  } else if constexpr (kFrags == 4 && kBf16) {
-    VLR_WGMMA("m64n32k16", "bf16", VLR_LIST_16, "%16", "%17", "%18", "%19", "%20", VLR_SUMS_8(0),
-              VLR_SUMS_8(2));
+  static_assert(kFrags == 2 || kFrags == 4 || kFrags == 8 || kFrags == 9 || kFrags == 16);
+  if constexpr (kFrags == 2) {
+    VLR_BY_TYPE(VLR_WGMMA_RS, "m64n16k16", VLR_LIST_8, "%8", "%9", "%10", "%11", "%12", "%13",
+                VLR_SUMS_8(0));
   } else if constexpr (kFrags == 4) {
-    VLR_WGMMA("m64n32k16", "f16", VLR_LIST_16, "%16", "%17", "%18", "%19", "%20", VLR_SUMS_8(0),
-              VLR_SUMS_8(2));
-  } else if constexpr (kBf16) {
-    VLR_WGMMA("m64n64k16", "bf16", VLR_LIST_32, "%32", "%33", "%34", "%35", "%36", VLR_SUMS_8(0),
-              VLR_SUMS_8(2), VLR_SUMS_8(4), VLR_SUMS_8(6));
+    VLR_BY_TYPE(VLR_WGMMA_RS, "m64n32k16", VLR_LIST_16, "%16", "%17", "%18", "%19", "%20", "%21",
+                VLR_SUMS_8(0), VLR_SUMS_8(2));
+  } else if constexpr (kFrags == 8) {
+    VLR_BY_TYPE(VLR_WGMMA_RS, "m64n64k16", VLR_LIST_32, "%32", "%33", "%34", "%35", "%36", "%37",
+                VLR_SUMS_32(0));
+  } else if constexpr (kFrags == 9) {
+    VLR_BY_TYPE(VLR_WGMMA_RS, "m64n72k16", VLR_LIST_36, "%36", "%37", "%38", "%39", "%40", "%41",
+                VLR_SUMS_32(0), VLR_SUMS_4(8));
   } else {
-    VLR_WGMMA("m64n64k16", "f16", VLR_LIST_32, "%32", "%33", "%34", "%35", "%36", VLR_SUMS_8(0),
-              VLR_SUMS_8(2), VLR_SUMS_8(4), VLR_SUMS_8(6));
+    VLR_BY_TYPE(VLR_WGMMA_RS, "m64n128k16", VLR_LIST_64, "%64", "%65", "%66", "%67", "%68", "%69",
+                VLR_SUMS_32(0), VLR_SUMS_32(8));
   }
 }
 
+template <class T, int kFrags>
+__device__ inline void wgmma_64xNx16_rs_columns(float (&d)[kFrags][4], const uint32_t (&a)[4],
+                                                uint64_t b) {
+  wgmma_64xNx16<T, kFrags, true>(d, a, b);
+}
+
+/// d = A B, or d += A B where kAdds, with A [64, 16] in shared memory as well. N = 8 kFrags: 32, 64,
+/// 96 or 128. Both are described by wgmma_lines or wgmma_lines_32.
+template <class T, int kFrags, bool kAdds>
+__device__ inline void wgmma_64xNx16_ss(float (&d)[kFrags][4], uint64_t a, uint64_t b) {
+  static_assert(std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>);
+  static_assert(kFrags == 4 || kFrags == 8 || kFrags == 12 || kFrags == 16);
+  if constexpr (!kAdds) {  // what d held before is of no interest, and need not be kept
+    if constexpr (kFrags == 4)
+      VLR_BY_TYPE(VLR_WGMMA_SS, "m64n32k16", VLR_LIST_16, "%16", "%17", "%18", VLR_NEW_16(0));
+    else if constexpr (kFrags == 8)
+      VLR_BY_TYPE(VLR_WGMMA_SS, "m64n64k16", VLR_LIST_32, "%32", "%33", "%34", VLR_NEW_16(0),
+                  VLR_NEW_16(4));
+    else if constexpr (kFrags == 12)
+      VLR_BY_TYPE(VLR_WGMMA_SS, "m64n96k16", VLR_LIST_48, "%48", "%49", "%50", VLR_NEW_16(0),
+                  VLR_NEW_16(4), VLR_NEW_16(8));
+    else
+      VLR_BY_TYPE(VLR_WGMMA_SS, "m64n128k16", VLR_LIST_64, "%64", "%65", "%66", VLR_NEW_16(0),
+                  VLR_NEW_16(4), VLR_NEW_16(8), VLR_NEW_16(12));
+  } else if constexpr (kFrags == 4) {
+    VLR_BY_TYPE(VLR_WGMMA_SS, "m64n32k16", VLR_LIST_16, "%16", "%17", "%18", VLR_SUMS_8(0),
+                VLR_SUMS_8(2));
+  } else if constexpr (kFrags == 8) {
+    VLR_BY_TYPE(VLR_WGMMA_SS, "m64n64k16", VLR_LIST_32, "%32", "%33", "%34", VLR_SUMS_32(0));
+  } else if constexpr (kFrags == 12) {
+    VLR_BY_TYPE(VLR_WGMMA_SS, "m64n96k16", VLR_LIST_48, "%48", "%49", "%50", VLR_SUMS_32(0),
+                VLR_SUMS_8(8), VLR_SUMS_8(10));
+  } else {
+    VLR_BY_TYPE(VLR_WGMMA_SS, "m64n128k16", VLR_LIST_64, "%64", "%65", "%66", VLR_SUMS_32(0),
+                VLR_SUMS_32(8));
+  }
+}
+
+#undef VLR_BY_TYPE
+#undef VLR_WGMMA_SS
+#undef VLR_WGMMA_RS
+#undef VLR_LIST_64
+#undef VLR_LIST_48
+#undef VLR_LIST_36
 #undef VLR_LIST_32
 #undef VLR_LIST_16
 #undef VLR_LIST_8
-#undef VLR_WGMMA
+#undef VLR_SUMS_32
 #undef VLR_SUMS_8
+#undef VLR_SUMS_4
+#undef VLR_NEW_16
+#undef VLR_NEW_4
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
