@@ -307,7 +307,7 @@ Sizes TextPass::largest_sizes(const TextSizes& s) const {
   size_of(sizes, Sym::kSequences) = s.sequences;
   size_of(sizes, Sym::kPrefixTokens) = s.prefix_tokens;
   size_of(sizes, Sym::kVisualTokens) = s.visual_tokens;
-  size_of(sizes, Sym::kTiles) = s.sequences + s.tokens / ops::kAttentionTile;
+  size_of(sizes, Sym::kTiles) = s.sequences + s.tokens / ops::attention_tile(true);
   return sizes;
 }
 

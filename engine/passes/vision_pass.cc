@@ -179,7 +179,7 @@ Sizes VisionPass::largest_sizes(int64_t patches) const {
   const int64_t frames = patches / config_.patches_per_token();
   size_of(sizes, Sym::kPatches) = patches;
   size_of(sizes, Sym::kFrames) = frames;
-  size_of(sizes, Sym::kTiles) = frames + patches / ops::kAttentionTile;
+  size_of(sizes, Sym::kTiles) = frames + patches / ops::attention_tile(false);
   return sizes;
 }
 

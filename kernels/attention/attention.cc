@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "kernels/attention/impls.h"
+#if VLR_WITH_CUDA
+#include "kernels/cuda/check.h"
+#endif
 
 namespace vlr::ops {
 namespace {
@@ -25,9 +28,25 @@ bool is_f32(const Attention::Args& a, const Context&) { return a.q.dtype == DTyp
       if (t.defined() && (t.stride(axis) % 8 != 0 || t.stride(axis) > INT32_MAX)) return false;
     }
   }
-  // The tiles are one axis of a grid.
-  return !a.table.tiles.defined() || a.table.tiles.dim(0) <= 65535;
+  // The tiles' parts are one axis of a grid.
+  return !a.table.tiles.defined() ||
+         a.table.tiles.dim(0) * (attention_tile(a.causal) / 128) <= 65535;
 }
+
+#if VLR_WITH_CUDA
+/// 16-bit operands as boxes of a tensor map want them, of one of the compiled dimensions. Heads of
+/// 72 columns have no prefix: their last columns lie where boxes of odd numbers of rows may not.
+bool can_flash_wgmma(const Attention::Args& a, const Context& ctx) {
+  const int64_t dim = a.q.dim(2);
+  if (!can_flash_mma(a, ctx) || (dim != 64 && dim != 72 && dim != 128)) return false;
+  if (dim == 72 && a.prefix_k.defined()) return false;
+  // "Each following dimension's stride must be a multiple of the preceding one's."
+  for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v}) {
+    if (t.defined() && t.stride(0) % std::max<int64_t>(t.stride(1), 1) != 0) return false;
+  }
+  return cuda::runs_sm90a();
+}
+#endif
 
 using Segment = AttentionSegment;
 
@@ -54,12 +73,13 @@ std::vector<int32_t> attention_tiles(std::span<const AttentionSegment> segments,
     int32_t segment, first;
     int64_t keys;  // that its last query sees
   };
+  const int64_t size = attention_tile(causal);
   std::vector<Tile> tiles;
   int32_t index = 0;
   for (const AttentionSegment& s : segments) {
     const int64_t keys = int64_t{s.prefix_len} + s.k_len;
-    for (int64_t first = 0; first < s.q_len; first += kAttentionTile) {
-      const int64_t after_last = std::min<int64_t>(first + kAttentionTile, s.q_len);
+    for (int64_t first = 0; first < s.q_len; first += size) {
+      const int64_t after_last = std::min<int64_t>(first + size, s.q_len);
       tiles.push_back(
           {index, static_cast<int32_t>(first), causal ? keys - s.q_len + after_last : keys});
     }
@@ -181,6 +201,7 @@ Tolerance Attention::tolerance(const Args& a) {
 std::span<const Impl<Attention>> Attention::impls() {
   static constexpr Impl<Attention> kImpls[] = {
 #if VLR_WITH_CUDA
+    {"flash_wgmma", Device::kCuda, attention_flash_wgmma, can_flash_wgmma},
     {"flash_mma", Device::kCuda, attention_flash_mma, can_flash_mma},
 #endif
     {"blocked", Device::kCpu, attention_blocked, is_f32, attention_blocked_workspace},

@@ -46,9 +46,9 @@ struct AttentionSegment {
   int32_t prefix_begin = 0, prefix_len = 0;
 };
 
-/// Queries of one tile of an AttentionTable: what kernels divide among their blocks. Sequences of
-/// heads of up to 72 columns, a vision tower's, are long and see everything.
-constexpr int64_t attention_tile(int64_t head_dim) { return head_dim > 72 ? 128 : 384; }
+/// Queries of one tile of an AttentionTable, which a kernel may divide among its blocks. Where every
+/// query sees everything, as in a vision tower, tiles need not be small to balance work.
+constexpr int64_t attention_tile(bool causal) { return causal ? 128 : 384; }
 
 /// Heads of q that share one of k and that a kernel may take as rows of one tile, next to each
 /// other: a power of two, up to 16.
@@ -64,7 +64,7 @@ constexpr int64_t attention_pack(int64_t heads, int64_t kv_heads) {
 struct AttentionTable {
   ConstTensor segments;  ///< [B, 6] i32, the members of AttentionSegment in their order
   ConstTensor tiles;     ///< [n, 2] i32: segment, first query (within the segment) of a tile of up
-                         ///< to kAttentionTile queries; most work first
+                         ///< to attention_tile(causal) queries; most work first
 };
 
 /// The tiles of a list of segments, [n, 2], most work first (equal ones in their order).

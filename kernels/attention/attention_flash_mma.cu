@@ -1,9 +1,9 @@
 // attention/flash_mma: online softmax over blocks of keys, products on tensor cores (sm_80+).
-//   grid (heads, tiles of the table)   block 128
+//   grid (heads, parts of the table's tiles)   block 128
 //   shared memory (kBlockM + kSlots * kBlockN) rows of the padded D: 80 KB for 128, 45 KB for 72
 //
-// A block takes one tile of up to kBlockM = 128 queries of one head; neighbouring blocks are the
-// heads of the same tile, so that the heads of a group find its keys in the L2. The table has the
+// A block takes up to kBlockM = 128 queries of one head; neighbouring blocks are the heads of the
+// same queries, so that the heads of a group find its keys in the L2. The table has the
 // tiles with most work first. A warp owns 32 rows of the tile, so that what it reads of K and V
 // serves two m tiles; their scores, probabilities and sums stay in its registers, and no row ever
 // meets another one. D = 128 takes all 255 registers, two blocks to an SM; up to 72 there are
@@ -37,7 +37,7 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * cuda::kWarp;
 constexpr int kSlots = 3;
 constexpr int kChunk = 8;  // elements in 16 bytes
-static_assert(kBlockM == kAttentionTile);
+static_assert(attention_tile(true) % kBlockM == 0 && attention_tile(false) % kBlockM == 0);
 
 // A warp's rows are kMTiles times 16, the m of an mma; a block's keys kNTiles times 8, its n.
 constexpr int kWarpRows = kBlockM / kWarps, kMTiles = kWarpRows / 16, kNTiles = kBlockN / 8;
@@ -63,6 +63,7 @@ struct Params {
   Rows<T> o;
   const AttentionSegment* segments;
   const int2* tiles;
+  int parts;   // of kBlockM queries, of a tile of the table
   int chunks;  // D / kChunk
   int group;   // heads of q that share one of k
   float scale_log2;
@@ -324,8 +325,9 @@ template <int kDim, class T>
 __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
     flash_mma_kernel(const __grid_constant__ Params<T> params) {
   using Layout = Tile<kDim>;
-  const int2 tile = params.tiles[blockIdx.y];
+  int2 tile = params.tiles[blockIdx.y / params.parts];
   if (tile.x < 0) return;
+  tile.y += static_cast<int>(blockIdx.y % params.parts) * kBlockM;
   extern __shared__ __align__(256) uint4 shared_memory[];
   __shared__ Work<T> work;
   const unsigned q_tile = cuda::shared_address(shared_memory);
@@ -334,6 +336,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
            free_slot = v_slot + kSlotBytes;
   {
     const AttentionSegment s = params.segments[tile.x];
+    if (tile.y >= s.q_len) return;  // for all threads
     const int head = static_cast<int>(blockIdx.x), kv_head = head / params.group;
     const int first_row = s.q_begin + tile.y, count = min(kBlockM, s.q_len - tile.y);
     if (threadIdx.x == 0) {
@@ -475,6 +478,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
       .o = rows_of<T>(a.o),
       .segments = a.table.segments.as<AttentionSegment>(),
       .tiles = a.table.tiles.as<int2>(),
+      .parts = static_cast<int>(attention_tile(a.causal) / kBlockM),
       .chunks = static_cast<int>(a.q.dim(2)) / kChunk,
       .group = static_cast<int>(a.q.dim(1) / a.k.dim(1)),
       .scale_log2 = a.scale * 1.44269504f,
@@ -482,7 +486,8 @@ Status launch(const Attention::Args& a, Context& ctx) {
   };
   VLR_CUDA_TRY(cudaFuncSetAttribute(flash_mma_kernel<kDim, T>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
-  const dim3 grid(static_cast<unsigned>(a.q.dim(1)), static_cast<unsigned>(a.table.tiles.dim(0)));
+  const dim3 grid(static_cast<unsigned>(a.q.dim(1)),
+                  static_cast<unsigned>(a.table.tiles.dim(0) * params.parts));
   flash_mma_kernel<kDim, T><<<grid, kThreads, kSharedBytes, ctx.stream>>>(params);
   return cuda::to_status(cudaGetLastError(), "attention/flash_mma launch");
 }

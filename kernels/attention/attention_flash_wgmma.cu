@@ -39,15 +39,11 @@ namespace vlr::ops {
 namespace {
 
 constexpr int kBlock = 128;  // keys
-constexpr int kCut = 32;     // keys
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kLine = 128;   // bytes of 64 columns of a row in shared memory
 constexpr int kRestLine = 32;
 constexpr int kStages = 2;    // blocks of K, and of V, in shared memory
 constexpr int kBoxSizes = 8;  // boxes of 1, 2, 4, ... 128 rows
-
-/// See attention_flash_mma.cu: p <= 2^8.
-constexpr float kHeadroom = 8;  // in powers of two
 
 /// Rows in shared memory: slabs of 64 columns, one behind the other, in lines of 128 bytes. Of 72
 /// columns the last 8 of q and k are a slab of 16, half of it zero, since products go by 16 columns
@@ -65,9 +61,6 @@ struct Tiles {
   static constexpr int kVBytes = (kSlabs + (kHasRest ? 1 : 0)) * kSlab;
   static constexpr int kSharedBytes = 2 * kQBytes + kStages * (kKBytes + kVBytes);
   static_assert(kQBytes % 1024 == 0 && kKBytes % 1024 == 0 && kSharedBytes <= 226 << 10);
-  // Of a thread; kThreads times what the compiler gives to all of them is shared out anew.
-  static constexpr int kCopyRegisters = kGroups == 2 ? 40 : 32;
-  static constexpr int kMathRegisters = kGroups == 2 ? 232 : 160;
 };
 
 /// [rows, heads, D] of k, v or a prefix's: boxes of one head and 1, 2, 4, ... 128 rows.
@@ -94,6 +87,8 @@ struct Params {
   bool causal;
 };
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
 /// What one round of a block works on.
 struct Item {
   int head;                   // of items
@@ -107,10 +102,6 @@ struct Item {
   __device__ int last() const { return visible(count - 1); }
   __device__ int num_blocks() const { return (last() + kBlock - 1) / kBlock; }
 };
-
-__device__ inline int rounded_up(int n, int multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
 
 /// Barriers in shared memory. A ring's place is full when its bytes have come, and empty when every
 /// warp that multiplies has said so. Rounds are counted from 0: use n of a ring of kPlaces is of
@@ -134,6 +125,7 @@ struct Ring {
   }
   /// Of a warp: it no longer reads what use n brought.
   __device__ void release(uint32_t n) {
+    __syncwarp();  // a lane that still waits for this phase would miss it
     if (threadIdx.x % cuda::kWarp == 0) cuda::arrive(cuda::shared_address(&empty[n % kPlaces]));
   }
   __device__ uint32_t expect(uint32_t n, int bytes) {
@@ -152,7 +144,13 @@ struct Shared {
   Item found[cuda::kWarp];  // of the warp that copies
 };
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+constexpr int kCut = 32;  // keys
+/// See attention_flash_mma.cu: p <= 2^8.
+constexpr float kHeadroom = 8;  // in powers of two
+
+__device__ inline int rounded_up(int n, int multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 /// The warp that copies.
 template <int kDim, class T>
@@ -187,16 +185,17 @@ class Copier {
   /// Whether item number `index` has queries.
   __device__ bool find(int index, Item& out) const {
     if (index >= params_.num_items) return false;
-    const int tokens = Tile::kRows >> params_.log_pack, parts = params_.tile / tokens;
-    const int part = index / params_.num_heads;
+    const int tokens = Tile::kRows >> params_.log_pack;
+    const int parts = (params_.tile + tokens - 1) / tokens, part = index / params_.num_heads;
     const int2 tile = params_.tiles[part / parts];
     if (tile.x < 0) return false;
     const AttentionSegment s = params_.segments[tile.x];
-    const int first = tile.y + (parts - 1 - part % parts) * tokens;  // most work first
+    const int in_tile = (parts - 1 - part % parts) * tokens;  // most work first
+    const int first = tile.y + in_tile;
     if (first >= s.q_len) return false;
     out.head = index - part * params_.num_heads;
     out.q_row = s.q_begin + first;
-    out.count = min(tokens, s.q_len - first);
+    out.count = min(min(tokens, params_.tile - in_tile), s.q_len - first);
     out.k_begin = s.k_begin;
     out.prefix_begin = s.prefix_begin;
     out.prefix_len = s.prefix_len;
@@ -643,6 +642,9 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, 1)
     flash_wgmma_kernel(const __grid_constant__ Params<T> params) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   using Tile = Tiles<kDim>;
+  // Of a thread, who has 65,536 / kThreads of the compiler's at first.
+  constexpr int kCopyRegisters = Tile::kGroups == 2 ? 40 : 32;
+  constexpr int kMathRegisters = Tile::kGroups == 2 ? 232 : 160;
   extern __shared__ __align__(1024) char shared_memory[];
   __shared__ Shared<kDim> shared;
   if (threadIdx.x == 0) {
@@ -653,11 +655,11 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, 1)
   }
   __syncthreads();
   if (threadIdx.x / kGroup == Tile::kGroups) {
-    cuda::decrease_registers<Tile::kCopyRegisters>();
+    cuda::decrease_registers<kCopyRegisters>();
     if (threadIdx.x % kGroup < cuda::kWarp)
       Copier<kDim, T>(params, shared, cuda::shared_address(shared_memory)).run();
   } else {
-    cuda::increase_registers<Tile::kMathRegisters>();
+    cuda::increase_registers<kMathRegisters>();
     Multiplier<kDim, T>(params, shared, cuda::shared_address(shared_memory)).run();
   }
 #endif
@@ -681,7 +683,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
   const int64_t heads = a.q.dim(1), group = heads / a.k.dim(1);
   const int64_t pack = attention_pack(heads, a.k.dim(1));
   const int tokens = static_cast<int>(Tile::kRows / pack);
-  const int64_t tile = attention_tile(kDim);
+  const int64_t tile = attention_tile(a.causal);
   int device = 0, sms = 0;
   VLR_CUDA_TRY(cudaGetDevice(&device));
   VLR_CUDA_TRY(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
@@ -712,7 +714,8 @@ Status launch(const Attention::Args& a, Context& ctx) {
   params.tiles = a.table.tiles.as<int2>();
   params.tile = static_cast<int>(tile);
   params.num_heads = static_cast<int>(heads / pack);
-  params.num_items = static_cast<int>(a.table.tiles.dim(0) * (tile / tokens) * params.num_heads);
+  params.num_items =
+      static_cast<int>(a.table.tiles.dim(0) * ((tile + tokens - 1) / tokens) * params.num_heads);
   params.group = static_cast<int>(group / pack);
   while (1 << params.log_pack < pack) ++params.log_pack;
   params.scale_log2 = a.scale * 1.44269504f;

@@ -7,7 +7,7 @@ namespace vlr::ops {
 
 Status attention_reference(const Attention::Args&, Context&);
 Status attention_flash_wgmma(const Attention::Args&, Context&);  // CUDA
-Status attention_flash_mma(const Attention::Args&, Context&);  // CUDA
+Status attention_flash_mma(const Attention::Args&, Context&);    // CUDA
 Status attention_blocked(const Attention::Args&, Context&);
 int64_t attention_blocked_workspace(const Attention::Args&, const Context&);
 

@@ -1,5 +1,5 @@
-// check_architecture: the driver is asked for a kernel of the portable path, which is compiled for the
-// same architectures as all others; it is never launched.
+// The driver is asked for kernels, which are compiled for the same architectures as all others; they
+// are never launched.
 #include <string>
 
 #include "kernels/cuda/check.h"
@@ -8,6 +8,14 @@ namespace vlr::cuda {
 namespace {
 
 __global__ void portable_kernel() {}
+
+/// Has shared memory where it was compiled for sm_90a.
+__global__ void sm90a_kernel() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  __shared__ volatile int mark;
+  mark = 0;
+#endif
+}
 
 }  // namespace
 
@@ -26,6 +34,14 @@ Status check_architecture() {
                                     std::to_string(card.major) + "." + std::to_string(card.minor) +
                                     "; it was compiled for " VLR_CUDA_ARCHITECTURES " (" +
                                     cudaGetErrorString(found) + ")"};
+}
+
+bool runs_sm90a() {
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, sm90a_kernel) == cudaSuccess)
+    return attributes.sharedSizeBytes > 0;
+  (void)cudaGetLastError();
+  return false;
 }
 
 }  // namespace vlr::cuda

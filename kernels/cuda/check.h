@@ -17,6 +17,9 @@ Status to_status(cudaError_t error, std::string_view what);
 /// where none of them runs on the current device: better said at open than at the first launch.
 Status check_architecture();
 
+/// Whether the current device runs what is compiled for sm_90a alone: wgmma and its like.
+bool runs_sm90a();
+
 }  // namespace vlr::cuda
 
 /// Leaves the function with the error of a runtime call, if it is one.

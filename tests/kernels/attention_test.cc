@@ -97,9 +97,10 @@ TEST(AttentionTiles, CoverTheQueriesMostWorkFirst) {
   // Keys of the last query: 128, 256 and 300; 128; 278.
   EXPECT_EQ(attention_tiles(segments, true),
             (std::vector<int32_t>{0, 256, 3, 0, 0, 128, 0, 0, 2, 0}));
-  // 300 each; 128; 278.
-  EXPECT_EQ(attention_tiles(segments, false),
-            (std::vector<int32_t>{0, 0, 0, 128, 0, 256, 3, 0, 2, 0}));
+  // 300, of one tile; 128; 278.
+  EXPECT_EQ(attention_tiles(segments, false), (std::vector<int32_t>{0, 0, 3, 0, 2, 0}));
+  const Segments long_one = {{0, 800, 0, 800, 0, 0}};
+  EXPECT_EQ(attention_tiles(long_one, false), (std::vector<int32_t>{0, 0, 0, 384, 0, 768}));
   EXPECT_EQ(attention_tiles({}, true), std::vector<int32_t>());
 }
 
