@@ -1,0 +1,2 @@
+// shared_address: emu.h
+#include "../../../emu.h"
