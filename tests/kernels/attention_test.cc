@@ -145,6 +145,17 @@ Segments ragged() {
   return out;
 }
 
+/// Lengths around the tiles of 192 and 384 queries and the last blocks of keys, cut to 32.
+Segments edges() {
+  Segments out;
+  int32_t at = 0;
+  for (int32_t len : {2, 31, 33, 63, 97, 191, 192, 193, 383, 385}) {
+    out.push_back(seq(at, len, len));
+    at += len;
+  }
+  return out;
+}
+
 /// Prefixes of 0 to 127 keys, in one buffer of 300, each shared by two sequences.
 Segments prefixed() {
   Segments out;
@@ -180,6 +191,10 @@ const std::vector<Case>& cases() {
       {"ragged", 2, 1, 72, true, ragged()},
       {"ragged", 2, 2, 64, false, ragged()},
       {"ragged", 4, 1, 64, true, ragged()},
+      {"edges", 4, 1, 128, true, edges()},
+      {"edges", 1, 1, 72, false, edges()},
+      {"edges", 1, 1, 64, false, edges()},
+      {"group8", 16, 2, 128, true, {seq(0, 61, 61), seq(61, 1, 1), seq(62, 37, 2)}},
       {"prefixed", 2, 2, 64, true, prefixed()},
       {"prefixed", 4, 1, 128, true, prefixed()},
       {"prefixed", 2, 1, 72, false, prefixed()},
@@ -457,10 +472,23 @@ TEST_P(AttentionBits, DoNotDependOnPrefix) {
   const std::vector<std::byte> all = run(o, c_.segments);
   o.args.prefix_k = o.args.k;
   o.args.prefix_v = o.args.v;
+  if (!test::takes(*std::get<0>(GetParam()), o.args)) return;
   for (int32_t shared : {1, 60, 64, 77, 127, 128}) {
     const Segments split = {{shared, tokens - shared, shared, tokens - shared, 0, shared}};
     EXPECT_EQ(rows_of(run(o, split), shared, tokens - shared),
               rows_of(all, shared, tokens - shared));
+  }
+}
+
+TEST_P(AttentionBits, DoNotDependOnThePlaceInATile) {
+  // The last queries alone: with every number of them a query has another row of its tile.
+  const int32_t tokens = 197;
+  c_.segments = {seq(0, tokens, tokens)};
+  Operands o(t_, c_);
+  const std::vector<std::byte> all = run(o, c_.segments);
+  for (int32_t n = 1; n < tokens; n += n < 40 ? 1 : 13) {
+    const Segments last = {{tokens - n, n, 0, tokens, 0, 0}};
+    EXPECT_EQ(rows_of(run(o, last), tokens - n, n), rows_of(all, tokens - n, n)) << n;
   }
 }
 
