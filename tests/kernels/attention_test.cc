@@ -306,6 +306,9 @@ std::vector<Param> params(const std::vector<Case>& all) {
         Attention::Args shapes;
         shapes.q = ConstTensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
         shapes.k = shapes.v = ConstTensor(nullptr, dtype, {c.num_k(), c.kv_heads, c.dim});
+        if (c.num_prefix() > 0)
+          shapes.prefix_k = shapes.prefix_v =
+              ConstTensor(nullptr, dtype, {c.num_prefix(), c.kv_heads, c.dim});
         shapes.o = Tensor(nullptr, dtype, {c.num_q(), c.heads, c.dim});
         if (supports(*impl, shapes, Context())) out.emplace_back(impl, c);
       }
