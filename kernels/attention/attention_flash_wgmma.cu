@@ -354,10 +354,8 @@ class Multiplier {
     for (int block = 0; block < blocks; ++block, ++used_) {
       shared_.k.wait_full(used_);
       shared_.k.release(used_);
-      if (block > 0) {
-        take_turn();
-        give_turn();
-      }
+      take_turn();
+      give_turn();
       shared_.v.wait_full(used_);
       shared_.v.release(used_);
     }
@@ -410,7 +408,9 @@ class Multiplier {
   template <int kKeys, bool kLast>
   __device__ void begin() {
     block_ = 0;
+    take_turn();
     start_scores<kKeys>(used_);
+    give_turn();
     cuda::wgmma_wait<0>();
     shared_.k.release(used_);
     pin_scores<kKeys>();
