@@ -1,9 +1,10 @@
 // attention/flash_mma: online softmax over blocks of keys, products on tensor cores (sm_80+).
-//   grid (heads, parts of the table's tiles)   block 128
+//   grid (heads / pack, parts of the table's tiles)   block 128
 //   shared memory (kBlockM + kSlots * kBlockN) rows of the padded D: 80 KB for 128, 45 KB for 72
 //
-// A block takes up to kBlockM = 128 queries of one head; neighbouring blocks are the heads of the
-// same queries, so that the heads of a group find its keys in the L2. The table has the
+// A block takes up to kBlockM = 128 rows: `pack` heads that share one of k, times so many queries,
+// row r being query r / pack and head r % pack. Neighbouring blocks are other heads of the same
+// queries, so that the heads of a group find its keys in the L2. The table has the
 // tiles with most work first. A warp owns 32 rows of the tile, so that what it reads of K and V
 // serves two m tiles; their scores, probabilities and sums stay in its registers, and no row ever
 // meets another one. D = 128 takes all 255 registers, two blocks to an SM; up to 72 there are
@@ -63,9 +64,10 @@ struct Params {
   Rows<T> o;
   const AttentionSegment* segments;
   const int2* tiles;
-  int parts;   // of kBlockM queries, of a tile of the table
-  int chunks;  // D / kChunk
-  int group;   // heads of q that share one of k
+  int parts;     // of kBlockM rows, of a tile of the table
+  int chunks;    // D / kChunk
+  int group;     // packs of heads of q that share one of k
+  int log_pack;  // heads in a pack
   float scale_log2;
   bool causal;
 };
@@ -128,11 +130,12 @@ struct Work {
   T* o;            // the tile's first row
   int prefix_len;  // visible keys in the prefix
   int num_keys;    // visible keys in all
-  int count;       // queries
+  int count;       // rows
+  int log_pack;    // of which so many are a query's
   int first_sees;  // keys that query 0 sees; query i sees i more, up to num_keys
   int num_blocks;  // of keys, that the last query sees
 
-  __device__ int visible(int query) const { return min(first_sees + query, num_keys); }
+  __device__ int visible(int row) const { return min(first_sees + (row >> log_pack), num_keys); }
 };
 
 /// Starts to copy visible keys [begin, begin + kBlockN), with zeroes for keys from num_keys on and
@@ -327,7 +330,8 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
   using Layout = Tile<kDim>;
   int2 tile = params.tiles[blockIdx.y / params.parts];
   if (tile.x < 0) return;
-  tile.y += static_cast<int>(blockIdx.y % params.parts) * kBlockM;
+  tile.y += static_cast<int>(params.parts - 1 - blockIdx.y % params.parts) *
+            (kBlockM >> params.log_pack);  // most work first
   extern __shared__ __align__(256) uint4 shared_memory[];
   __shared__ Work<T> work;
   const unsigned q_tile = cuda::shared_address(shared_memory);
@@ -337,8 +341,10 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
   {
     const AttentionSegment s = params.segments[tile.x];
     if (tile.y >= s.q_len) return;  // for all threads
-    const int head = static_cast<int>(blockIdx.x), kv_head = head / params.group;
-    const int first_row = s.q_begin + tile.y, count = min(kBlockM, s.q_len - tile.y);
+    const int kv_head = static_cast<int>(blockIdx.x) / params.group;
+    const int head = static_cast<int>(blockIdx.x) << params.log_pack;
+    const int first_row = s.q_begin + tile.y;
+    const int count = min(kBlockM, (s.q_len - tile.y) << params.log_pack);
     if (threadIdx.x == 0) {
       const int num_keys = s.prefix_len + s.k_len, own_begin = s.k_begin - s.prefix_len;
       work.keys = {params.prefix_k.at(s.prefix_begin, kv_head), params.k.at(own_begin, kv_head)};
@@ -347,6 +353,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
       work.prefix_len = s.prefix_len;
       work.num_keys = num_keys;
       work.count = count;
+      work.log_pack = params.log_pack;
       work.first_sees = params.causal ? num_keys - s.q_len + tile.y + 1 : num_keys;
       work.num_blocks = (work.visible(count - 1) + kBlockN - 1) / kBlockN;
     }
@@ -354,8 +361,10 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
     const T* const q = params.q.at(first_row, head) + copier.chunk * kChunk;
     copier.template each_row<kBlockM>(q_tile, [&](unsigned r, unsigned address) {
       const int row = static_cast<int>(r);
-      cuda::cp_async_16_or_zero(address, q + int64_t{row} * params.q.row_stride,
-                                row < count && copier.chunk < params.chunks);
+      const int query = row >> params.log_pack, in_pack = row - (query << params.log_pack);
+      cuda::cp_async_16_or_zero(
+          address, q + int64_t{query} * params.q.row_stride + in_pack * params.q.head_stride,
+          row < count && copier.chunk < params.chunks);
     });
   }
   __syncthreads();
@@ -450,10 +459,12 @@ __global__ void __launch_bounds__(kThreads, kDim <= 72 ? 3 : 2)
   for (int i = 0; i < kWarpRows * static_cast<int>(Layout::kChunks) / cuda::kWarp; ++i) {
     const unsigned index = i * cuda::kWarp + lane;
     const unsigned row = index / Layout::kChunks, chunk = index % Layout::kChunks;
+    const int in_tile = warp_row + static_cast<int>(row), query = in_tile >> params.log_pack;
     if (row < warp_count && chunk < params.chunks)
-      *reinterpret_cast<uint4*>(
-          work.o + int64_t{warp_row + static_cast<int>(row)} * params.o.row_stride +
-          chunk * kChunk) = *reinterpret_cast<const uint4*>(bytes + Layout::offset(row, chunk));
+      *reinterpret_cast<uint4*>(work.o + int64_t{query} * params.o.row_stride +
+                                (in_tile - (query << params.log_pack)) * params.o.head_stride +
+                                chunk * kChunk) =
+          *reinterpret_cast<const uint4*>(bytes + Layout::offset(row, chunk));
   }
 }
 
@@ -469,6 +480,9 @@ Status launch(const Attention::Args& a, Context& ctx) {
   constexpr int kSharedBytes =
       (kBlockM + kSlots * kBlockN) * static_cast<int>(Tile<kDim>::kRowBytes);
   static_assert(kSharedBytes <= 99 << 10);  // what a block of sm_86 and sm_89 can have
+  const int64_t pack = attention_pack(a.q.dim(1), a.k.dim(1));
+  int log_pack = 0;
+  while (1 << log_pack < pack) ++log_pack;
   const Params<T> params{
       .q = rows_of<const T>(a.q),
       .k = rows_of<const T>(a.k),
@@ -478,9 +492,10 @@ Status launch(const Attention::Args& a, Context& ctx) {
       .o = rows_of<T>(a.o),
       .segments = a.table.segments.as<AttentionSegment>(),
       .tiles = a.table.tiles.as<int2>(),
-      .parts = static_cast<int>(attention_tile(a.causal) / kBlockM),
+      .parts = static_cast<int>(attention_tile(a.causal) * pack / kBlockM),
       .chunks = static_cast<int>(a.q.dim(2)) / kChunk,
-      .group = static_cast<int>(a.q.dim(1) / a.k.dim(1)),
+      .group = static_cast<int>(a.q.dim(1) / a.k.dim(1) / pack),
+      .log_pack = log_pack,
       .scale_log2 = a.scale * 1.44269504f,
       .causal = a.causal,
   };

@@ -694,7 +694,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
                             static_cast<int>(pack), columns);
   };
   VLR_ASSIGN_OR_RETURN(params.q, q_boxes(64));
-  // A tensor without rows has no boxes, and nobody asks for them.
+  // Of one without rows nobody asks for any.
   const bool own = a.k.dim(0) > 0, prefix = a.prefix_k.defined() && a.prefix_k.dim(0) > 0;
   VLR_ASSIGN_OR_RETURN(params.k, key_rows<T>(own ? a.k : a.prefix_k));
   VLR_ASSIGN_OR_RETURN(params.v, key_rows<T>(own ? a.v : a.prefix_v));
@@ -744,7 +744,9 @@ Status attention_flash_wgmma(const Attention::Args& a, Context& ctx) {
       return invalid(Attention::kName,
                      "flash_wgmma needs operands that start at multiples of 16 bytes");
   }
-  if (a.table.tiles.dim(0) == 0 || a.q.dim(1) == 0) return {};
+  // A tensor without rows has no boxes; nor are there queries without keys.
+  const int64_t keys = a.k.dim(0) + (a.prefix_k.defined() ? a.prefix_k.dim(0) : 0);
+  if (a.table.tiles.dim(0) == 0 || a.q.numel() == 0 || keys == 0) return {};
   return cuda::with_16_bit_element(a.q.dtype, [&](auto element) -> Status {
     using T = decltype(element);
     if (a.q.dim(2) == 64) return launch<64, T>(a, ctx);
