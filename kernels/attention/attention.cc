@@ -29,8 +29,9 @@ bool is_f32(const Attention::Args& a, const Context&) { return a.q.dtype == DTyp
     }
   }
   // The tiles' parts are one axis of a grid.
-  return !a.table.tiles.defined() ||
-         a.table.tiles.dim(0) * (attention_tile(a.causal) * 16 / 128) <= 65535;
+  return !a.table.tiles.defined() || a.table.tiles.dim(0) * attention_tile(a.causal) *
+                                             attention_pack(a.q.dim(1), a.k.dim(1)) / 128 <=
+                                         65535;
 }
 
 #if VLR_WITH_CUDA

@@ -501,7 +501,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
   };
   VLR_CUDA_TRY(cudaFuncSetAttribute(flash_mma_kernel<kDim, T>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
-  const dim3 grid(static_cast<unsigned>(a.q.dim(1)),
+  const dim3 grid(static_cast<unsigned>(a.q.dim(1) / pack),
                   static_cast<unsigned>(a.table.tiles.dim(0) * params.parts));
   flash_mma_kernel<kDim, T><<<grid, kThreads, kSharedBytes, ctx.stream>>>(params);
   return cuda::to_status(cudaGetLastError(), "attention/flash_mma launch");
