@@ -7,10 +7,12 @@
 // of K and V serves all of their heads. Keys are counted from the first visible one and taken
 // kBlock at a time, in ascending order; the last block is cut to the next multiple of kCut keys.
 //
-// The warpgroup that copies runs ahead: Q of the next item, K and V through rings of kStages blocks.
-// Copies are boxes of tensors, one instruction for a block that lies in one tensor; one that begins
-// in the prefix and ends in the sequence's own rows is put together of boxes of 64, 32, ... 1 rows,
-// and so is a last block of V, with zeroes up to the cut: another sequence's rows never get in.
+// Two warps of the last warpgroup run ahead, one with Q of the next item and blocks of K, one with
+// blocks of V, through rings. Copies are boxes of tensors, one of 128 rows for a block that lies in
+// one tensor; one that begins in the prefix and ends in the sequence's own rows is put together of
+// boxes of 64, 32, ... 1 rows, and so is a last block of V, with zeroes up to the cut: another
+// sequence's rows never get in. Lanes start the boxes of a block side by side: one that did it alone
+// was too slow to keep the products fed.
 //
 // The others overlap: while the scores of block j + 1 and o += P V of block j run on the tensor
 // cores, a warpgroup waits for the scores alone, turns them into p, and then waits for o. Among
@@ -42,7 +44,6 @@ constexpr int kBlock = 128;  // keys
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kLine = 128;   // bytes of 64 columns of a row in shared memory
 constexpr int kRestLine = 32;
-constexpr int kStages = 2;    // blocks of K, and of V, in shared memory
 constexpr int kBoxSizes = 8;  // boxes of 1, 2, 4, ... 128 rows
 
 /// Rows in shared memory: slabs of 64 columns, one behind the other, in lines of 128 bytes. Of 72
@@ -59,8 +60,11 @@ struct Tiles {
   static constexpr int kQBytes = kSlabs * kQSlab + (kHasRest ? kRows * kRestLine : 0);
   static constexpr int kKBytes = kSlabs * kSlab + (kHasRest ? kBlock * kRestLine : 0);
   static constexpr int kVBytes = (kSlabs + (kHasRest ? 1 : 0)) * kSlab;
-  static constexpr int kSharedBytes = 2 * kQBytes + kStages * (kKBytes + kVBytes);
-  static_assert(kQBytes % 1024 == 0 && kKBytes % 1024 == 0 && kSharedBytes <= 226 << 10);
+  // Blocks in shared memory. Those of V are held longer: while their products run, and p is made.
+  static constexpr int kKPlaces = kDim == 128 ? 2 : 3, kVPlaces = 3;
+  static constexpr int kKBegin = 2 * kQBytes, kVBegin = kKBegin + kKPlaces * kKBytes;
+  static constexpr int kSharedBytes = kVBegin + kVPlaces * kVBytes;
+  static_assert(kQBytes % 1024 == 0 && kKBytes % 1024 == 0 && kSharedBytes <= 224 << 10);
 };
 
 /// [rows, heads, D] of k, v or a prefix's: boxes of one head and 1, 2, 4, ... 128 rows.
@@ -116,9 +120,7 @@ struct Ring {
       cuda::make_barrier(cuda::shared_address(&empty[i]), warps);
     }
   }
-  __device__ void wait_full(uint32_t n) {
-    cuda::wait_for_phase(cuda::shared_address(&full[n % kPlaces]), n / kPlaces % 2);
-  }
+  __device__ void wait_full(uint32_t n) { cuda::wait_for_phase(full_barrier(n), n / kPlaces % 2); }
   /// Before use n: everybody is done with use n - kPlaces.
   __device__ void wait_empty(uint32_t n) {
     cuda::wait_for_phase(cuda::shared_address(&empty[n % kPlaces]), (n / kPlaces + 1) % 2);
@@ -128,10 +130,10 @@ struct Ring {
     __syncwarp();  // a lane that still waits for this phase would miss it
     if (threadIdx.x % cuda::kWarp == 0) cuda::arrive(cuda::shared_address(&empty[n % kPlaces]));
   }
+  __device__ uint32_t full_barrier(uint32_t n) { return cuda::shared_address(&full[n % kPlaces]); }
   __device__ uint32_t expect(uint32_t n, int bytes) {
-    const uint32_t barrier = cuda::shared_address(&full[n % kPlaces]);
-    cuda::expect_bytes(barrier, bytes);
-    return barrier;
+    cuda::expect_bytes(full_barrier(n), bytes);
+    return full_barrier(n);
   }
 };
 
@@ -139,9 +141,10 @@ template <int kDim>
 struct Shared {
   using Tile = Tiles<kDim>;
   Ring<2> q;
-  Ring<kStages> k, v;
-  Item items[2];            // beside Q
-  Item found[cuda::kWarp];  // of the warp that copies
+  Ring<Tile::kKPlaces> k;
+  Ring<Tile::kVPlaces> v;
+  Item items[2];               // beside Q
+  Item found[2][cuda::kWarp];  // of each warp that copies
 };
 
 constexpr int kCut = 32;  // keys
@@ -152,7 +155,7 @@ __device__ inline int rounded_up(int n, int multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-/// The warp that copies.
+/// A warp that copies Q and K, or V.
 template <int kDim, class T>
 class Copier {
   using Tile = Tiles<kDim>;
@@ -161,27 +164,38 @@ class Copier {
   __device__ Copier(const Params<T>& params, Shared<kDim>& shared, uint32_t memory)
       : params_(params), shared_(shared), memory_(memory) {}
 
-  __device__ void run() {
-    const int lane = threadIdx.x % cuda::kWarp, grid = gridDim.x;
-    // Every lane looks at an item of its own; those with queries are done one after the other.
-    for (int first = 0; first * grid < params_.num_items; first += cuda::kWarp) {
-      const int round = first + lane;
-      const int place = round % 2 ? grid - 1 - blockIdx.x : blockIdx.x;  // there and back
-      const bool found = find(round * grid + place, shared_.found[lane]);
-      unsigned all = __ballot_sync(0xffffffffu, found);
-      if (lane == 0) {
-        for (; all; all &= all - 1) copy(shared_.found[__ffs(all) - 1]);
-      }
-      __syncwarp();
-    }
-    if (lane == 0) {
-      shared_.q.wait_empty(q_);
+  __device__ void copy_queries_and_keys() {
+    for_items(shared_.found[0], [&](const Item& item) {
+      copy_queries(item);
+      for (int block = 0; block < item.num_blocks(); ++block) copy_keys(item, block);
+    });
+    shared_.q.wait_empty(q_);
+    if (lane_ == 0) {
       shared_.items[q_ % 2].count = 0;
       shared_.q.expect(q_, 0);
     }
   }
 
+  __device__ void copy_values() {
+    for_items(shared_.found[1], [&](const Item& item) {
+      for (int block = 0; block < item.num_blocks(); ++block) copy_values(item, block);
+    });
+  }
+
  private:
+  /// Every lane looks at an item of its own; those with queries are done one after the other.
+  template <class F>
+  __device__ void for_items(Item (&found)[cuda::kWarp], F work) const {
+    const int grid = gridDim.x;
+    for (int first = 0; first * grid < params_.num_items; first += cuda::kWarp) {
+      const int round = first + lane_;
+      const int place = round % 2 ? grid - 1 - blockIdx.x : blockIdx.x;  // there and back
+      unsigned all = __ballot_sync(0xffffffffu, find(round * grid + place, found[lane_]));
+      for (; all; all &= all - 1) work(found[__ffs(all) - 1]);
+      __syncwarp();
+    }
+  }
+
   /// Whether item number `index` has queries.
   __device__ bool find(int index, Item& out) const {
     if (index >= params_.num_items) return false;
@@ -204,93 +218,101 @@ class Copier {
     return true;
   }
 
-  __device__ void copy(const Item& item) {
+  __device__ void copy_queries(const Item& item) {
     shared_.q.wait_empty(q_);
-    shared_.items[q_ % 2] = item;
-    const uint32_t q = memory_ + q_ % 2 * Tile::kQBytes;
-    const uint32_t barrier = shared_.q.expect(q_, Tile::kQBytes);
-    const int head = item.head << params_.log_pack;
+    if (lane_ == 0) {
+      shared_.items[q_ % 2] = item;
+      const uint32_t q = memory_ + q_ % 2 * Tile::kQBytes;
+      const uint32_t barrier = shared_.q.expect(q_, Tile::kQBytes);
+      const int head = item.head << params_.log_pack;
 #pragma unroll
-    for (int slab = 0; slab < Tile::kSlabs; ++slab)
-      cuda::copy_box(q + slab * Tile::kQSlab, params_.q, slab * 64, head, item.q_row, barrier);
-    if constexpr (Tile::kHasRest)
-      cuda::copy_box(q + Tile::kSlabs * Tile::kQSlab, params_.q_rest, Tile::kSlabs * 64, head,
-                     item.q_row, barrier);
-    ++q_;
-    const int blocks = item.num_blocks();
-    copy_keys(item, 0);
-    for (int block = 0; block < blocks; ++block) {
-      if (block + 1 < blocks) copy_keys(item, block + 1);
-      copy_values(item, block);
+      for (int slab = 0; slab < Tile::kSlabs; ++slab)
+        cuda::copy_box(q + slab * Tile::kQSlab, params_.q, slab * 64, head, item.q_row, barrier);
+      if constexpr (Tile::kHasRest)
+        cuda::copy_box(q + Tile::kSlabs * Tile::kQSlab, params_.q_rest, Tile::kSlabs * 64, head,
+                       item.q_row, barrier);
     }
+    ++q_;
   }
 
-  /// Rows of one tensor to lines of every slab, from `to` on; where that is. kRest: the slab of k's
-  /// last columns, too, which begins at `rest`.
-  template <bool kRest>
-  __device__ uint32_t copy_rows(uint32_t to, const KeyRows& from, int slabs, int head, int row,
-                                int count, uint32_t barrier, uint32_t rest = 0) const {
+  /// Rows of a tensor that lie in a block's lines from `line` on.
+  struct Part {
+    const KeyRows* from;
+    int row, count, line;
+  };
+  /// Eight lanes have a part of a block, each the box of one power of two that its count is made of,
+  /// the large ones first.
+  __device__ Part lanes_part(Part first, Part second, Part third) const {
+    return lane_ < kBoxSizes ? first : lane_ < 2 * kBoxSizes ? second : third;
+  }
+  /// Of all lanes, their parts to `slabs` slabs at `to`.
+  __device__ void copy(Part part, int slabs, uint32_t to, int head, uint32_t barrier) const {
+    const int log = kBoxSizes - 1 - lane_ % kBoxSizes, before = part.count >> log >> 1 << 1 << log;
+    if (lane_ >= 3 * kBoxSizes || (part.count >> log & 1) == 0) return;
 #pragma unroll 1
-    for (int log = kBoxSizes - 1; log >= 0; --log) {
-      if ((count >> log & 1) == 0) continue;
-#pragma unroll
-      for (int slab = 0; slab < slabs; ++slab)
-        cuda::copy_box(to + slab * Tile::kSlab, from.boxes[log], slab * 64, head, row, barrier);
-      if constexpr (kRest) {
-        cuda::copy_box(rest, params_.k_rest[log], Tile::kSlabs * 64, head, row, barrier);
-        rest += kRestLine << log;
-      }
-      to += kLine << log;
-      row += 1 << log;
-    }
-    return to;
+    for (int slab = 0; slab < slabs; ++slab)
+      cuda::copy_box(to + slab * Tile::kSlab + (part.line + before) * kLine, part.from->boxes[log],
+                     slab * 64, head, part.row + before, barrier);
+  }
+
+  /// Of a block's rows, those of the prefix.
+  __device__ static int in_prefix_of(const Item& item, int begin, int rows) {
+    return Tile::kHasRest ? 0
+                          : min(max(item.prefix_len - begin, 0), rows);  // see can_flash_wgmma()
   }
 
   __device__ void copy_keys(const Item& item, int block) {
-    shared_.k.wait_empty(k_);
     const int begin = block * kBlock, head = item.head / params_.group;
-    const int rows = min(kBlock, item.last() - begin);
-    const int in_prefix = min(max(item.prefix_len - begin, 0), rows);
-    const uint32_t to = memory_ + 2 * Tile::kQBytes + k_ % kStages * Tile::kKBytes;
-    constexpr int kRowBytes = Tile::kKBytes / kBlock;
-    if (in_prefix == 0 || in_prefix == rows) {
-      // Of one tensor, up to the cut: scores of rows beyond are not looked at.
-      const int all = rounded_up(rows, kCut);
-      const uint32_t barrier = shared_.k.expect(k_, all * kRowBytes);
-      const bool own = in_prefix == 0;
-      const int row = own ? item.k_begin + begin - item.prefix_len : item.prefix_begin + begin;
-      copy_rows<Tile::kHasRest>(to, own ? params_.k : params_.prefix_k, Tile::kSlabs, head, row,
-                                all, barrier, to + Tile::kSlabs * Tile::kSlab);
-    } else {
-      const uint32_t barrier = shared_.k.expect(k_, rows * kRowBytes);
-      const uint32_t own = copy_rows<false>(to, params_.prefix_k, Tile::kSlabs, head,
-                                            item.prefix_begin + begin, in_prefix, barrier);
-      copy_rows<false>(own, params_.k, Tile::kSlabs, head, item.k_begin, rows - in_prefix, barrier);
+    const int rows = min(kBlock, item.last() - begin), all = rounded_up(rows, kCut);
+    const int in_prefix = in_prefix_of(item, begin, rows);
+    // Up to the cut, of whatever tensor comes last: scores of rows beyond are not looked at.
+    const int of_prefix = in_prefix == rows ? all : in_prefix;
+    shared_.k.wait_empty(k_);
+    const uint32_t to = memory_ + Tile::kKBegin + k_ % Tile::kKPlaces * Tile::kKBytes;
+    const uint32_t barrier = expect(shared_.k, k_, all * (Tile::kKBytes / kBlock));
+    copy(lanes_part({&params_.prefix_k, item.prefix_begin + begin, of_prefix, 0},
+                    {&params_.k, item.k_begin + begin + in_prefix - item.prefix_len,
+                     all - of_prefix, of_prefix},
+                    {}),
+         Tile::kSlabs, to, head, barrier);
+    if constexpr (Tile::kHasRest) {
+      const int log = kBoxSizes - 1 - lane_;
+      const int before = all >> log >> 1 << 1 << log;
+      if (lane_ < 3 && all >> log & 1)
+        cuda::copy_box(to + Tile::kSlabs * Tile::kSlab + before * kRestLine, params_.k_rest[log],
+                       Tile::kSlabs * 64, head, item.k_begin + begin + before, barrier);
     }
     ++k_;
   }
 
   __device__ void copy_values(const Item& item, int block) {
-    shared_.v.wait_empty(v_);
     const int begin = block * kBlock, head = item.head / params_.group;
     const int rows = min(kBlock, item.last() - begin), all = rounded_up(rows, kCut);
-    const int in_prefix = min(max(item.prefix_len - begin, 0), rows);
+    const int in_prefix = in_prefix_of(item, begin, rows);
     constexpr int kSlabs = Tile::kVBytes / Tile::kSlab;
-    uint32_t to =
-        memory_ + 2 * Tile::kQBytes + kStages * Tile::kKBytes + v_ % kStages * Tile::kVBytes;
-    const uint32_t barrier = shared_.v.expect(v_, all * kSlabs * kLine);
-    to = copy_rows<false>(to, params_.prefix_v, kSlabs, head, item.prefix_begin + begin, in_prefix,
-                          barrier);
-    to = copy_rows<false>(to, params_.v, kSlabs, head,
-                          item.k_begin + begin + in_prefix - item.prefix_len, rows - in_prefix,
-                          barrier);
-    copy_rows<false>(to, params_.v, kSlabs, head, params_.v.rows, all - rows, barrier);
+    shared_.v.wait_empty(v_);
+    const uint32_t to = memory_ + Tile::kVBegin + v_ % Tile::kVPlaces * Tile::kVBytes;
+    const uint32_t barrier = expect(shared_.v, v_, all * kSlabs * kLine);
+    copy(lanes_part({&params_.prefix_v, item.prefix_begin + begin, in_prefix, 0},
+                    {&params_.v, item.k_begin + begin + in_prefix - item.prefix_len,
+                     rows - in_prefix, in_prefix},
+                    {&params_.v, params_.v.rows, all - rows, rows}),
+         kSlabs, to, head, barrier);
     ++v_;
+  }
+
+  /// For all lanes, before any of them copies.
+  template <class R>
+  __device__ uint32_t expect(R& ring, uint32_t n, int bytes) const {
+    if (lane_ == 0) ring.expect(n, bytes);
+    __syncwarp();
+    return ring.full_barrier(n);
   }
 
   const Params<T>& params_;
   Shared<kDim>& shared_;
   const uint32_t memory_;
+  const int lane_ = threadIdx.x % cuda::kWarp;
   uint32_t q_ = 0, k_ = 0, v_ = 0;  // uses of the rings so far
 };
 
@@ -368,10 +390,10 @@ class Multiplier {
   /// In shared memory: of this item's rows of Q, of a use of the other rings.
   __device__ uint32_t q_tile() const { return memory_ + n_ % 2 * Tile::kQBytes; }
   __device__ uint32_t k_tile(uint32_t use) const {
-    return memory_ + 2 * Tile::kQBytes + use % kStages * Tile::kKBytes;
+    return memory_ + Tile::kKBegin + use % Tile::kKPlaces * Tile::kKBytes;
   }
   __device__ uint32_t v_tile(uint32_t use) const {
-    return memory_ + 2 * Tile::kQBytes + kStages * Tile::kKBytes + use % kStages * Tile::kVBytes;
+    return memory_ + Tile::kVBegin + use % Tile::kVPlaces * Tile::kVBytes;
   }
 
   __device__ void multiply(const Item& item) {
@@ -656,8 +678,10 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, 1)
   __syncthreads();
   if (threadIdx.x / kGroup == Tile::kGroups) {
     cuda::decrease_registers<kCopyRegisters>();
-    if (threadIdx.x % kGroup < cuda::kWarp)
-      Copier<kDim, T>(params, shared, cuda::shared_address(shared_memory)).run();
+    Copier<kDim, T> copier(params, shared, cuda::shared_address(shared_memory));
+    const int warp = threadIdx.x % kGroup / cuda::kWarp;
+    if (warp == 0) copier.copy_queries_and_keys();
+    if (warp == 1) copier.copy_values();
   } else {
     cuda::increase_registers<kMathRegisters>();
     Multiplier<kDim, T>(params, shared, cuda::shared_address(shared_memory)).run();
