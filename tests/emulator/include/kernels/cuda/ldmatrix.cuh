@@ -1,2 +1,0 @@
-// shared_address: emu.h
-#include "../../../emu.h"
