@@ -90,15 +90,15 @@ std::string describe(const ConstTensor& t) {
 }
 
 float f16_to_f32(uint16_t v) {
-  const int exponent = (v >> 10) & 0x1f;
-  const int mantissa = v & 0x3ff;
+  const uint32_t exponent = (v >> 10) & 0x1f, mantissa = v & 0x3ff;
   float magnitude;
   if (exponent == 0x1f) {
     magnitude = mantissa ? NAN : INFINITY;
   } else if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-  } else {
-    magnitude = std::ldexp(static_cast<float>(mantissa | 0x400), exponent - 25);
+    magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+  } else {  // of f32's exponent the bias is 127, of this one 15
+    const uint32_t bits = (exponent + 112) << 23 | mantissa << 13;
+    std::memcpy(&magnitude, &bits, 4);
   }
   return (v & 0x8000) ? -magnitude : magnitude;
 }
