@@ -318,10 +318,16 @@ int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
   if (ab && o.implementations.size() > 2)
     return fail({Code::kInvalidArgument,
                  "ab wants two: --impl baseline,candidate; one is compared with itself"});
+  std::unique_ptr<Rival> rival;
+  if (!o.rival.empty()) {
+    auto started = Rival::start(o.rival);
+    if (!started.ok()) return fail(started.error());
+    rival = std::move(started).value();
+  }
   bool wrong = false;
   std::vector<Verdict> verdicts;
   Json rows = Json::array();
-  const Status s = measure_all(**machine, o, rows,
+  const Status s = measure_all(**machine, o, rival.get(), rows,
                                [&](const OpLab& op, const Subject& subject, const Measurement& m) {
                                  fmt::print("{} {}\n", op.name, subject.shape().name());
                                  for (const Measured& row : m.rows) {
@@ -343,9 +349,9 @@ int run_time(const LabOptions& o, const std::string& json_path, bool ab) {
   for (const auto& roof : (*machine)->roofs.all())
     fmt::print("roof {}: {:.4g} before, {:.4g} after, G{}\n", roof->name, roof->before * 1e-9,
                roof->after * 1e-9, roof->unit);
-  const Json all = {{"context", context_json(**machine, o)},
-                    {"roofs", roofs_json((*machine)->roofs)},
-                    {"rows", rows}};
+  Json context = context_json(**machine, o);
+  if (rival) context["rival"] = rival->description();
+  const Json all = {{"context", context}, {"roofs", roofs_json((*machine)->roofs)}, {"rows", rows}};
   // What there is, whatever ended it.
   const Status w = write_json(json_path, all);
   for (const Status& why : {s, again, w}) {
@@ -570,7 +576,8 @@ Json row_json(Machine& machine, const OpLab& op, const Subject& subject, const M
   return out;
 }
 
-Status measure_all(Machine& machine, const LabOptions& o, Json& rows, const Done& done) {
+Status measure_all(Machine& machine, const LabOptions& o, Rival* rival, Json& rows,
+                   const Done& done) {
   return for_each_subject(machine, o, [&](const OpLab& op, Subject& subject) -> Status {
     std::vector<std::string> names = chosen(o, op, subject, machine.device());
     // Of several ops those that have what is asked for.
@@ -579,9 +586,18 @@ Status measure_all(Machine& machine, const LabOptions& o, Json& rows, const Done
       return {};
     if (o.two) {
       names.resize(o.implementations.size() == 2 ? 2 : std::min<size_t>(names.size(), 1));
-      if (names.size() == 1) names.push_back(names[0]);
     }
-    const Measurement m = measure(machine, subject, op.unit(subject.shape()), names, o.measure);
+    Rivals rivals;
+    Measured without;  // the rival, if it fails as a whole
+    if (rival) {
+      auto opened = rival->open(op.name, subject.shape(), subject.num_sets() == 1);
+      if (opened.ok()) rivals = {rival, *std::move(opened)};
+      without.implementation = "rival";
+      without.error = opened.ok() ? "" : opened.error().message();
+    }
+    if (o.two && names.size() == 1 && rivals.implementations.empty()) names.push_back(names[0]);
+    Measurement m = measure(machine, subject, op.unit(subject.shape()), names, o.measure, rivals);
+    if (!without.error.empty()) m.rows.push_back(std::move(without));
     for (const Measured& row : m.rows) {
       if (o.measure.profile) break;
       Json json = row_json(machine, op, subject, row);
@@ -640,6 +656,9 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
     sub.add_option("--company", o.measure.company,
                    "On a GPU, between a model's products, which take this share of the time: 0.9")
         ->check(finite_number());
+    sub.add_option("--rival", o.rival,
+                   "A command whose implementations are timed in turns with these, as "
+                   "'bench/reference_gpu.py rival'");
     sub.add_flag("--sass", o.measure.sass, "Count the kernels' instructions, by cuobjdump");
     sub.add_option("--commit", o.commit, "For the result's context; else VLR_COMMIT");
     sub.add_option("--json", *json, "Write the result there");
@@ -662,8 +681,8 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
         CLI::Option* profile =
             sub.add_flag("--profile", o.measure.profile,
                          "One launch of each for a profiler instead: ncu --profile-from-start off");
-        for (const char* of_times :
-             {"--settle", "--seconds", "--precision", "--margin", "--company", "--sass", "--json"})
+        for (const char* of_times : {"--settle", "--seconds", "--precision", "--margin",
+                                     "--company", "--sass", "--rival", "--json"})
           profile->excludes(sub.get_option(of_times));
       },
       [json](const LabOptions& o) { return run_time(o, *json, false); });

@@ -49,6 +49,7 @@ struct LabOptions {
   bool two = false;                            ///< of ab: a baseline and a candidate, or one twice
   double budget = 0;  ///< seconds after which no further shape is begun; 0: none
   int64_t soak = 0;   ///< launches of check that must have the same bits
+  std::string rival;  ///< of time and ab: the command of a Rival
   std::string commit;
   MeasureOptions measure;
 };
@@ -94,9 +95,11 @@ struct Checked {
 Checked check(Subject& subject, const std::string& implementation, int64_t soak);
 Json checked_json(const Checked& c, const Shape& shape);
 
-/// Measures every shape of every op of the options; `done` is called with each.
+/// Measures every shape of every op of the options, beside the rival if there is one; `done` is called
+/// with each.
 using Done = std::function<void(const OpLab&, const Subject&, const Measurement&)>;
-Status measure_all(Machine& machine, const LabOptions& options, Json& rows, const Done& done);
+Status measure_all(Machine& machine, const LabOptions& options, Rival* rival, Json& rows,
+                   const Done& done);
 
 /// Adds the commands; each sets `run` to what main() calls. The ops have to outlive it.
 void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::function<int()>& run,

@@ -17,11 +17,14 @@ constexpr size_t kFewest = 12;  // samples, before an interval says something
 
 /// An implementation with a window of its launches.
 struct Candidate {
-  size_t open;
+  std::optional<size_t> open;  ///< of the subject; none: a rival's
   std::unique_ptr<Window> window;
 };
 
-double window_seconds(const Machine& machine) { return machine.gpu ? 1e-3 : 5e-3; }
+/// A GPU takes a while to go over to another process: a window should be long beside that.
+double window_seconds(const Machine& machine, const Rivals& rivals) {
+  return rivals.rival || !machine.gpu ? 5e-3 : 1e-3;
+}
 
 /// Runs windows in this order, again and again: samples of each place in the order. `company`, if it is
 /// not null, runs before each of them.
@@ -91,7 +94,7 @@ Status sample(Sampler& sampler, const MeasureOptions& options, Enough&& enough) 
 }
 
 /// By itself: A A' A' A, of which the sides are compared as a control.
-Status measure_alone(Machine& machine, const Window* company, const Candidate& c,
+Status measure_alone(Machine& machine, Timer& timer, const Window* company, const Candidate& c,
                      const MeasureOptions& options, Measured& row) {
   const Window* w = c.window.get();
   if (options.burst) {
@@ -101,10 +104,10 @@ Status measure_alone(Machine& machine, const Window* company, const Candidate& c
     const double one = w->seconds * static_cast<double>(w->launches);
     const std::vector<const Window*> windows(
         std::clamp<size_t>(static_cast<size_t>(kBurst / std::max(one, 1e-9)), 1, 20), w);
-    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, machine.timer().run(windows));
+    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, timer.run(windows));
     row.burst = median(seconds);
   }
-  Sampler sampler(machine.timer(), company, {w, w, w, w});
+  Sampler sampler(timer, company, {w, w, w, w});
   VLR_RETURN_IF_ERROR(sampler.settle(options.settle));
   Monitor monitor(machine.nvml());
   const auto all = [&] {
@@ -125,15 +128,15 @@ Status measure_alone(Machine& machine, const Window* company, const Candidate& c
 }
 
 /// A B C A' A' C B A: every place and its mirror are at the same time on average.
-Status compare(Machine& machine, const Window* company, const std::vector<Candidate>& candidates,
-               const std::vector<Measured*>& rows, const MeasureOptions& options,
-               Measurement& out) {
+Status compare(Machine& machine, Timer& timer, const Window* company,
+               const std::vector<Candidate>& candidates, const std::vector<Measured*>& rows,
+               const MeasureOptions& options, Measurement& out) {
   std::vector<const Window*> order;
   for (const Candidate& c : candidates) order.push_back(c.window.get());
   order.push_back(candidates[0].window.get());
   const size_t half = order.size();
   for (size_t i = half; i-- > 0;) order.push_back(order[i]);
-  Sampler sampler(machine.timer(), company, order);
+  Sampler sampler(timer, company, order);
   const auto samples = [&](size_t i) { return sampler.mean(i, 2 * half - 1 - i); };
   const auto ratio = [&](size_t i) { return ratio_interval(samples(0), samples(i)); };
   VLR_RETURN_IF_ERROR(sampler.settle(options.settle));
@@ -213,9 +216,14 @@ std::optional<SassCounts> sass_of(Machine& machine, const std::string& name) {
 }  // namespace
 
 Measurement measure(Machine& machine, Subject& subject, Unit unit,
-                    std::span<const std::string> implementations, const MeasureOptions& options) {
+                    std::span<const std::string> implementations, const MeasureOptions& options,
+                    const Rivals& rivals) {
   Measurement out;
+  TurnsTimer timer(machine.timer());
+  const double seconds_of_window = window_seconds(machine, rivals);
   for (const std::string& name : implementations) out.rows.emplace_back().implementation = name;
+  for (const std::string& name : rivals.implementations)
+    out.rows.emplace_back().implementation = name;
   std::vector<Candidate> candidates;
   std::vector<Measured*> rows;  // of candidates
   for (Measured& row : out.rows) {
@@ -223,6 +231,16 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
       if (!s.ok()) row.error = s.message();
       return !s.ok();
     };
+    const auto add = [&](std::optional<size_t> open, Result<std::unique_ptr<Window>> window) {
+      if (fails(window.ok() ? Status() : window.error())) return;
+      candidates.push_back({open, std::move(window).value()});
+      rows.push_back(&row);
+    };
+    if (&row >= out.rows.data() + implementations.size()) {
+      if (options.profile || fails(rivals.rival->verify(row.implementation))) continue;
+      add({}, rivals.rival->make_window(row.implementation, seconds_of_window));
+      continue;
+    }
     const Result<size_t> open = subject.open(row.implementation);
     if (fails(open.ok() ? Status() : open.error())) continue;
     if (fails(subject.verify(*open, kSeed))) continue;
@@ -240,12 +258,9 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
       fails(machine.gpu ? machine.gpu->profile(launch) : launch());
       continue;
     }
-    auto window = machine.timer().make_window(
-        [&subject, at = *open](int64_t set) { return subject.launch(at, set); }, subject.num_sets(),
-        window_seconds(machine));
-    if (fails(window.ok() ? Status() : window.error())) continue;
-    candidates.push_back({*open, std::move(window).value()});
-    rows.push_back(&row);
+    add(*open,
+        timer.make_window([&subject, at = *open](int64_t set) { return subject.launch(at, set); },
+                          subject.num_sets(), seconds_of_window));
   }
   const auto fail_all = [&](const Status& s) {
     for (Measured* row : rows) {
@@ -255,34 +270,40 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
   std::unique_ptr<Window> company;
   if (options.company > 0 && machine.gpu) {
     const double share = std::min(options.company, 0.99);
-    const double seconds = window_seconds(machine) * share / (1 - share);
+    const double seconds = seconds_of_window * share / (1 - share);
     const auto launch = machine.gpu->make_company();
-    auto window = launch.ok() ? machine.timer().make_window(*launch, 1, seconds) : launch.error();
+    auto window = launch.ok() ? timer.make_window(*launch, 1, seconds) : launch.error();
     window.ok() ? void(company = std::move(window).value()) : fail_all(window.error());
   }
   const auto alone = [&](const MeasureOptions& how) {
     for (size_t i = 0; i < candidates.size(); ++i) {
       subject.poison_outputs();
-      Status s = measure_alone(machine, company.get(), candidates[i], how, *rows[i]);
-      if (s.ok()) s = subject.check_left(candidates[i].open);
+      Status s = measure_alone(machine, timer, company.get(), candidates[i], how, *rows[i]);
+      if (s.ok() && candidates[i].open) s = subject.check_left(*candidates[i].open);
       if (!s.ok()) rows[i]->error = s.message();
     }
   };
   if (options.alone) alone(options);
+  for (size_t i = candidates.size(); i-- > 0;) {
+    if (rows[i]->error.empty()) continue;
+    candidates.erase(candidates.begin() + static_cast<ptrdiff_t>(i));
+    rows.erase(rows.begin() + static_cast<ptrdiff_t>(i));
+  }
   /// One more window of each, on outputs that hold something else.
   const auto check_all_left = [&] {
     for (size_t i = 0; i < candidates.size(); ++i) {
-      if (!rows[i]->error.empty()) continue;
+      if (!rows[i]->error.empty() || !candidates[i].open) continue;
       subject.poison_outputs();
       const Window* const once[] = {candidates[i].window.get()};
-      Status s = machine.timer().run(once).error();
-      if (s.ok()) s = subject.check_left(candidates[i].open);
+      Status s = timer.run(once).error();
+      if (s.ok()) s = subject.check_left(*candidates[i].open);
       if (!s.ok()) rows[i]->error = s.message();
     }
   };
   const bool first_runs = !rows.empty() && rows[0] == &out.rows[0];
   if (first_runs && candidates.size() > 1) {
-    if (const Status s = compare(machine, company.get(), candidates, rows, options, out); !s.ok())
+    if (const Status s = compare(machine, timer, company.get(), candidates, rows, options, out);
+        !s.ok())
       fail_all(s);
     check_all_left();
   } else if (!options.alone && !candidates.empty()) {
@@ -294,7 +315,8 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
   // What was timed still does the work, at the same addresses, on numbers that it has not seen.
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (!rows[i]->error.empty()) continue;
-    Status s = subject.verify(candidates[i].open, kOtherSeed);
+    Status s = candidates[i].open ? subject.verify(*candidates[i].open, kOtherSeed)
+                                  : rivals.rival->verify(rows[i]->implementation);
     if (s.ok()) s = check_speed(machine, subject, unit, rows[i]->seconds.value);
     if (!s.ok()) rows[i]->error = s.with_context("after it was timed").message();
   }

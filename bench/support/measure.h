@@ -9,6 +9,7 @@
 
 #include "bench/support/kernel_cost.h"
 #include "bench/support/monitor.h"
+#include "bench/support/rival.h"
 #include "bench/support/statistics.h"
 #include "bench/support/subject.h"
 
@@ -48,10 +49,17 @@ struct Measurement {
   Readings readings;                ///< of the comparison
 };
 
-/// The first of `implementations` is what the others are compared with, A B B A in windows of a
-/// millisecond or more. An implementation that fails has its error in its row.
+/// Implementations of a rival that has opened the shape.
+struct Rivals {
+  Rival* rival = nullptr;
+  std::vector<std::string> implementations{};
+};
+
+/// The first of `implementations` is what the others are compared with, those of rivals among them,
+/// A B B A in windows of a millisecond or more. An implementation that fails has its error in its row.
 Measurement measure(Machine& machine, Subject& subject, Unit unit,
-                    std::span<const std::string> implementations, const MeasureOptions& options);
+                    std::span<const std::string> implementations, const MeasureOptions& options,
+                    const Rivals& rivals = {});
 
 }  // namespace vlr::bench
 

@@ -19,7 +19,9 @@
 namespace vlr::bench {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 /// y = 2 x and the largest of each row of y, by implementations that are wrong in one way each.
@@ -326,6 +328,68 @@ Measurement measured(Subject& s, const std::vector<std::string>& impls) {
 }
 std::string error_of(Subject& s, const std::string& impl) {
   return measured(s, {impl}).rows.at(0).error;
+}
+
+/// Of "right" beside the rival's, by its script's names.
+Measurement beside_rival(const std::string& names, std::optional<std::string> command = {}) {
+  auto rival = Rival::start(command.value_or("python3 " VLR_RIVAL " " + names));
+  EXPECT_TRUE(rival.ok()) << rival.error().message();
+  const auto s = subject(500);
+  const std::vector<std::string> own = {"right"};
+  Rivals rivals{rival->get(), (*rival)->open("twice", s->shape(), true).value()};
+  return measure(machine(), *s, Unit::kF32, own,
+                 {.settle = 0.01, .seconds = 0.05, .precision = 0.02, .burst = true, .alone = true},
+                 rivals);
+}
+std::string rival_error(const std::string& name) {
+  const Measurement m = beside_rival(name + " sleeps");
+  EXPECT_EQ(m.rows.at(0).error, "");
+  if (name != "dies") {
+    EXPECT_EQ(m.rows.at(2).error, "");
+  }
+  return m.rows.at(1).error;
+}
+
+TEST(Rival, RunsInTurns) {
+  const Measurement m = beside_rival("sleeps other");
+  ASSERT_EQ(m.rows.size(), 3u);
+  for (const size_t i : {1, 2}) {
+    EXPECT_EQ(m.rows[i].error, "");
+    EXPECT_EQ(m.rows[i].implementation, i == 1 ? "sleeps" : "other");
+    EXPECT_GT(m.rows[i].seconds.value, 2e-3);
+    EXPECT_GT(m.rows[i].burst, 2e-3);
+    EXPECT_EQ(m.rows[i].verdict, Verdict::kSlower);
+    EXPECT_GT(m.rows[i].ratio->value, 2e-3 / m.rows[0].seconds.value / 2);
+  }
+}
+
+TEST(Rival, AWrongOneCostsNoOther) {
+  EXPECT_THAT(rival_error("wrong"), HasSubstr("row 0 differs"));
+  EXPECT_THAT(rival_error("babbles"), HasSubstr("a positive \"seconds\" is wanted"));
+  EXPECT_THAT(rival_error("impossible"), HasSubstr("it does not do the work"));
+}
+
+TEST(Rival, OneThatEndsIsTold) { EXPECT_THAT(rival_error("dies"), HasSubstr("ended")); }
+
+TEST(Rival, OpensWhatItHas) {
+  auto rival = std::move(Rival::start("python3 " VLR_RIVAL " sleeps")).value();
+  EXPECT_EQ(rival->description()["library"], "sleep");
+  const auto shape = [](int64_t rows, int64_t dim) {
+    return Shape(twice_lab().axes, DType::kF32, "", {{"rows", rows}, {"dim", dim}});
+  };
+  EXPECT_THAT(rival->open("twice", shape(1, 9), true).value(), ElementsAre("sleeps"));
+  EXPECT_THAT(rival->open("twice", shape(1, 8), true).value(), IsEmpty());
+  EXPECT_THAT(rival->open("halve", shape(1, 9), true).value(), IsEmpty());
+  EXPECT_THAT(rival->open("twice", shape(7, 9), true).error().message(),
+              HasSubstr("seven rows are too many"));
+  EXPECT_THAT(rival->open("twice", shape(2, 9), true).value(),
+              ElementsAre("sleeps"));  // and goes on
+}
+
+TEST(Rival, WhatIsNoneIsRefused) {
+  EXPECT_THAT(Rival::start("/no/such/rival").error().message(), HasSubstr("/no/such/rival"));
+  EXPECT_THAT(Rival::start("echo hello").error().message(), HasSubstr("hello"));
+  EXPECT_EQ(Rival::start("true").error().code(), Code::kInvalidArgument);
 }
 
 TEST(Lab, AnHonestKernelPasses) {

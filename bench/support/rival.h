@@ -1,0 +1,72 @@
+/// Implementations that live in another process, a library's that ours are held against: timed in the
+/// same run, window by window in turns with ours.
+#ifndef VLR_BENCH_SUPPORT_RIVAL_H_
+#define VLR_BENCH_SUPPORT_RIVAL_H_
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench/support/shape.h"
+#include "bench/support/timer.h"
+
+namespace vlr::bench {
+
+/// The process reads a line of JSON from its standard input and answers it with one on its standard
+/// output; docs/kernel-lab.md has them. What it says beside that belongs on its standard error.
+class Rival {
+ public:
+  using Json = nlohmann::ordered_json;
+
+  /// Runs the command by sh and waits for what it says of itself. kInvalidArgument where that is none.
+  static Result<std::unique_ptr<Rival>> start(const std::string& command);
+  /// The process is told by the end of its input, and ended if it does not listen.
+  ~Rival();
+  Rival(const Rival&) = delete;
+  Rival& operator=(const Rival&) = delete;
+
+  /// What its first line said: versions.
+  const Json& description() const { return description_; }
+  /// Has operands made. Names of the implementations that it has for the shape, which may be none.
+  Result<std::vector<std::string>> open(const std::string& op, const Shape& shape, bool warm);
+  /// It holds its result against a computation of its own that is plain.
+  Status verify(const std::string& implementation);
+  /// Of what was opened last. The rival has to outlive it.
+  Result<std::unique_ptr<Window>> make_window(const std::string& implementation, double seconds);
+
+ private:
+  class RivalWindow;
+  friend class TurnsTimer;
+  Rival(std::string command, int socket, int process)
+      : command_(std::move(command)), socket_(socket), process_(process) {}
+
+  /// Sends a request and gives the answer; an "error" in it is kInternal.
+  Result<Json> ask(const Json& request);
+  Result<Json> answer();
+
+  const std::string command_;
+  const int socket_, process_;
+  std::string read_;  ///< beyond the last line
+  Json description_;
+};
+
+/// Takes windows of a timer and of rivals.
+class TurnsTimer : public Timer {
+ public:
+  explicit TurnsTimer(Timer& own) : own_(own) {}
+  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
+                                              double seconds) override {
+    return own_.make_window(std::move(launch), num_sets, seconds);
+  }
+  /// Those of the same process one behind the other without a gap.
+  Result<std::vector<double>> run(std::span<const Window* const> windows) override;
+
+ private:
+  Timer& own_;
+};
+
+}  // namespace vlr::bench
+
+#endif  // VLR_BENCH_SUPPORT_RIVAL_H_
