@@ -28,6 +28,18 @@ Result<double> seconds_between(const cuda::Event& from, const cuda::Event& to) {
   return static_cast<double>(ms) * 1e-3;
 }
 
+/// What body() launches on the stream, which does not run.
+Result<cuda::CapturedGraph> capture(cudaStream_t stream, const std::function<Status()>& body) {
+  VLR_CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  const Status status = body();
+  cudaGraph_t captured = nullptr;
+  const cudaError_t error = cudaStreamEndCapture(stream, &captured);
+  cuda::CapturedGraph graph(captured);
+  VLR_RETURN_IF_ERROR(status);
+  VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+  return graph;
+}
+
 /// Launches captured into a graph.
 class CudaWindow : public Window {
  public:
@@ -85,16 +97,14 @@ class CudaTimer : public Timer {
 
   Result<std::unique_ptr<CudaWindow>> record(const Launch& launch, int64_t num_sets,
                                              int64_t launches) {
-    VLR_CUDA_TRY(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
-    Status status;
-    for (int64_t i = 0; i < launches && status.ok(); ++i) status = launch(i % num_sets);
-    cudaGraph_t captured = nullptr;
-    const cudaError_t error = cudaStreamEndCapture(stream_.get(), &captured);
-    const cuda::CapturedGraph graph(captured);
-    VLR_RETURN_IF_ERROR(status);
-    VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+    VLR_ASSIGN_OR_RETURN(const cuda::CapturedGraph graph, capture(stream_.get(), [&] {
+                           Status status;
+                           for (int64_t i = 0; i < launches && status.ok(); ++i)
+                             status = launch(i % num_sets);
+                           return status;
+                         }));
     cudaGraphExec_t executable = nullptr;
-    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, captured, 0));
+    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, graph.get(), 0));
     auto window = std::make_unique<CudaWindow>();
     window->launch = launch;
     window->graph = cuda::GraphExec(executable);
@@ -187,17 +197,11 @@ class CudaGpu : public Gpu {
   const Nvml& nvml() const override { return *nvml_; }
 
   Result<std::vector<KernelCost>> kernels_of(const std::function<Status()>& launch) override {
-    VLR_CUDA_TRY(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
-    const Status status = launch();
-    cudaGraph_t captured = nullptr;
-    const cudaError_t error = cudaStreamEndCapture(stream_.get(), &captured);
-    const cuda::CapturedGraph graph(captured);
-    VLR_RETURN_IF_ERROR(status);
-    VLR_RETURN_IF_ERROR(cuda::to_status(error, "cudaStreamEndCapture"));
+    VLR_ASSIGN_OR_RETURN(const cuda::CapturedGraph graph, capture(stream_.get(), launch));
     size_t count = 0;
-    VLR_CUDA_TRY(cudaGraphGetNodes(captured, nullptr, &count));
+    VLR_CUDA_TRY(cudaGraphGetNodes(graph.get(), nullptr, &count));
     std::vector<cudaGraphNode_t> nodes(count);
-    VLR_CUDA_TRY(cudaGraphGetNodes(captured, nodes.data(), &count));
+    VLR_CUDA_TRY(cudaGraphGetNodes(graph.get(), nodes.data(), &count));
     std::vector<KernelCost> out;
     for (const cudaGraphNode_t node : nodes) {
       cudaGraphNodeType type{};
