@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <sstream>
 #include <string_view>
 
@@ -72,7 +73,10 @@ Result<SassCounts> count_sass(const std::string& file, const std::string& name,
   }
   if (tool.empty())
     return Status(Code::kUnimplemented, "cuobjdump is not in PATH: instructions are not counted");
-  const std::string listing = output_of({tool, "-sass", "-arch", architecture, "-fun", name, file});
+  // To another process /proc/self/exe is that process.
+  std::error_code error;
+  const std::string path = std::filesystem::canonical(file, error).string();
+  const std::string listing = output_of({tool, "-sass", "-arch", architecture, "-fun", name, path});
   const SassCounts counts = count_instructions(listing);
   if (counts.all == 0)
     return Status(Code::kInvalidArgument, file + " has no kernel " + name + " for " + architecture);

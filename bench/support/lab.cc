@@ -71,10 +71,10 @@ void print_row(Machine& machine, const OpLab& op, const Subject& subject, const 
       fmt::format("  {:.4g} GFLOP/s  {:.4g} GB/s", cost.flops / s * 1e-9, cost.bytes / s * 1e-9);
   if (const auto share = roof_share(machine, op, subject, s); share.ok() && share->roof)
     line += fmt::format("  {:.1f}% of {}", 100 * share->share, share->roof->name);
-  if (row.readings.mhz_mean > 0)
-    line += fmt::format("  {} MHz {:.0f} W", row.readings.mhz_mean, row.readings.watts);
-  if (row.readings.watts > 0)
-    line += fmt::format(" {:.3g} GFLOP/J", cost.flops / s / row.readings.watts * 1e-9);
+  if (row.readings.mhz_mean > 0) line += fmt::format("  {} MHz", row.readings.mhz_mean);
+  if (row.readings.watts > 0)  // of samples that take half a second
+    line += fmt::format(" {:.0f} W {:.3g} GFLOP/J", row.readings.watts,
+                        cost.flops / s / row.readings.watts * 1e-9);
   if (row.ratio)
     line += fmt::format("  {} {}", interval_text(*row.ratio), verdict_name(row.verdict));
   fmt::print("{}\n", line);

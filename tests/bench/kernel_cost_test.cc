@@ -1,6 +1,11 @@
 #include "bench/support/kernel_cost.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 namespace vlr::bench {
 namespace {
@@ -43,6 +48,25 @@ TEST(KernelCost, CountsNothingWhereThereIsNothing) {
 
 TEST(KernelCost, AFileWithoutTheKernelIsAnErrorNotZero) {
   EXPECT_FALSE(count_sass("/nonexistent", "_Z6kernelPf", "sm_90a").ok());
+}
+
+TEST(KernelCost, AsksForThisProgramByItsPath) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / ("tools" + std::to_string(getpid()));
+  fs::create_directory(folder);
+  // Has the kernel in any file but itself and its shell.
+  std::ofstream(folder / "cuobjdump") << R"(#!/bin/sh
+[ "$1" = --version ] && echo 1 && exit
+[ "$6" = /proc/self/exe ] || echo "        /*0000*/  MUFU.EX2 R5, R5 ;"
+)";
+  fs::permissions(folder / "cuobjdump", fs::perms::owner_all);
+  const std::string path = getenv("PATH");
+  setenv("PATH", (folder.string() + ":" + path).c_str(), 1);
+  const auto counts = count_sass("/proc/self/exe", "_Z6kernelPf", "sm_90a");
+  setenv("PATH", path.c_str(), 1);
+  fs::remove_all(folder);
+  ASSERT_TRUE(counts.ok()) << counts.error().message();
+  EXPECT_EQ(counts->mufu, 1);
 }
 
 }  // namespace
