@@ -87,7 +87,8 @@ def show(values, counter):
 def parser():
     out = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("files", nargs="*", type=Path)
-    out.add_argument("--counter", default="us", help="us, ms, TFLOP/s, GB/s, roof_pct, ratio, W, pairs/s, ...; us")
+    out.add_argument("--counter", type=lambda text: text.split(","), default=["us"],
+                     help="us, ms, TFLOP/s, GB/s, roof_pct, ratio, W, pairs/s, ..., or several; us")
     out.add_argument("--op", action="append", help="only this one; may be given again")
     out.add_argument("--row", help="only shapes in which this regular expression is found")
     out.add_argument("--columns", type=lambda text: text.split(","), help="only these implementations, in this order")
@@ -99,25 +100,31 @@ def parser():
 
 
 def tables(options):
-    cells = defaultdict(lambda: defaultdict(list))
-    for path in options.files:
-        for row, implementations in read(path, options.counter).items():
-            if options.op and row[0] not in options.op or options.row and not re.search(options.row, row[1]):
-                continue
-            for implementation, values in implementations.items():
-                if not options.columns or implementation in options.columns:
-                    cells[row][implementation] += values
-    few = [f"{op}/{i}/{shape}: {len(v)}" for (op, shape), c in cells.items() for i, v in c.items() if 0 < len(v) < LEAST_RUNS]
+    cells = defaultdict(lambda: defaultdict(list))  # (op, shape) -> (counter, implementation) -> figures
+    for counter in options.counter:
+        for path in options.files:
+            for row, implementations in read(path, counter).items():
+                if options.op and row[0] not in options.op or options.row and not re.search(options.row, row[1]):
+                    continue
+                for implementation, values in implementations.items():
+                    if not options.columns or implementation in options.columns:
+                        cells[row][counter, implementation] += values
+    few = [f"{op}/{i}/{shape}: {len(v)}" for (op, shape), c in cells.items() for (_, i), v in c.items() if 0 < len(v) < LEAST_RUNS]
     if few and not options.few:
         raise Refused(f"{len(few)} rows of fewer than {LEAST_RUNS} runs (--benchmark_repetitions), as {few[0]}")
     out = []
     for op in dict.fromkeys(op for op, _ in cells):
         rows = {shape: c for (o, shape), c in cells.items() if o == op}
-        columns = options.columns or list(dict.fromkeys(i for c in rows.values() for i in c))
-        lines = [f"| {op}, {options.counter} | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
+        columns = sorted(dict.fromkeys(i for c in rows.values() for i, values in c.items() if values), key=lambda i: options.counter.index(i[0]))
+        if options.columns:
+            columns = [(counter, name) for counter in options.counter for name in options.columns if (counter, name) in columns]
+        one = len(options.counter) == 1
+        heads = [name if one else f"{name}, {counter}" for counter, name in columns]
+        lines = [f"| {op}, {options.counter[0]} |" if one else f"| {op} |", "|" + "---|" * (len(columns) + 1)]
+        lines[0] += "".join(f" {head} |" for head in heads)
         for shape, c in rows.items():
             hidden = re.sub(f",?({'|'.join(options.hide)})=[^,]*", "", shape) if options.hide else shape
-            lines.append(f"| {hidden} | " + " | ".join(show(c.get(i), options.counter) for i in columns) + " |")
+            lines.append(f"| {hidden} | " + " | ".join(show(c.get(i), i[0]) for i in columns) + " |")
         out.append("\n".join(lines))
     return "\n\n".join(out)
 
