@@ -20,7 +20,7 @@ bool is_f32(const Attention::Args& a, const Context&) { return a.q.dtype == DTyp
 /// 16-bit operands of up to 128 columns, in which every row of every head starts at a multiple of
 /// 16 bytes, as cp.async copies them (provided that the tensors do, whose data may not be known
 /// yet). With a scale above 0 the largest score is that of the largest product.
-[[maybe_unused]] bool can_flash_mma(const Attention::Args& a, const Context&) {
+[[maybe_unused]] bool has_16_bit_rows(const Attention::Args& a) {
   if (a.q.dtype == DType::kF32 || a.q.dim(2) % 8 != 0 || a.q.dim(2) > 128 || !(a.scale > 0))
     return false;
   for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v, ConstTensor(a.o)}) {
@@ -28,18 +28,23 @@ bool is_f32(const Attention::Args& a, const Context&) { return a.q.dtype == DTyp
       if (t.defined() && (t.stride(axis) % 8 != 0 || t.stride(axis) > INT32_MAX)) return false;
     }
   }
+  return true;
+}
+
+[[maybe_unused]] bool can_flash_mma(const Attention::Args& a, const Context&) {
   // The tiles' parts are one axis of a grid.
-  return !a.table.tiles.defined() || a.table.tiles.dim(0) * attention_tile(a.causal) *
-                                             attention_pack(a.q.dim(1), a.k.dim(1)) / 128 <=
-                                         65535;
+  return has_16_bit_rows(a) &&
+         (!a.table.tiles.defined() || a.table.tiles.dim(0) * attention_tile(a.causal) *
+                                              attention_pack(a.q.dim(1), a.k.dim(1)) / 128 <=
+                                          65535);
 }
 
 #if VLR_WITH_CUDA
 /// 16-bit operands as boxes of a tensor map want them, of one of the compiled dimensions. Heads of
 /// 72 columns have no prefix: their last columns lie where boxes of odd numbers of rows may not.
-bool can_flash_wgmma(const Attention::Args& a, const Context& ctx) {
+bool can_flash_wgmma(const Attention::Args& a, const Context&) {
   const int64_t dim = a.q.dim(2);
-  if (!can_flash_mma(a, ctx) || (dim != 64 && dim != 72 && dim != 128)) return false;
+  if (!has_16_bit_rows(a) || (dim != 64 && dim != 72 && dim != 128)) return false;
   if (dim == 72 && a.prefix_k.defined()) return false;
   // "Each following dimension's stride must be a multiple of the preceding one's."
   for (const ConstTensor& t : {a.q, a.k, a.v, a.prefix_k, a.prefix_v}) {
