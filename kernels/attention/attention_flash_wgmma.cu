@@ -7,16 +7,17 @@
 // of K and V serves all of their heads. Keys are counted from the first visible one and taken
 // kBlock at a time, in ascending order; the last block is cut to the next multiple of kCut keys.
 //
-// Two warps of the last warpgroup run ahead, one with Q of the next item and blocks of K, one with
-// blocks of V, through rings. Copies are boxes of tensors, one of 128 rows for a block that lies in
-// one tensor; one that begins in the prefix and ends in the sequence's own rows is put together of
-// boxes of 64, 32, ... 1 rows, and so is a last block of V, with zeroes up to the cut: another
-// sequence's rows never get in. Lanes start the boxes of a block side by side: one that did it alone
-// was too slow to keep the products fed.
+// Two warps of the last warpgroup run ahead. One finds the block's items and copies Q of the next one
+// and blocks of K, one copies blocks of V, through rings. Copies are boxes of tensors, one of 128
+// rows for a block that lies in one tensor; one that begins in the prefix and ends in the sequence's
+// own rows is put together of boxes of 64, 32, ... 1 rows, and so is a last block of V, with zeroes up
+// to the cut: another sequence's rows never get in. Lanes start the boxes of a block side by side:
+// one that did it alone was too slow to keep the products fed.
 //
 // The others overlap: while the scores of block j + 1 and o += P V of block j run on the tensor
-// cores, a warpgroup waits for the scores alone, turns them into p, and then waits for o. Among
-// themselves they take turns to start products, so that one exponentiates while another multiplies.
+// cores, a warpgroup waits for the scores alone, turns them into p, and then waits for o. An item is
+// stored, from registers, beside the next one's first scores. A group's last block is that of its
+// own last query; of blocks beyond it only says that it is done.
 //
 // Bits of a row: it is reduced by the same four lanes, each over the same columns of a block,
 // wherever the row lies in a tile. Its first block holds a visible key, and a key that it does not
@@ -25,6 +26,7 @@
 //
 // Needs what can_flash_wgmma() in attention.cc says, and data aligned to 16 bytes.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/attention/impls.h"
 #include "kernels/cuda/check.h"
@@ -32,7 +34,6 @@
 #include "kernels/cuda/exp2.cuh"
 #include "kernels/cuda/ldmatrix.cuh"
 #include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/tensor_copy.cuh"
 #include "kernels/cuda/warp.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -73,17 +74,19 @@ struct KeyRows {
   int rows;  // a box from there on is zeroes
 };
 
+enum Operand { kK, kV, kPrefixK, kPrefixV };
+
 template <class T>
 struct Params {
   CUtensorMap q, q_rest;  // boxes of an item's rows
-  KeyRows k, v, prefix_k, prefix_v;
+  KeyRows rows[4];        // by Operand
   CUtensorMap k_rest[kBoxSizes];
   T* o;
   int64_t o_row_stride, o_head_stride;
   const AttentionSegment* segments;
   const int2* tiles;
+  int num_tiles;  // with those that have no queries
   int tile;       // queries of one
-  int num_items;  // with those that have no queries
   int num_heads;  // of items: of q, divided by the pack
   int group;      // of those that share one of k
   int log_pack;
@@ -95,7 +98,7 @@ struct Params {
 
 /// What one round of a block works on.
 struct Item {
-  int head;                   // of items
+  int head, kv_head;          // of items, and of k and v
   int q_row;                  // its first query
   int count;                  // queries; 0: there is nothing more to do
   int k_begin, prefix_begin;  // rows of the first own key and of the prefix's first
@@ -104,7 +107,8 @@ struct Item {
 
   __device__ int visible(int query) const { return min(first_sees + query, num_keys); }
   __device__ int last() const { return visible(count - 1); }
-  __device__ int num_blocks() const { return (last() + kBlock - 1) / kBlock; }
+  __device__ int num_blocks() const { return blocks_of(last()); }
+  __device__ static int blocks_of(int keys) { return (keys + kBlock - 1) / kBlock; }
 };
 
 /// Barriers in shared memory. A ring's place is full when its bytes have come, and empty when every
@@ -143,8 +147,11 @@ struct Shared {
   Ring<2> q;
   Ring<Tile::kKPlaces> k;
   Ring<Tile::kVPlaces> v;
-  Item items[2];               // beside Q
-  Item found[2][cuda::kWarp];  // of each warp that copies
+  // Beside Q, whose place is free again before its item is: a warp that says so for use n is done
+  // with the items before n - 1. Barrier n % 4 says that item n is known.
+  Item items[4];
+  uint64_t known[4];
+  Item tiles[cuda::kWarp];  // the head: how many parts they have with the tiles before
 };
 
 constexpr int kCut = 32;  // keys
@@ -165,63 +172,113 @@ class Copier {
       : params_(params), shared_(shared), memory_(memory) {}
 
   __device__ void copy_queries_and_keys() {
-    for_items(shared_.found[0], [&](const Item& item) {
+    if (lane_ == 0) cuda::prefetch_map(params_.q);
+    prefetch(params_.rows[kK], params_.rows[kPrefixK]);
+    find_items([&] {
+      const Item& item = shared_.items[q_ % 4];
       copy_queries(item);
       for (int block = 0; block < item.num_blocks(); ++block) copy_keys(item, block);
     });
     shared_.q.wait_empty(q_);
     if (lane_ == 0) {
-      shared_.items[q_ % 2].count = 0;
+      shared_.items[q_ % 4].count = 0;
+      cuda::arrive(known_barrier(q_));
       shared_.q.expect(q_, 0);
     }
   }
 
   __device__ void copy_values() {
-    for_items(shared_.found[1], [&](const Item& item) {
+    prefetch(params_.rows[kV], params_.rows[kPrefixV]);
+    for (;; ++q_) {
+      cuda::wait_for_phase(known_barrier(q_), q_ / 4 % 2);
+      const Item& item = shared_.items[q_ % 4];
+      if (item.count == 0) return;
       for (int block = 0; block < item.num_blocks(); ++block) copy_values(item, block);
-    });
-  }
-
- private:
-  /// Every lane looks at an item of its own; those with queries are done one after the other.
-  template <class F>
-  __device__ void for_items(Item (&found)[cuda::kWarp], F work) const {
-    const int grid = gridDim.x;
-    for (int first = 0; first * grid < params_.num_items; first += cuda::kWarp) {
-      const int round = first + lane_;
-      const int place = round % 2 ? grid - 1 - blockIdx.x : blockIdx.x;  // there and back
-      unsigned all = __ballot_sync(0xffffffffu, find(round * grid + place, found[lane_]));
-      for (; all; all &= all - 1) work(found[__ffs(all) - 1]);
-      __syncwarp();
+      shared_.q.release(q_);
     }
   }
 
-  /// Whether item number `index` has queries.
-  __device__ bool find(int index, Item& out) const {
-    if (index >= params_.num_items) return false;
+ private:
+  __device__ uint32_t known_barrier(uint32_t n) const {
+    return cuda::shared_address(&shared_.known[n % 4]);
+  }
+
+  /// So that the first copies need not wait for them.
+  __device__ void prefetch(const KeyRows& own, const KeyRows& prefix) const {
+    if (lane_ >= kBoxSizes) return;
+    cuda::prefetch_map(own.boxes[lane_]);
+    cuda::prefetch_map(prefix.boxes[lane_]);
+  }
+
+  /// The block's items become uses q_ of Q, one after the other, and are worked on. Tiles are looked
+  /// at a warp's worth at a time, and their items counted: those of a tile's parts of so many
+  /// tokens, most work first, and of all heads. Of every gridDim.x that follow each other a block has
+  /// one, there or back in the Thue-Morse sequence's order, which evens out what grows or shrinks
+  /// along them.
+  template <class F>
+  __device__ void find_items(F work) {
+    constexpr unsigned kAll = 0xffffffffu;
     const int tokens = Tile::kRows >> params_.log_pack;
-    const int parts = (params_.tile + tokens - 1) / tokens, part = index / params_.num_heads;
-    const int2 tile = params_.tiles[part / parts];
-    if (tile.x < 0) return false;
+    int round = 0;
+    const auto number = [&] {
+      const int place = __popc(round) % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+      return static_cast<int>(round * gridDim.x) + place;
+    };
+    Item(&tiles)[cuda::kWarp] = shared_.tiles;
+    const int& all = tiles[cuda::kWarp - 1].head;
+    if (lane_ == cuda::kWarp - 1) tiles[lane_].head = 0;
+    for (int first = 0; first < params_.num_tiles; first += cuda::kWarp) {
+      __syncwarp();
+      int parts = (queries_of(first + lane_, tiles[lane_]) + tokens - 1) / tokens;
+      if (lane_ == 0) parts += all;
+#pragma unroll
+      for (int distance = 1; distance < cuda::kWarp; distance *= 2) {
+        const int before = __shfl_up_sync(kAll, parts, distance);
+        if (lane_ >= distance) parts += before;
+      }
+      tiles[lane_].head = parts;
+      __syncwarp();
+      for (;; ++q_) {
+        const int part = number() / params_.num_heads;
+        if (part >= all) break;
+        shared_.q.wait_empty(q_);
+        const int behind = (tiles[lane_].head - part - 1) * tokens;  // in its tile
+        if (lane_ == __ffs(__ballot_sync(kAll, behind >= 0)) - 1) {
+          Item& item = shared_.items[q_ % 4];
+          item = tiles[lane_];
+          item.head = number() - part * params_.num_heads;
+          item.kv_head = item.head / params_.group;
+          item.q_row += behind;
+          item.count = min(tokens, item.count - behind);
+          if (params_.causal) item.first_sees += behind;
+        }
+        __syncwarp();
+        work();
+        ++round;
+      }
+    }
+  }
+
+  /// How many queries tile number `index` has; where there are any, the tile as if it were an item.
+  __device__ int queries_of(int index, Item& out) const {
+    if (index >= params_.num_tiles) return 0;
+    const int2 tile = params_.tiles[index];
+    if (tile.x < 0) return 0;
     const AttentionSegment s = params_.segments[tile.x];
-    const int in_tile = (parts - 1 - part % parts) * tokens;  // most work first
-    const int first = tile.y + in_tile;
-    if (first >= s.q_len) return false;
-    out.head = index - part * params_.num_heads;
-    out.q_row = s.q_begin + first;
-    out.count = min(min(tokens, params_.tile - in_tile), s.q_len - first);
+    if (tile.y >= s.q_len) return 0;
+    out.q_row = s.q_begin + tile.y;
+    out.count = min(params_.tile, s.q_len - tile.y);
     out.k_begin = s.k_begin;
     out.prefix_begin = s.prefix_begin;
     out.prefix_len = s.prefix_len;
     out.num_keys = s.prefix_len + s.k_len;
-    out.first_sees = params_.causal ? out.num_keys - s.q_len + first + 1 : out.num_keys;
-    return true;
+    out.first_sees = params_.causal ? out.num_keys - s.q_len + tile.y + 1 : out.num_keys;
+    return out.count;
   }
 
   __device__ void copy_queries(const Item& item) {
-    shared_.q.wait_empty(q_);
     if (lane_ == 0) {
-      shared_.items[q_ % 2] = item;
+      cuda::arrive(known_barrier(q_));
       const uint32_t q = memory_ + q_ % 2 * Tile::kQBytes;
       const uint32_t barrier = shared_.q.expect(q_, Tile::kQBytes);
       const int head = item.head << params_.log_pack;
@@ -232,14 +289,19 @@ class Copier {
         cuda::copy_box(q + Tile::kSlabs * Tile::kQSlab, params_.q_rest, Tile::kSlabs * 64, head,
                        item.q_row, barrier);
     }
-    ++q_;
   }
 
   /// Rows of a tensor that lie in a block's lines from `line` on.
   struct Part {
-    const KeyRows* from;
+    Operand from;
     int row, count, line;
   };
+  /// What follows of it is made anew, not kept from block to block: registers are few.
+  __device__ int lane_again() const {
+    uint32_t lane = lane_;
+    cuda::pin(lane);
+    return static_cast<int>(lane);
+  }
   /// Eight lanes have a part of a block, each the box of one power of two that its count is made of,
   /// the large ones first.
   __device__ Part lanes_part(Part first, Part second, Part third) const {
@@ -247,12 +309,14 @@ class Copier {
   }
   /// Of all lanes, their parts to `slabs` slabs at `to`.
   __device__ void copy(Part part, int slabs, uint32_t to, int head, uint32_t barrier) const {
-    const int log = kBoxSizes - 1 - lane_ % kBoxSizes, before = part.count >> log >> 1 << 1 << log;
-    if (lane_ >= 3 * kBoxSizes || (part.count >> log & 1) == 0) return;
+    const int lane = lane_again();
+    const int log = kBoxSizes - 1 - lane % kBoxSizes, before = part.count >> log >> 1 << 1 << log;
+    if (lane >= 3 * kBoxSizes || (part.count >> log & 1) == 0) return;
 #pragma unroll 1
     for (int slab = 0; slab < slabs; ++slab)
-      cuda::copy_box(to + slab * Tile::kSlab + (part.line + before) * kLine, part.from->boxes[log],
-                     slab * 64, head, part.row + before, barrier);
+      cuda::copy_box(to + slab * Tile::kSlab + (part.line + before) * kLine,
+                     params_.rows[part.from].boxes[log], slab * 64, head, part.row + before,
+                     barrier);
   }
 
   /// Of a block's rows, those of the prefix.
@@ -262,7 +326,7 @@ class Copier {
   }
 
   __device__ void copy_keys(const Item& item, int block) {
-    const int begin = block * kBlock, head = item.head / params_.group;
+    const int begin = block * kBlock, head = item.kv_head;
     const int rows = min(kBlock, item.last() - begin), all = rounded_up(rows, kCut);
     const int in_prefix = in_prefix_of(item, begin, rows);
     // Up to the cut, of whatever tensor comes last: scores of rows beyond are not looked at.
@@ -270,15 +334,15 @@ class Copier {
     shared_.k.wait_empty(k_);
     const uint32_t to = memory_ + Tile::kKBegin + k_ % Tile::kKPlaces * Tile::kKBytes;
     const uint32_t barrier = expect(shared_.k, k_, all * (Tile::kKBytes / kBlock));
-    copy(lanes_part({&params_.prefix_k, item.prefix_begin + begin, of_prefix, 0},
-                    {&params_.k, item.k_begin + begin + in_prefix - item.prefix_len,
-                     all - of_prefix, of_prefix},
-                    {}),
+    copy(lanes_part(
+             {kPrefixK, item.prefix_begin + begin, of_prefix, 0},
+             {kK, item.k_begin + begin + in_prefix - item.prefix_len, all - of_prefix, of_prefix},
+             {}),
          Tile::kSlabs, to, head, barrier);
     if constexpr (Tile::kHasRest) {
-      const int log = kBoxSizes - 1 - lane_;
+      const int lane = lane_again(), log = kBoxSizes - 1 - lane;
       const int before = all >> log >> 1 << 1 << log;
-      if (lane_ < 3 && all >> log & 1)
+      if (lane < 3 && all >> log & 1)
         cuda::copy_box(to + Tile::kSlabs * Tile::kSlab + before * kRestLine, params_.k_rest[log],
                        Tile::kSlabs * 64, head, item.k_begin + begin + before, barrier);
     }
@@ -286,17 +350,17 @@ class Copier {
   }
 
   __device__ void copy_values(const Item& item, int block) {
-    const int begin = block * kBlock, head = item.head / params_.group;
+    const int begin = block * kBlock, head = item.kv_head;
     const int rows = min(kBlock, item.last() - begin), all = rounded_up(rows, kCut);
     const int in_prefix = in_prefix_of(item, begin, rows);
     constexpr int kSlabs = Tile::kVBytes / Tile::kSlab;
     shared_.v.wait_empty(v_);
     const uint32_t to = memory_ + Tile::kVBegin + v_ % Tile::kVPlaces * Tile::kVBytes;
     const uint32_t barrier = expect(shared_.v, v_, all * kSlabs * kLine);
-    copy(lanes_part({&params_.prefix_v, item.prefix_begin + begin, in_prefix, 0},
-                    {&params_.v, item.k_begin + begin + in_prefix - item.prefix_len,
-                     rows - in_prefix, in_prefix},
-                    {&params_.v, params_.v.rows, all - rows, rows}),
+    copy(lanes_part(
+             {kPrefixV, item.prefix_begin + begin, in_prefix, 0},
+             {kV, item.k_begin + begin + in_prefix - item.prefix_len, rows - in_prefix, in_prefix},
+             {kV, params_.rows[kV].rows, all - rows, rows}),
          kSlabs, to, head, barrier);
     ++v_;
   }
@@ -347,37 +411,46 @@ class Multiplier {
         group_(__shfl_sync(0xffffffffu, threadIdx.x / kGroup, 0)) {}  // a warp's, compilers see
 
   __device__ void run() {
-    // The first one's turn comes first.
-    if (group_ == Tile::kGroups - 1) give_turn();
-    for (uint32_t n = 0;; ++n) {
-      shared_.q.wait_full(n);
-      const Item& item = shared_.items[n % 2];
-      if (item.count == 0) return;
-      n_ = n;
-      if (first_query() < item.count) {
-        multiply(item);
-        store(item);
-      } else {
-        look_on(item);
+    for (bool ahead = false; ahead || find_item();) {
+      const Item& item = this_item();
+      shared_.k.wait_full(used_);
+      with_cut(last(item), [&]<int kKeys>(std::integral_constant<int, kKeys>) {
+        start_scores<kKeys>(used_);
+        store(shared_.items[(n_ - 1) % 4], ahead);
+        begin<kKeys>();
+      });
+      multiply();
+      // This item is stored beside the next one's first scores.
+      shared_.q.wait_full(++n_);
+      const int unseen = item.num_blocks() - Item::blocks_of(last(item));
+      ahead = unseen == 0 && has_rows(this_item());
+      if (!ahead) {
+        store(item, true);
+        look_on(unseen);
       }
-      shared_.q.release(n);
     }
   }
 
  private:
-  __device__ void take_turn() const { cuda::named_barrier_sync(1 + group_, 2 * kGroup); }
-  __device__ void give_turn() const {
-    cuda::named_barrier_arrive(1 + (group_ + 1) % Tile::kGroups, 2 * kGroup);
+  __device__ const Item& this_item() const { return shared_.items[n_ % 4]; }
+  __device__ bool has_rows(const Item& item) const { return first_query() < item.count; }
+
+  /// The next item, from number n_ on, that has rows of this group, if there is one.
+  __device__ bool find_item() {
+    for (;; ++n_) {
+      shared_.q.wait_full(n_);
+      if (this_item().count == 0) return false;
+      if (has_rows(this_item())) return true;
+      shared_.q.release(n_);
+      look_on(this_item().num_blocks());
+    }
   }
 
-  /// No rows here: only what the others count on.
-  __device__ void look_on(const Item& item) {
-    const int blocks = item.num_blocks();
-    for (int block = 0; block < blocks; ++block, ++used_) {
+  /// No row of the group sees anything in so many blocks: only what the other groups count on.
+  __device__ void look_on(int blocks) {
+    for (; blocks > 0; --blocks, ++used_) {
       shared_.k.wait_full(used_);
       shared_.k.release(used_);
-      take_turn();
-      give_turn();
       shared_.v.wait_full(used_);
       shared_.v.release(used_);
     }
@@ -396,7 +469,41 @@ class Multiplier {
     return memory_ + Tile::kVBegin + use % Tile::kVPlaces * Tile::kVBytes;
   }
 
-  __device__ void multiply(const Item& item) {
+  /// Keys that the group's last query sees.
+  __device__ int last(const Item& item) const {
+    return item.visible(min(item.count, ((64 * group_ + 63) >> params_.log_pack) + 1) - 1);
+  }
+
+  /// Of an item of which p of block 0 is there.
+  __device__ void multiply() {
+    const int blocks = Item::blocks_of(last(this_item()));
+    for (block_ = 1; block_ < blocks - 1; ++block_) step<kBlock, false>();
+    block_ = blocks - 1;
+    with_cut(last(this_item()) - block_ * kBlock,
+             [&]<int kKeys>(std::integral_constant<int, kKeys>) {
+               if (block_ > 0) step<kKeys, true>();
+               finish<kKeys>();
+             });
+  }
+
+  /// Of so many keys, more than none, up to a whole block.
+  template <class F>
+  __device__ static void with_cut(int keys, F f) {
+    if (keys > 96) {
+      f(std::integral_constant<int, 128>());
+    } else if (keys > 64) {
+      f(std::integral_constant<int, 96>());
+    } else if (keys > 32) {
+      f(std::integral_constant<int, 64>());
+    } else {
+      f(std::integral_constant<int, 32>());
+    }
+  }
+
+  /// p of block 0, whose scores are under way. Behind, here and in step(): what is multiplied next
+  /// has come.
+  template <int kKeys>
+  __device__ void begin() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       reference_[half] = -INFINITY;
@@ -406,55 +513,30 @@ class Multiplier {
     for (int i = 0; i < kDim / 8; ++i)
 #pragma unroll
       for (int e = 0; e < 4; ++e) o_[i][e] = 0;
-
-    const int blocks = item.num_blocks();
-    shared_.k.wait_full(used_);
-    if (blocks > 1) {
-      begin<kBlock, false>();
-      for (block_ = 1; block_ < blocks - 1; ++block_) step<kBlock, false>();
-    }
-    block_ = blocks - 1;
-    const int rows = item.last() - block_ * kBlock;
-    if (rows > 96) {
-      finish<128>();
-    } else if (rows > 64) {
-      finish<96>();
-    } else if (rows > 32) {
-      finish<64>();
-    } else {
-      finish<32>();
-    }
-  }
-
-  /// p of block 0. In front and behind, here and in step(): what is multiplied next has come.
-  template <int kKeys, bool kLast>
-  __device__ void begin() {
     block_ = 0;
-    take_turn();
-    start_scores<kKeys>(used_);
-    give_turn();
+    const bool is_last = kKeys < kBlock || last(this_item()) <= kBlock;
     cuda::wgmma_wait<0>();
     shared_.k.release(used_);
+    if (is_last) shared_.q.release(n_);
     pin_scores<kKeys>();
     exponentiate<kKeys>();
-    wait_for_next<kLast>(used_);
+    is_last ? shared_.v.wait_full(used_) : shared_.k.wait_full(used_ + 1);
     pack_p<kKeys>();
   }
 
   /// p of block_, beside o += P V of the block before, which is whole.
   template <int kKeys, bool kLast>
   __device__ void step() {
-    take_turn();
     start_scores<kKeys>(used_ + 1);
     shared_.v.wait_full(used_);
     start_sums<kBlock>();
-    give_turn();
     cuda::wgmma_wait<1>();
     shared_.k.release(used_ + 1);
+    if (kLast) shared_.q.release(n_);
     pin_scores<kKeys>();
     const bool moves = exponentiate<kKeys>();
     // This wait stands before the other one since compilers draw that one ahead of exponentials.
-    wait_for_next<kLast>(used_ + 1);
+    kLast ? shared_.v.wait_full(used_ + 1) : shared_.k.wait_full(used_ + 2);
     cuda::wgmma_wait<0>();
     shared_.v.release(used_);
     ++used_;
@@ -463,21 +545,22 @@ class Multiplier {
     pack_p<kKeys>();
   }
 
-  /// Behind the scores of use `use`: the next keys, or the last values.
-  template <bool kLast>
-  __device__ void wait_for_next(uint32_t use) {
-    kLast ? shared_.v.wait_full(use) : shared_.k.wait_full(use + 1);
-  }
-
-  /// Everything about the last block.
+  /// The last o += P V, and o as it is stored.
   template <int kKeys>
   __device__ void finish() {
-    block_ == 0 ? begin<kKeys, true>() : step<kKeys, true>();
     start_sums<kKeys>();
+    const float inverse[2] = {1 / quad_sum(sum_[0]), 1 / quad_sum(sum_[1])};
     cuda::wgmma_wait<0>();
     shared_.v.release(used_);
     ++used_;
     pin_sums();
+#pragma unroll
+    for (int i = 0; i < kDim / 8; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scale = inverse[half];
+        out_[half][i] = cuda::pack<T>(o_[i][2 * half] * scale, o_[i][2 * half + 1] * scale);
+      }
   }
 
   template <int kKeys>
@@ -540,7 +623,7 @@ class Multiplier {
   template <int kKeys>
   __device__ bool exponentiate() {
     auto& s = first<kKeys / 8>(s_);
-    const Item& item = shared_.items[n_ % 2];
+    const Item& item = this_item();
     if ((block_ + 1) * kBlock > item.visible(first_query())) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -606,41 +689,43 @@ class Multiplier {
         p_[n / 2][n % 2 * 2 + half] = cuda::pack<T>(s_[n][2 * half], s_[n][2 * half + 1]);
   }
 
-  /// Through the warp's own rows of Q to 16-byte stores.
-  __device__ void store(const Item& item) {
-    char* const q = cuda::shared_pointer(q_tile());
-    const auto chunk_of = [&](int row, int chunk) {  // of the warp's
-      row += warp_row();
-      return chunk < Tile::kSlabs * 8
-                 ? q + chunk / 8 * Tile::kQSlab + row * kLine + ((chunk ^ row) % 8) * 16
-                 : q + Tile::kSlabs * Tile::kQSlab + row * kRestLine;
+  /// Four lanes have 32 columns of a row in four words each, word i of lane t being word t of the
+  /// i-th 16 bytes: they change places, and lane t has the t-th 16 bytes.
+  __device__ static uint4 transpose(const uint32_t* w, int t) {
+    const bool odd = t & 1, high = t & 2;
+    const auto swap = [](uint32_t give, int distance) {
+      return __shfl_xor_sync(0xffffffffu, give, distance);
     };
-    // The group's other warps may still read these rows for their last scores.
-    cuda::named_barrier_sync(1 + Tile::kGroups + group_, kGroup);
+    const uint32_t a = swap(odd ? w[0] : w[1], 1), b = swap(odd ? w[2] : w[3], 1);
+    // Words 0 and 1 of chunk t % 2 (low) or t % 2 + 2, or words 2 and 3 of them in lanes 2 and 3.
+    const uint32_t low[2] = {odd ? a : w[0], odd ? w[1] : a};
+    const uint32_t up[2] = {odd ? b : w[2], odd ? w[3] : b};
+    const uint32_t c = swap(high ? low[0] : up[0], 2), d = swap(high ? low[1] : up[1], 2);
+    return high ? uint4{c, d, up[0], up[1]} : uint4{low[0], low[1], c, d};
+  }
+
+  /// From registers: no other warp is waited for, and nothing in shared memory written.
+  __device__ void store(const Item& item, bool stores) const {
+    const int log = params_.log_pack;
+    uint32_t thread = threadIdx.x;
+    cuda::pin(thread);  // what follows of it is made anew, not kept in registers from item to item
+    const int t = thread % 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float inverse = 1 / quad_sum(sum_[half]);
+      const int row = thread / cuda::kWarp * 16 + thread % cuda::kWarp / 4 + 8 * half;
+      const int token = row >> log;
+      const bool mine = stores && token < item.count;
+      T* const o = params_.o + (item.q_row + token) * params_.o_row_stride +
+                   ((item.head << log) + row - (token << log)) * params_.o_head_stride;
 #pragma unroll
-      for (int i = 0; i < kDim / 8; ++i)
-        *reinterpret_cast<uint32_t*>(chunk_of(half * 8 + lane() / 4, i) + lane() % 4 * 4) =
-            cuda::pack<T>(o_[i][2 * half] * inverse, o_[i][2 * half + 1] * inverse);
+      for (int i = 0; i < Tile::kSlabs * 8; i += 4) {
+        const uint4 chunk = transpose(out_[half] + i, t);
+        if (mine) __stcg(reinterpret_cast<uint4*>(o + (i + t) * 8), chunk);
+      }
+      if constexpr (Tile::kHasRest)
+        if (mine)
+          *reinterpret_cast<uint32_t*>(o + Tile::kSlabs * 64 + t * 2) = out_[half][kDim / 8 - 1];
     }
-    __syncwarp();
-    constexpr int kChunks = kDim / 8, kCopies = (16 * kChunks + cuda::kWarp - 1) / cuda::kWarp;
-    const int log = params_.log_pack;
-    T* const o = params_.o + int64_t{item.q_row} * params_.o_row_stride +
-                 int64_t{item.head << log} * params_.o_head_stride;
-#pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      const int index = i * cuda::kWarp + lane(), row = index / kChunks, chunk = index % kChunks;
-      const int in_tile = warp_row() + row, token = in_tile >> log;
-      if (row < 16 && token < item.count)
-        *reinterpret_cast<uint4*>(o + token * params_.o_row_stride +
-                                  (in_tile - (token << log)) * params_.o_head_stride + chunk * 8) =
-            *reinterpret_cast<const uint4*>(chunk_of(row, chunk));
-    }
-    cuda::fence_async_proxy();  // the next copy to these rows comes behind all this
-    __syncwarp();
   }
 
   const Params<T>& params_;
@@ -652,7 +737,8 @@ class Multiplier {
   float s_[kFrags][4];
   uint32_t p_[kSteps][4];
   float o_[kDim / 8][4];
-  float reference_[2];  // what scores in powers of two are relative to
+  uint32_t out_[2][kDim / 8];  // of the item before, until it is stored
+  float reference_[2];         // what scores in powers of two are relative to
   float factor_[2];
   float sum_[2];  // of this thread's p
 };
@@ -670,9 +756,10 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, 1)
   extern __shared__ __align__(1024) char shared_memory[];
   __shared__ Shared<kDim> shared;
   if (threadIdx.x == 0) {
-    shared.q.make(4 * Tile::kGroups);
+    shared.q.make(4 * Tile::kGroups + 1);  // the warp that copies V reads the items
     shared.k.make(4 * Tile::kGroups);
     shared.v.make(4 * Tile::kGroups);
+    for (uint64_t& barrier : shared.known) cuda::make_barrier(cuda::shared_address(&barrier), 1);
     cuda::barriers_made();
   }
   __syncthreads();
@@ -680,8 +767,10 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, 1)
     cuda::decrease_registers<kCopyRegisters>();
     Copier<kDim, T> copier(params, shared, cuda::shared_address(shared_memory));
     const int warp = threadIdx.x % kGroup / cuda::kWarp;
-    if (warp == 0) copier.copy_queries_and_keys();
-    if (warp == 1) copier.copy_values();
+    if (warp == 0)
+      copier.copy_queries_and_keys();
+    else if (warp == 1)
+      copier.copy_values();
   } else {
     cuda::increase_registers<kMathRegisters>();
     Multiplier<kDim, T>(params, shared, cuda::shared_address(shared_memory)).run();
@@ -720,10 +809,10 @@ Status launch(const Attention::Args& a, Context& ctx) {
   VLR_ASSIGN_OR_RETURN(params.q, q_boxes(64));
   // Of one without rows nobody asks for any.
   const bool own = a.k.dim(0) > 0, prefix = a.prefix_k.defined() && a.prefix_k.dim(0) > 0;
-  VLR_ASSIGN_OR_RETURN(params.k, key_rows<T>(own ? a.k : a.prefix_k));
-  VLR_ASSIGN_OR_RETURN(params.v, key_rows<T>(own ? a.v : a.prefix_v));
-  VLR_ASSIGN_OR_RETURN(params.prefix_k, key_rows<T>(prefix ? a.prefix_k : a.k));
-  VLR_ASSIGN_OR_RETURN(params.prefix_v, key_rows<T>(prefix ? a.prefix_v : a.v));
+  VLR_ASSIGN_OR_RETURN(params.rows[kK], key_rows<T>(own ? a.k : a.prefix_k));
+  VLR_ASSIGN_OR_RETURN(params.rows[kV], key_rows<T>(own ? a.v : a.prefix_v));
+  VLR_ASSIGN_OR_RETURN(params.rows[kPrefixK], key_rows<T>(prefix ? a.prefix_k : a.k));
+  VLR_ASSIGN_OR_RETURN(params.rows[kPrefixV], key_rows<T>(prefix ? a.prefix_v : a.v));
   if (Tile::kHasRest) {
     VLR_ASSIGN_OR_RETURN(params.q_rest, q_boxes(16));
     for (int log = 5; log < kBoxSizes; ++log) {
@@ -738,8 +827,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
   params.tiles = a.table.tiles.as<int2>();
   params.tile = static_cast<int>(tile);
   params.num_heads = static_cast<int>(heads / pack);
-  params.num_items =
-      static_cast<int>(a.table.tiles.dim(0) * ((tile + tokens - 1) / tokens) * params.num_heads);
+  params.num_tiles = static_cast<int>(a.table.tiles.dim(0));
   params.group = static_cast<int>(group / pack);
   while (1 << params.log_pack < pack) ++params.log_pack;
   params.scale_log2 = a.scale * 1.44269504f;
@@ -749,7 +837,8 @@ Status launch(const Attention::Args& a, Context& ctx) {
   VLR_CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     Tile::kSharedBytes));
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(std::min(sms, params.num_items)));
+  const int64_t most = params.num_tiles * ((tile + tokens - 1) / tokens) * params.num_heads;
+  config.gridDim = dim3(static_cast<unsigned>(std::min<int64_t>(sms, most)));
   config.blockDim = dim3(Tile::kThreads);
   config.dynamicSmemBytes = Tile::kSharedBytes;
   config.stream = ctx.stream;

@@ -117,6 +117,11 @@ __device__ inline void wait_for_phase(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+/// Brings a map, in parameter or global memory, closer to copies that will name it.
+__device__ inline void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" : : "l"(&map) : "memory");
+}
+
 /// The box whose first byte is byte `byte` of row `row`; `map` lies in parameter or global memory.
 __device__ inline void copy_box(uint32_t shared, const CUtensorMap& map, int byte, int row,
                                 uint32_t barrier) {
