@@ -21,6 +21,7 @@
 // many of them a row's tile has.
 //
 // Needs what can_flash_mma() in attention.cc says, and data aligned to 16 bytes.
+#include "kernels/attention/flash.cuh"
 #include "kernels/attention/impls.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cp_async.cuh"
@@ -42,10 +43,6 @@ static_assert(attention_tile(true) % kBlockM == 0 && attention_tile(false) % kBl
 
 // A warp's rows are kMTiles times 16, the m of an mma; a block's keys kNTiles times 8, its n.
 constexpr int kWarpRows = kBlockM / kWarps, kMTiles = kWarpRows / 16, kNTiles = kBlockN / 8;
-
-/// Scores are taken relative to a reference that follows their maximum, but moves only when the
-/// maximum is more than this above it. So p <= 2^8, and sums are rarely rescaled.
-constexpr float kHeadroom = 8;  // in powers of two
 
 /// [rows, heads, D] in global memory; strides count elements.
 template <class T>
@@ -223,16 +220,6 @@ __device__ void multiply_qk(Scores& s, unsigned q, unsigned k) {
         for (int i = 0; i < 4; ++i) cuda::mma_16x8x8<T>(s[m][n + i], a[m], b[i]);
     }
   }
-}
-
-/// The maximum (or sum) over the four lanes that share a row, in all four of them.
-__device__ inline float quad_max(float v) {
-  v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 1));
-  return fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 2));
-}
-__device__ inline float quad_sum(float v) {
-  v += __shfl_xor_sync(0xffffffffu, v, 1);
-  return v + __shfl_xor_sync(0xffffffffu, v, 2);
 }
 
 /// Moves the reference of those rows whose scores have left the headroom, and rescales their sums.
@@ -481,8 +468,6 @@ Status launch(const Attention::Args& a, Context& ctx) {
       (kBlockM + kSlots * kBlockN) * static_cast<int>(Tile<kDim>::kRowBytes);
   static_assert(kSharedBytes <= 99 << 10);  // what a block of sm_86 and sm_89 can have
   const int64_t pack = attention_pack(a.q.dim(1), a.k.dim(1));
-  int log_pack = 0;
-  while (1 << log_pack < pack) ++log_pack;
   const Params<T> params{
       .q = rows_of<const T>(a.q),
       .k = rows_of<const T>(a.k),
@@ -495,8 +480,8 @@ Status launch(const Attention::Args& a, Context& ctx) {
       .parts = static_cast<int>(attention_tile(a.causal) * pack / kBlockM),
       .chunks = static_cast<int>(a.q.dim(2)) / kChunk,
       .group = static_cast<int>(a.q.dim(1) / a.k.dim(1) / pack),
-      .log_pack = log_pack,
-      .scale_log2 = a.scale * 1.44269504f,
+      .log_pack = log_of_pack(a),
+      .scale_log2 = a.scale * kLog2E,
       .causal = a.causal,
   };
   VLR_CUDA_TRY(cudaFuncSetAttribute(flash_mma_kernel<kDim, T>,
@@ -520,14 +505,7 @@ Status launch_for_dim(const Attention::Args& a, Context& ctx) {
 }  // namespace
 
 Status attention_flash_mma(const Attention::Args& a, Context& ctx) {
-  if (!a.table.segments.defined() || !a.table.tiles.defined())
-    return invalid(Attention::kName, "flash_mma needs the table of segments and tiles");
-  for (const void* data : {a.q.data, a.k.data, a.v.data, a.prefix_k.data, a.prefix_v.data,
-                           static_cast<const void*>(a.o.data)}) {
-    if (reinterpret_cast<uintptr_t>(data) % 16 != 0)
-      return invalid(Attention::kName,
-                     "flash_mma needs operands that start at multiples of 16 bytes");
-  }
+  VLR_RETURN_IF_ERROR(check_flash("flash_mma", a));
   if (a.table.tiles.dim(0) == 0 || a.q.dim(1) == 0) return {};
   if (a.q.dtype == DType::kBF16) return launch_for_dim<__nv_bfloat16>(a, ctx);
   return launch_for_dim<__half>(a, ctx);

@@ -28,6 +28,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/attention/flash.cuh"
 #include "kernels/attention/impls.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/element.cuh"
@@ -155,8 +156,6 @@ struct Shared {
 };
 
 constexpr int kCut = 32;  // keys
-/// See attention_flash_mma.cu: p <= 2^8.
-constexpr float kHeadroom = 8;  // in powers of two
 
 __device__ inline int rounded_up(int n, int multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -380,15 +379,6 @@ class Copier {
   uint32_t q_ = 0, k_ = 0, v_ = 0;  // uses of the rings so far
 };
 
-__device__ inline float quad_max(float v) {
-  v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 1));
-  return fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 2));
-}
-__device__ inline float quad_sum(float v) {
-  v += __shfl_xor_sync(0xffffffffu, v, 1);
-  return v + __shfl_xor_sync(0xffffffffu, v, 2);
-}
-
 /// The first frags of scores or sums.
 template <int kFrags, int kAll>
 __device__ inline float (&first(float (&all)[kAll][4]))[kFrags][4] {
@@ -599,7 +589,7 @@ class Multiplier {
     const uint64_t columns = cuda::wgmma_columns(v_tile(used_), Tile::kSlab);
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step)
-      cuda::wgmma_64xNx16_rs_columns<T, kDim / 8>(o_, p_[step], columns + step * (16 * kLine / 16));
+      cuda::wgmma_64xNx16<T, kDim / 8, true>(o_, p_[step], columns + step * (16 * kLine / 16));
     cuda::wgmma_commit();
   }
 
@@ -829,8 +819,8 @@ Status launch(const Attention::Args& a, Context& ctx) {
   params.num_heads = static_cast<int>(heads / pack);
   params.num_tiles = static_cast<int>(a.table.tiles.dim(0));
   params.group = static_cast<int>(group / pack);
-  while (1 << params.log_pack < pack) ++params.log_pack;
-  params.scale_log2 = a.scale * 1.44269504f;
+  params.log_pack = log_of_pack(a);
+  params.scale_log2 = a.scale * kLog2E;
   params.causal = a.causal;
 
   const auto kernel = flash_wgmma_kernel<kDim, T>;
@@ -849,14 +839,7 @@ Status launch(const Attention::Args& a, Context& ctx) {
 }  // namespace
 
 Status attention_flash_wgmma(const Attention::Args& a, Context& ctx) {
-  if (!a.table.segments.defined() || !a.table.tiles.defined())
-    return invalid(Attention::kName, "flash_wgmma needs the table of segments and tiles");
-  for (const void* data : {a.q.data, a.k.data, a.v.data, a.prefix_k.data, a.prefix_v.data,
-                           static_cast<const void*>(a.o.data)}) {
-    if (reinterpret_cast<uintptr_t>(data) % 16 != 0)
-      return invalid(Attention::kName,
-                     "flash_wgmma needs operands that start at multiples of 16 bytes");
-  }
+  VLR_RETURN_IF_ERROR(check_flash("flash_wgmma", a));
   // A tensor without rows has no boxes; nor are there queries without keys.
   const int64_t keys = a.k.dim(0) + (a.prefix_k.defined() ? a.prefix_k.dim(0) : 0);
   if (a.table.tiles.dim(0) == 0 || a.q.numel() == 0 || keys == 0) return {};

@@ -128,12 +128,6 @@ __device__ inline void wgmma_64xNx16(float (&d)[kFrags][4], const uint32_t (&a)[
   }
 }
 
-template <class T, int kFrags>
-__device__ inline void wgmma_64xNx16_rs_columns(float (&d)[kFrags][4], const uint32_t (&a)[4],
-                                                uint64_t b) {
-  wgmma_64xNx16<T, kFrags, true>(d, a, b);
-}
-
 /// d = A B, or d += A B where kAdds, with A [64, 16] in shared memory as well. N = 8 kFrags: 32, 64,
 /// 96 or 128. Both are described by wgmma_lines or wgmma_lines_32.
 template <class T, int kFrags, bool kAdds>
