@@ -412,11 +412,13 @@ CLI::Validator finite_number() {
           ""};
 }
 
-ExitCode exit_code(std::span<const Verdict> verdicts) {
+ExitCode exit_code(std::span<const Verdict> verdicts, std::span<const Verdict> in_model) {
   const auto any = [&](Verdict v) { return std::ranges::find(verdicts, v) != verdicts.end(); };
   if (any(Verdict::kSlower)) return kSlower;
   if (any(Verdict::kUndecided) || verdicts.empty()) return kUndecided;
-  return any(Verdict::kFaster) ? kFine : kSame;
+  if (!any(Verdict::kFaster)) return kSame;
+  const bool contradicted = std::ranges::find(in_model, Verdict::kSlower) != in_model.end();
+  return contradicted ? kUndecided : kFine;
 }
 
 Result<Placement> placement_of(const LabOptions& options, const Machine& machine) {
