@@ -16,6 +16,7 @@
 
 #include "bench/support/plugin.h"
 #include "kernels/core/clock.h"
+#include "kernels/core/text.h"
 
 namespace vlr::bench {
 namespace {
@@ -593,6 +594,13 @@ Status measure_all(Machine& machine, const LabOptions& o, Rival* rival, Json& ro
     Measured without;  // the rival, if it fails as a whole
     if (rival) {
       auto opened = rival->open(op.name, subject.shape(), subject.num_sets() == 1);
+      if (opened.ok()) {
+        for (const std::string& name : *opened) {
+          if (!has(op, name, machine.device())) continue;
+          opened = Status(Code::kInternal, "the rival calls one " + in_quotes(name) + ", as we do");
+          break;
+        }
+      }
       if (opened.ok()) rivals = {rival, *std::move(opened)};
       without.implementation = "rival";
       without.error = opened.ok() ? "" : opened.error().message();
