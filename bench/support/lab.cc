@@ -533,6 +533,8 @@ Json row_json(Machine& machine, const OpLab& op, const Subject& subject, const M
   const double s = row.seconds.value;
   const auto us = [](double v) { return v * 1e6; };
   out["us"] = {us(s), us(row.seconds.low), us(row.seconds.high)};
+  out["samples"] = row.samples();
+  out["launches"] = row.launches;
   if (row.burst > 0) out["burst_us"] = us(row.burst);
   out["flops"] = cost.flops;
   out["bytes"] = cost.bytes;

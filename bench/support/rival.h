@@ -62,9 +62,9 @@ class Rival {
 class TurnsTimer : public Timer {
  public:
   explicit TurnsTimer(Timer& own) : own_(own) {}
-  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
-                                              double seconds) override {
-    return own_.make_window(std::move(launch), num_sets, seconds);
+  Result<std::unique_ptr<Window>> record(const Launch& launch, int64_t num_sets,
+                                         int64_t launches) override {
+    return own_.record(launch, num_sets, launches);
   }
   /// Those of the same process one behind the other without a gap.
   Result<std::vector<double>> run(std::span<const Window* const> windows) override;
