@@ -37,12 +37,14 @@ Result<Data> read_data(const std::string& path) {
   return data;
 }
 
-Result<Json> read_json(const std::string& path) {
+/// The elements of a file's list of this name, which has some.
+Result<Json> read_json(const std::string& path, const char* list, const char* by) {
   std::ifstream in(path);
   if (!in) return Status(Code::kNotFound, path + ": cannot be read");
   Json json = Json::parse(in, nullptr, false);
-  if (!json.is_object())
-    return Status(Code::kInvalidArgument, path + ": expected the JSON of `vlr lab time --json`");
+  if (!json.is_object() || !json.contains(list) || !json[list].is_array() || json[list].empty())
+    return Status(Code::kInvalidArgument,
+                  fmt::format("{}: expected \"{}\" as {} writes them", path, list, by));
   return json;
 }
 
@@ -53,7 +55,7 @@ struct ReportCommand {
   int run() const {
     Json all = {{"rows", Json::array()}, {"model", Json::array()}};
     for (const std::string& path : results) {
-      auto json = read_json(path);
+      auto json = read_json(path, "rows", "`vlr lab time --json`");
       if (!json) return fail(json.error());
       if (!all.contains("context")) {
         all["context"] = json->value("context", Json::object());
@@ -62,7 +64,7 @@ struct ReportCommand {
       for (Json& row : (*json)["rows"]) all["rows"].push_back(std::move(row));
     }
     for (const std::string& path : models) {
-      auto json = read_json(path);
+      auto json = read_json(path, "benchmarks", "`vlr bench --json`");
       if (!json) return fail(json.error());
       for (Json& row : (*json)["benchmarks"]) all["model"].push_back(std::move(row));
     }

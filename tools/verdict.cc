@@ -99,8 +99,8 @@ struct VerdictCommand {
 
   const bench::OpLab* op = nullptr;
   std::string candidate;
-  std::vector<bench::Shape> shapes;  ///< the models', or those that are asked for
-  std::vector<Verdict> verdicts;
+  std::vector<bench::Shape> shapes;         ///< the models', or those that are asked for
+  std::vector<Verdict> verdicts, in_model;  ///< of the op's shapes, of workloads
   Moved moved;
   Json out;
 };
@@ -270,6 +270,7 @@ Status VerdictCommand::time_models() {
       const Interval ratio = bench::ratio_interval(seconds_a, seconds_b);
       const Interval control = bench::ratio_interval(seconds_a, seconds_again);
       const Verdict verdict = bench::judge(ratio, control, lab.measure.margin);
+      in_model.push_back(verdict);
       double distance = 0;
       bool finite = true;
       for (const float v : runs_b.log_odds()) finite = finite && std::isfinite(v);
@@ -407,7 +408,7 @@ int VerdictCommand::run() {
 
   const bench::ExitCode code = !out["refused"].empty() ? bench::kWrong
                                : !failed.ok()          ? bench::kUnfinished
-                                                       : bench::exit_code(verdicts);
+                                                       : bench::exit_code(verdicts, in_model);
   const std::string word = code == bench::kWrong        ? "REFUSED"
                            : code == bench::kUnfinished ? "UNFINISHED"
                            : code == bench::kFine       ? "FASTER"

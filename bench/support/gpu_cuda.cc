@@ -51,19 +51,25 @@ class CudaTimer : public Timer {
  public:
   explicit CudaTimer(const cuda::Stream& stream) : stream_(stream) {}
 
-  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
-                                              double seconds) override {
+  Result<std::unique_ptr<Window>> record(const Launch& launch, int64_t num_sets,
+                                         int64_t launches) override {
     // Once without a graph: what an implementation does at its first launch may not be captured.
     for (int64_t i = 0; i < 2; ++i) VLR_RETURN_IF_ERROR(launch(i % num_sets));
-    VLR_ASSIGN_OR_RETURN(auto window, record(launch, num_sets, num_sets));
-    VLR_RETURN_IF_ERROR(time(*window, 2));
-    const double round = std::max(window->seconds, 1e-7) * static_cast<double>(num_sets);
-    const auto wanted = static_cast<int64_t>(std::ceil(seconds / round));
-    const int64_t rounds = std::min(wanted, kMaxLaunches / num_sets);
-    if (rounds > 1) {
-      VLR_ASSIGN_OR_RETURN(window, record(launch, num_sets, rounds * num_sets));
-      VLR_RETURN_IF_ERROR(time(*window, 1));
-    }
+    launches = num_sets * std::max<int64_t>(1, std::min(launches, kMaxLaunches) / num_sets);
+    VLR_ASSIGN_OR_RETURN(const cuda::CapturedGraph graph, capture(stream_.get(), [&] {
+                           Status status;
+                           for (int64_t i = 0; i < launches && status.ok(); ++i)
+                             status = launch(i % num_sets);
+                           return status;
+                         }));
+    cudaGraphExec_t executable = nullptr;
+    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, graph.get(), 0));
+    auto window = std::make_unique<CudaWindow>();
+    window->launch = launch;
+    window->graph = cuda::GraphExec(executable);
+    window->launches = launches;
+    window->round = num_sets;
+    VLR_CUDA_TRY(cudaGraphUpload(executable, stream_.get()));
     return std::unique_ptr<Window>(std::move(window));
   }
 
@@ -87,32 +93,6 @@ class CudaTimer : public Timer {
   }
 
  private:
-  /// Runs it `times` times and keeps what the last one took.
-  Status time(CudaWindow& window, int times) {
-    const std::vector<const Window*> windows(static_cast<size_t>(times), &window);
-    VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, run(windows));
-    window.seconds = seconds.back();
-    return {};
-  }
-
-  Result<std::unique_ptr<CudaWindow>> record(const Launch& launch, int64_t num_sets,
-                                             int64_t launches) {
-    VLR_ASSIGN_OR_RETURN(const cuda::CapturedGraph graph, capture(stream_.get(), [&] {
-                           Status status;
-                           for (int64_t i = 0; i < launches && status.ok(); ++i)
-                             status = launch(i % num_sets);
-                           return status;
-                         }));
-    cudaGraphExec_t executable = nullptr;
-    VLR_CUDA_TRY(cudaGraphInstantiate(&executable, graph.get(), 0));
-    auto window = std::make_unique<CudaWindow>();
-    window->launch = launch;
-    window->graph = cuda::GraphExec(executable);
-    window->launches = launches;
-    VLR_CUDA_TRY(cudaGraphUpload(executable, stream_.get()));
-    return window;
-  }
-
   const cuda::Stream& stream_;
   std::vector<cuda::Event> events_;
 };

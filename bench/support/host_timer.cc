@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <cmath>
-
 #include "bench/support/timer.h"
 #include "kernels/core/clock.h"
 
@@ -10,27 +7,22 @@ namespace {
 class HostWindow : public Window {
  public:
   Launch launch;
-  int64_t num_sets = 1;
 
   Result<double> run() const {
     const double start = seconds_now();
-    for (int64_t i = 0; i < launches; ++i) VLR_RETURN_IF_ERROR(launch(i % num_sets));
+    for (int64_t i = 0; i < launches; ++i) VLR_RETURN_IF_ERROR(launch(i % round));
     return (seconds_now() - start) / static_cast<double>(launches);
   }
 };
 
 class HostTimer : public Timer {
  public:
-  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
-                                              double seconds) override {
+  Result<std::unique_ptr<Window>> record(const Launch& launch, int64_t num_sets,
+                                         int64_t launches) override {
     auto window = std::make_unique<HostWindow>();
-    window->launch = std::move(launch);
-    window->num_sets = window->launches = num_sets;
-    VLR_ASSIGN_OR_RETURN(window->seconds, window->run());  // the first one warms up
-    VLR_ASSIGN_OR_RETURN(window->seconds, window->run());
-    const double round = std::max(window->seconds, 1e-9) * static_cast<double>(num_sets);
-    window->launches *= std::max<int64_t>(1, std::lround(seconds / round));
-    VLR_ASSIGN_OR_RETURN(window->seconds, window->run());
+    window->launch = launch;
+    window->round = num_sets;
+    window->launches = launches;
     return std::unique_ptr<Window>(std::move(window));
   }
 

@@ -16,6 +16,7 @@
 
 #include "bench/support/plugin.h"
 #include "kernels/core/clock.h"
+#include "kernels/core/text.h"
 
 namespace vlr::bench {
 namespace {
@@ -412,11 +413,13 @@ CLI::Validator finite_number() {
           ""};
 }
 
-ExitCode exit_code(std::span<const Verdict> verdicts) {
+ExitCode exit_code(std::span<const Verdict> verdicts, std::span<const Verdict> in_model) {
   const auto any = [&](Verdict v) { return std::ranges::find(verdicts, v) != verdicts.end(); };
   if (any(Verdict::kSlower)) return kSlower;
   if (any(Verdict::kUndecided) || verdicts.empty()) return kUndecided;
-  return any(Verdict::kFaster) ? kFine : kSame;
+  if (!any(Verdict::kFaster)) return kSame;
+  const bool contradicted = std::ranges::find(in_model, Verdict::kSlower) != in_model.end();
+  return contradicted ? kUndecided : kFine;
 }
 
 Result<Placement> placement_of(const LabOptions& options, const Machine& machine) {
@@ -530,6 +533,8 @@ Json row_json(Machine& machine, const OpLab& op, const Subject& subject, const M
   const double s = row.seconds.value;
   const auto us = [](double v) { return v * 1e6; };
   out["us"] = {us(s), us(row.seconds.low), us(row.seconds.high)};
+  out["samples"] = row.samples();
+  out["launches"] = row.launches;
   if (row.burst > 0) out["burst_us"] = us(row.burst);
   out["flops"] = cost.flops;
   out["bytes"] = cost.bytes;
@@ -591,6 +596,13 @@ Status measure_all(Machine& machine, const LabOptions& o, Rival* rival, Json& ro
     Measured without;  // the rival, if it fails as a whole
     if (rival) {
       auto opened = rival->open(op.name, subject.shape(), subject.num_sets() == 1);
+      if (opened.ok()) {
+        for (const std::string& name : *opened) {
+          if (!has(op, name, machine.device())) continue;
+          opened = Status(Code::kInternal, "the rival calls one " + in_quotes(name) + ", as we do");
+          break;
+        }
+      }
       if (opened.ok()) rivals = {rival, *std::move(opened)};
       without.implementation = "rival";
       without.error = opened.ok() ? "" : opened.error().message();

@@ -27,8 +27,8 @@ enum ExitCode {
 };
 /// Seconds and shares: no NaN, nothing below 0.
 CLI::Validator finite_number();
-/// Of the verdicts of ab.
-ExitCode exit_code(std::span<const Verdict> verdicts);
+/// Of the verdicts of an op's times, and of workloads: FASTER by itself and SLOWER in a model is kUndecided.
+ExitCode exit_code(std::span<const Verdict> verdicts, std::span<const Verdict> in_model = {});
 
 /// What a command works on.
 struct LabOptions {

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "kernels/core/clock.h"
@@ -18,8 +21,14 @@ constexpr size_t kFewest = 12;  // samples, before an interval says something
 /// An implementation with a window of its launches.
 struct Candidate {
   std::optional<size_t> open;  ///< of the subject; none: a rival's
-  std::unique_ptr<Window> window;
+  /// A window of so many seconds; 0 where it is not known what a launch takes.
+  std::function<Result<std::unique_ptr<Window>>(double seconds, double launch)> make;
+  std::unique_ptr<Window> window{};
 };
+
+/// Windows that take so differently long say other things: the median of short ones leaves out the
+/// time that others stole, and each long one has some of it.
+constexpr double kAlike = 2;
 
 /// A GPU takes a while to go over to another process: a window should be long beside that.
 double window_seconds(const Machine& machine, const Rivals& rivals) {
@@ -37,7 +46,7 @@ class Sampler {
       order_.push_back(w);
     }
     double seconds = 0;
-    for (const Window* w : order_) seconds += w->seconds * static_cast<double>(w->launches);
+    for (const Window* w : order_) seconds += w->duration(w->seconds);
     // Many at once, so that nothing waits between them, but no more than a tenth of a second.
     constexpr double kQueued = 0.1;
     constexpr size_t kMostWindows = 256;
@@ -45,12 +54,15 @@ class Sampler {
     at_once_ = std::clamp<size_t>(most, 1, std::max<size_t>(1, kMostWindows / order_.size()));
   }
 
-  /// Runs for so many seconds, forgetting what it took.
+  /// Runs for so many seconds, once at least.
   Status settle(double seconds) {
     const double start = seconds_now();
-    while (seconds_now() - start < seconds) VLR_RETURN_IF_ERROR(take());
-    for (auto& s : samples_) s.clear();
+    do VLR_RETURN_IF_ERROR(take());
+    while (seconds_now() - start < seconds);
     return {};
+  }
+  void forget() {
+    for (auto& s : samples_) s.clear();
   }
   Status take() {
     std::vector<const Window*> windows;
@@ -68,6 +80,10 @@ class Sampler {
       out.push_back((samples_[a][i] + samples_[b][i]) / 2);
     return out;
   }
+  /// The least that a launch took at these places.
+  double least(size_t a, size_t b) const {
+    return std::min(std::ranges::min(samples_[a]), std::ranges::min(samples_[b]));
+  }
   size_t count() const { return samples_[0].size(); }
 
  private:
@@ -81,6 +97,7 @@ class Sampler {
 /// too few of them.
 template <class Enough>
 Status sample(Sampler& sampler, const MeasureOptions& options, Enough&& enough) {
+  sampler.forget();
   const double start = seconds_now();
   for (size_t next = kFewest;;) {
     VLR_RETURN_IF_ERROR(sampler.take());
@@ -101,9 +118,9 @@ Status measure_alone(Machine& machine, Timer& timer, const Window* company, cons
     constexpr auto kIdle = std::chrono::milliseconds(50);
     constexpr double kBurst = 0.02;
     std::this_thread::sleep_for(kIdle);
-    const double one = w->seconds * static_cast<double>(w->launches);
+    const double one = std::max(w->duration(w->seconds), 1e-9);
     const std::vector<const Window*> windows(
-        std::clamp<size_t>(static_cast<size_t>(kBurst / std::max(one, 1e-9)), 1, 20), w);
+        std::clamp<size_t>(static_cast<size_t>(kBurst / one), 1, 20), w);
     VLR_ASSIGN_OR_RETURN(const std::vector<double> seconds, timer.run(windows));
     row.burst = median(seconds);
   }
@@ -127,34 +144,92 @@ Status measure_alone(Machine& machine, Timer& timer, const Window* company, cons
   return {};
 }
 
-/// A B C A' A' C B A: every place and its mirror are at the same time on average.
+/// Every place and its mirror are at the same time on average: A B C A' A' C B A.
+class Turns {
+ public:
+  Turns(Timer& timer, const Window* company, std::span<Candidate* const> candidates)
+      : candidates_(candidates.begin(), candidates.end()),
+        sampler_(timer, company, order(candidates)) {}
+
+  Sampler& sampler() { return sampler_; }
+  std::vector<double> samples(size_t i) const { return sampler_.mean(i, mirror(i)); }
+  Interval ratio(size_t i) const { return ratio_interval(samples(0), samples(i)); }
+  double launch(size_t i) const { return sampler_.least(i, mirror(i)); }
+
+  /// The window of one takes about as long as the first one's, or cannot be any shorter: then a launch
+  /// takes as much longer.
+  bool alike(size_t i) const {
+    const Window &a = *candidates_[0]->window, &b = *candidates_[i]->window;
+    const double of_a = a.duration(launch(0)), of_b = b.duration(launch(i));
+    return (of_a <= kAlike * of_b || a.launches == a.round) &&
+           (of_b <= kAlike * of_a || b.launches == b.round);
+  }
+  /// Nothing to make again: all are alike, and those that may be shorter take the time of the longest,
+  /// which is `most` at most.
+  Result<bool> equalise(double seconds, double most) {
+    double shortest = INFINITY, longest = 0, round = seconds;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      const Window& w = *candidates_[i]->window;
+      shortest = std::min(shortest, w.duration(launch(i)));
+      longest = std::max(longest, w.duration(launch(i)));
+      round = std::max(round, launch(i) * static_cast<double>(w.round));
+    }
+    if (longest <= kAlike * shortest) return true;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      VLR_ASSIGN_OR_RETURN(candidates_[i]->window,
+                           candidates_[i]->make(std::min(round, most), launch(i)));
+    }
+    return false;
+  }
+
+ private:
+  size_t mirror(size_t i) const { return 2 * candidates_.size() - 1 - i; }
+  static std::vector<const Window*> order(std::span<Candidate* const> candidates) {
+    std::vector<const Window*> out;
+    for (const Candidate* c : candidates) out.push_back(c->window.get());
+    out.insert(out.end(), out.rbegin(), out.rend());
+    return out;
+  }
+  const std::vector<Candidate*> candidates_;
+  Sampler sampler_;
+};
+
+/// In turns with the first one, and that with itself: A' is a window of its own, so what may be wrong
+/// with one is in the control.
 Status compare(Machine& machine, Timer& timer, const Window* company,
-               const std::vector<Candidate>& candidates, const std::vector<Measured*>& rows,
-               const MeasureOptions& options, Measurement& out) {
-  std::vector<const Window*> order;
-  for (const Candidate& c : candidates) order.push_back(c.window.get());
-  order.push_back(candidates[0].window.get());
-  const size_t half = order.size();
-  for (size_t i = half; i-- > 0;) order.push_back(order[i]);
-  Sampler sampler(timer, company, order);
-  const auto samples = [&](size_t i) { return sampler.mean(i, 2 * half - 1 - i); };
-  const auto ratio = [&](size_t i) { return ratio_interval(samples(0), samples(i)); };
-  VLR_RETURN_IF_ERROR(sampler.settle(options.settle));
+               std::vector<Candidate>& candidates, const std::vector<Measured*>& rows,
+               double seconds_of_window, const MeasureOptions& options, Measurement& out) {
+  Candidate again = {candidates[0].open, candidates[0].make};
+  VLR_ASSIGN_OR_RETURN(again.window, again.make(seconds_of_window, 0));
+  std::vector<Candidate*> all;
+  for (Candidate& c : candidates) all.push_back(&c);
+  all.push_back(&again);
+  auto turns = std::make_unique<Turns>(timer, company, all);
+  VLR_RETURN_IF_ERROR(turns->sampler().settle(options.settle));
+  // Company has its share of windows as they were.
+  const double most = (company ? 1 : 4) * seconds_of_window;
+  VLR_ASSIGN_OR_RETURN(const bool fine, turns->equalise(seconds_of_window, most));
+  if (!fine) {
+    turns = std::make_unique<Turns>(timer, company, all);
+    VLR_RETURN_IF_ERROR(turns->sampler().settle(options.settle));
+  }
+  const size_t control = rows.size();
   Monitor monitor(machine.nvml());
-  VLR_RETURN_IF_ERROR(sample(sampler, options, [&] {
-    for (size_t i = 1; i < half; ++i) {
-      if (ratio(i).spread() > options.precision) return false;
+  VLR_RETURN_IF_ERROR(sample(turns->sampler(), options, [&] {
+    for (size_t i = 1; i <= control; ++i) {
+      if (turns->ratio(i).spread() > options.precision) return false;
     }
     return true;
   }));
   out.readings = monitor.stop();
-  out.control = ratio(half - 1);
-  for (size_t i = 1; i < rows.size(); ++i) {
-    rows[i]->ratio = ratio(i);
-    rows[i]->verdict = judge(*rows[i]->ratio, *out.control, options.margin);
-    if (!options.alone) rows[i]->seconds = median_interval(samples(i));
+  out.control = turns->ratio(control);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!options.alone) rows[i]->seconds = median_interval(turns->samples(i));
+    if (i == 0) continue;
+    rows[i]->ratio = turns->ratio(i);
+    if (turns->alike(i) && turns->alike(control))
+      rows[i]->verdict = judge(*rows[i]->ratio, *out.control, options.margin);
   }
-  if (!options.alone) rows[0]->seconds = median_interval(samples(0));
   return {};
 }
 
@@ -231,14 +306,18 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
       if (!s.ok()) row.error = s.message();
       return !s.ok();
     };
-    const auto add = [&](std::optional<size_t> open, Result<std::unique_ptr<Window>> window) {
+    const auto add = [&](Candidate c) {
+      auto window = c.make(seconds_of_window, 0);
       if (fails(window.ok() ? Status() : window.error())) return;
-      candidates.push_back({open, std::move(window).value()});
+      c.window = std::move(window).value();
+      candidates.push_back(std::move(c));
       rows.push_back(&row);
     };
     if (&row >= out.rows.data() + implementations.size()) {
       if (options.profile || fails(rivals.rival->verify(row.implementation))) continue;
-      add({}, rivals.rival->make_window(row.implementation, seconds_of_window));
+      add({{}, [rival = rivals.rival, name = row.implementation](double seconds, double) {
+             return rival->make_window(name, seconds);
+           }});
       continue;
     }
     const Result<size_t> open = subject.open(row.implementation);
@@ -258,9 +337,10 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
       fails(machine.gpu ? machine.gpu->profile(launch) : launch());
       continue;
     }
-    add(*open,
-        timer.make_window([&subject, at = *open](int64_t set) { return subject.launch(at, set); },
-                          subject.num_sets(), seconds_of_window));
+    add({*open, [&subject, &timer, at = *open](double seconds, double launch) {
+           return timer.make_window([&subject, at](int64_t set) { return subject.launch(at, set); },
+                                    subject.num_sets(), seconds, launch);
+         }});
   }
   const auto fail_all = [&](const Status& s) {
     for (Measured* row : rows) {
@@ -302,7 +382,8 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
   };
   const bool first_runs = !rows.empty() && rows[0] == &out.rows[0];
   if (first_runs && candidates.size() > 1) {
-    if (const Status s = compare(machine, timer, company.get(), candidates, rows, options, out);
+    if (const Status s = compare(machine, timer, company.get(), candidates, rows, seconds_of_window,
+                                 options, out);
         !s.ok())
       fail_all(s);
     check_all_left();
@@ -312,6 +393,7 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
     alone(how);
   }
   if (const Status s = machine.finish(); !s.ok()) fail_all(s);
+  for (size_t i = 0; i < candidates.size(); ++i) rows[i]->launches = candidates[i].window->launches;
   // What was timed still does the work, at the same addresses, on numbers that it has not seen.
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (!rows[i]->error.empty()) continue;

@@ -3,6 +3,7 @@
 #ifndef VLR_BENCH_SUPPORT_MEASURE_H_
 #define VLR_BENCH_SUPPORT_MEASURE_H_
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,13 +34,19 @@ struct Measured {
   std::string implementation;
   std::string
       error;  ///< not empty: it is wrong, or too fast to be true; what follows may be missing
-  Interval seconds;  ///< sustained: of one launch, by itself
-  double burst = 0;  ///< seconds of one launch of the first 20 ms; 0: not measured
-  Interval itself;   ///< every other sample against those between: a control that must hold 1
+  Interval seconds;      ///< sustained: of one launch, by itself
+  int64_t launches = 0;  ///< of a window
+  double burst = 0;      ///< seconds of one launch of the first 20 ms; 0: not measured
+  Interval itself;       ///< every other sample against those between: a control that must hold 1
   Readings readings;
   std::optional<Interval> ratio;  ///< its time over the first implementation's, in turns with it
   Verdict verdict = Verdict::kUndecided;
   std::vector<KernelCost> kernels;
+
+  /// Of the figure that has the fewest.
+  int64_t samples() const {
+    return ratio ? std::min(seconds.samples, ratio->samples) : seconds.samples;
+  }
 };
 
 /// All of them at one shape. Operands are verified before and after.

@@ -8,19 +8,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <thread>
 
 #include "kernels/core/clock.h"
+#include "kernels/core/text.h"
 
 extern char** environ;
 
 namespace vlr::bench {
 namespace {
-
-constexpr int kMostSeconds = 120;  // for an answer: libraries are loaded, kernels are compiled
 
 /// A positive number of an answer.
 Result<double> number_in(const Rival::Json& answer, const char* key) {
@@ -49,7 +50,7 @@ class Rival::RivalWindow : public Window {
   const std::string implementation_;
 };
 
-Result<std::unique_ptr<Rival>> Rival::start(const std::string& command) {
+Result<std::unique_ptr<Rival>> Rival::start(const std::string& command, double patience) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return Status(Code::kInternal, "socketpair failed");
@@ -71,7 +72,7 @@ Result<std::unique_ptr<Rival>> Rival::start(const std::string& command) {
     close(ends[0]);
     return Status(Code::kInternal, "/bin/sh cannot be run");
   }
-  std::unique_ptr<Rival> rival(new Rival(command, ends[0], child));
+  std::unique_ptr<Rival> rival(new Rival(command, ends[0], child, patience));
   auto first = rival->answer();
   if (!first.ok())
     return Status(Code::kInvalidArgument, "--rival: " + std::string(first.error().message()));
@@ -83,27 +84,32 @@ Rival::~Rival() {
   close(socket_);
   const double start = seconds_now();
   constexpr double kPatience = 5;
-  while (waitpid(process_, nullptr, WNOHANG) == 0) {
-    if (seconds_now() - start > kPatience) {
-      kill(-process_, SIGKILL);
-      waitpid(process_, nullptr, 0);
-      return;
-    }
+  const auto runs = [&] {
+    siginfo_t info{};  // it is not reaped yet, so the group's number is still its own
+    return waitid(P_PID, static_cast<id_t>(process_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+  };
+  while (runs() && seconds_now() - start < kPatience)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  kill(-process_, SIGKILL);
+  waitpid(process_, nullptr, 0);
 }
 
 Result<Rival::Json> Rival::answer() {
   const auto fail = [&](const std::string& what) {
-    return Status(Code::kInternal, fmt::format("'{}' {}", command_, what));
+    return Status(Code::kInternal, fmt::format("'{}' {}", printable(command_), what));
   };
   const double start = seconds_now();
   size_t end;
   while ((end = read_.find('\n')) == read_.npos) {
-    const double left = kMostSeconds - (seconds_now() - start);
+    const double left = patience_ - (seconds_now() - start);
     pollfd ready{socket_, POLLIN, 0};
-    if (left <= 0 || poll(&ready, 1, static_cast<int>(left * 1e3)) == 0)
-      return fail(fmt::format("did not answer within {} s", kMostSeconds));
+    const int found = left > 0 ? poll(&ready, 1, static_cast<int>(std::ceil(left * 1e3))) : 0;
+    if (found < 0 && errno == EINTR) continue;
+    if (found == 0) {  // a late answer would be taken for that to another question
+      kill(-process_, SIGKILL);
+      return ended_ = fail(fmt::format("did not answer within {} s, and was ended", patience_));
+    }
     std::array<char, 4096> buffer;
     const ssize_t got = recv(socket_, buffer.data(), buffer.size(), 0);
     if (got < 0 && errno == EINTR) continue;
@@ -114,18 +120,21 @@ Result<Rival::Json> Rival::answer() {
   read_.erase(0, end + 1);
   Json json = Json::parse(line, nullptr, false);
   if (!json.is_object())
-    return fail("answered \"" + line.substr(0, 200) + "\"; a line with a JSON object is wanted");
-  if (const auto error = json.find("error"); error != json.end())
-    return Status(Code::kInternal, error->is_string() ? error->get<std::string>() : error->dump());
+    return fail("answered " + in_quotes(line) + "; a line with a JSON object is wanted");
+  if (const auto error = json.find("error"); error != json.end()) {
+    const bool says = error->is_string() && !error->get_ref<const std::string&>().empty();
+    return Status(Code::kInternal, says ? error->get<std::string>() : "error " + error->dump());
+  }
   return json;
 }
 
 Result<Rival::Json> Rival::ask(const Json& request) {
+  VLR_RETURN_IF_ERROR(ended_);
   const std::string line = request.dump() + "\n";
   for (size_t sent = 0; sent < line.size();) {
     const ssize_t n = send(socket_, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Status(Code::kInternal, fmt::format("'{}' has ended", command_));
+    if (n <= 0) return Status(Code::kInternal, fmt::format("'{}' has ended", printable(command_)));
     sent += static_cast<size_t>(n);
   }
   return answer();
@@ -155,6 +164,12 @@ Result<std::vector<std::string>> Rival::open(const std::string& op, const Shape&
   if (list == answer.end() || names.size() != list->size())
     return Status(Code::kInternal,
                   "the rival answered " + answer.dump() + "; \"implementations\" are wanted");
+  for (auto name = names.begin(); name != names.end(); ++name) {
+    if (name->empty() || printable(*name) != *name)
+      return Status(Code::kInternal, "the rival's name " + in_quotes(*name) + " cannot be shown");
+    if (std::find(names.begin(), name, *name) != name)
+      return Status(Code::kInternal, "the rival has " + in_quotes(*name) + " twice");
+  }
   return names;
 }
 

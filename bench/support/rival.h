@@ -21,15 +21,19 @@ class Rival {
   using Json = nlohmann::ordered_json;
 
   /// Runs the command by sh and waits for what it says of itself. kInvalidArgument where that is none.
-  static Result<std::unique_ptr<Rival>> start(const std::string& command);
-  /// The process is told by the end of its input, and ended if it does not listen.
+  /// It has so many seconds for an answer, in which libraries are loaded and kernels are compiled; one
+  /// that takes longer is ended.
+  static Result<std::unique_ptr<Rival>> start(const std::string& command, double patience = 120);
+  /// The process is told by the end of its input, and ended if it does not listen, with all that it
+  /// has started.
   ~Rival();
   Rival(const Rival&) = delete;
   Rival& operator=(const Rival&) = delete;
 
   /// What its first line said: versions.
   const Json& description() const { return description_; }
-  /// Has operands made. Names of the implementations that it has for the shape, which may be none.
+  /// Has operands made. Names of the implementations that it has for the shape, which may be none;
+  /// each has one of its own that can be shown.
   Result<std::vector<std::string>> open(const std::string& op, const Shape& shape, bool warm);
   /// It holds its result against a computation of its own that is plain.
   Status verify(const std::string& implementation);
@@ -39,8 +43,8 @@ class Rival {
  private:
   class RivalWindow;
   friend class TurnsTimer;
-  Rival(std::string command, int socket, int process)
-      : command_(std::move(command)), socket_(socket), process_(process) {}
+  Rival(std::string command, int socket, int process, double patience)
+      : command_(std::move(command)), socket_(socket), process_(process), patience_(patience) {}
 
   /// Sends a request and gives the answer; an "error" in it is kInternal.
   Result<Json> ask(const Json& request);
@@ -48,6 +52,8 @@ class Rival {
 
   const std::string command_;
   const int socket_, process_;
+  const double patience_;
+  Status ended_;      ///< why nothing is asked any more
   std::string read_;  ///< beyond the last line
   Json description_;
 };
@@ -56,9 +62,9 @@ class Rival {
 class TurnsTimer : public Timer {
  public:
   explicit TurnsTimer(Timer& own) : own_(own) {}
-  Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
-                                              double seconds) override {
-    return own_.make_window(std::move(launch), num_sets, seconds);
+  Result<std::unique_ptr<Window>> record(const Launch& launch, int64_t num_sets,
+                                         int64_t launches) override {
+    return own_.record(launch, num_sets, launches);
   }
   /// Those of the same process one behind the other without a gap.
   Result<std::vector<double>> run(std::span<const Window* const> windows) override;

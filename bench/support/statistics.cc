@@ -28,7 +28,7 @@ Interval median_interval(std::span<const double> samples) {
   const size_t n = samples.size();
   const double value = median(samples);
   const auto all = static_cast<int64_t>(n);
-  if (n < 2) return {value, value, value, all};
+  if (n < 2 || value <= 0) return {value, value, value, all};
   constexpr int kDraws = 1000;
   const size_t block = std::max<size_t>(1, static_cast<size_t>(std::sqrt(static_cast<double>(n))));
   std::mt19937_64 rng(1);
@@ -48,7 +48,8 @@ Interval median_interval(std::span<const double> samples) {
   const double length = static_cast<double>(block), blocks = static_cast<double>(n) / length;
   const double wider = std::min(1.5, (1 + 1.5 / (blocks - 1)) * std::sqrt(blocks / (blocks - 1)));
   const double low = medians[kDraws * 25 / 1000], high = medians[kDraws * 975 / 1000];
-  return {value, value - wider * (value - low), value + wider * (high - value), all};
+  // In the logarithm: what cannot be below 0 does not get there.
+  return {value, value * std::pow(low / value, wider), value * std::pow(high / value, wider), all};
 }
 
 Interval ratio_interval(std::span<const double> a, std::span<const double> b) {

@@ -20,7 +20,7 @@ struct Interval {
 
 double median(std::span<const double> samples);
 
-/// The median of samples in the order in which they were taken, with a bootstrap interval.
+/// The median of positive samples in the order in which they were taken, with a bootstrap interval.
 /// Neighbours share clock and temperature, so it is runs of neighbours that are drawn
 /// (circular blocks, Politis & Romano 1992), and few of them: the interval is widened for that. The same samples give the same interval.
 Interval median_interval(std::span<const double> samples);

@@ -20,18 +20,30 @@ class Window {
  public:
   virtual ~Window() = default;
   int64_t launches = 0;
-  double seconds = 0;  ///< of one launch, roughly: by which `launches` was chosen
+  int64_t round = 1;   ///< launches of the shortest window there may be: once all sets
+  double seconds = 0;  ///< of one launch, roughly: the least of some runs
+
+  /// Seconds of the whole, if a launch takes so long.
+  double duration(double launch) const { return launch * static_cast<double>(launches); }
 };
 
 class Timer {
  public:
   virtual ~Timer() = default;
-  /// A window that takes `seconds`, or one round of all sets where that takes longer. Runs it once
-  /// or more, to know.
-  virtual Result<std::unique_ptr<Window>> make_window(Launch launch, int64_t num_sets,
-                                                      double seconds) = 0;
+  /// So many launches, whole rounds of `num_sets`.
+  virtual Result<std::unique_ptr<Window>> record(const Launch& launch, int64_t num_sets,
+                                                 int64_t launches) = 0;
   /// Runs windows one behind the other, without a gap. Seconds of one launch of each.
   virtual Result<std::vector<double>> run(std::span<const Window* const> windows) = 0;
+
+  /// A window that takes `seconds`, or one round of all sets where that takes longer. How long a
+  /// launch takes is measured if it is not `known`, and what disturbs the machine meanwhile makes a
+  /// run longer: it is the least of some.
+  Result<std::unique_ptr<Window>> make_window(const Launch& launch, int64_t num_sets,
+                                              double seconds, double known = 0);
+
+ private:
+  Status time(Window& window);  ///< its `seconds`
 };
 
 /// Of calls that return when their work is done.

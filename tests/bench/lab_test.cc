@@ -2,6 +2,8 @@
 // protection that names it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -187,6 +189,24 @@ Status fails_later(const Twice::Args& a, Context& ctx) {
   return ++launches[a.x.data] > 5 ? Status(Code::kInternal, "twice: no more") : right(a, ctx);
 }
 
+// What disturbs whoever measures.
+/// Its first launches are as slow as on a machine where somebody else runs.
+Status starts_slowly(const Twice::Args& a, Context& ctx) {
+  static int64_t launches = 0;
+  if (++launches <= 6) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return right(a, ctx);
+}
+/// No window of many launches takes what so many of its launches take.
+Status stalls(const Twice::Args& a, Context& ctx) {
+  static int64_t launches = 0;
+  if (++launches % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return right(a, ctx);
+}
+Status takes_long(const Twice::Args& a, Context& ctx) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  return right(a, ctx);
+}
+
 std::span<const Impl<Twice>> Twice::impls() {
   constexpr Device kCpu = Device::kCpu;
   static constexpr Impl<Twice> kImpls[] = {{"right", kCpu, right},
@@ -214,6 +234,9 @@ std::span<const Impl<Twice>> Twice::impls() {
                                            {"knows_it_is_done", kCpu, knows_it_is_done},
                                            {"once_in_ten_thousand", kCpu, once_in_ten_thousand},
                                            {"fails_later", kCpu, fails_later},
+                                           {"starts_slowly", kCpu, starts_slowly},
+                                           {"stalls", kCpu, stalls},
+                                           {"takes_long", kCpu, takes_long},
                                            {"reference", kCpu, right}};
   return kImpls;
 }
@@ -390,6 +413,97 @@ TEST(Rival, WhatIsNoneIsRefused) {
   EXPECT_THAT(Rival::start("/no/such/rival").error().message(), HasSubstr("/no/such/rival"));
   EXPECT_THAT(Rival::start("echo hello").error().message(), HasSubstr("hello"));
   EXPECT_EQ(Rival::start("true").error().code(), Code::kInvalidArgument);
+}
+
+/// Two implementations of one name are two rows that nobody tells apart.
+TEST(Rival, ANameIsItsOwnAndCanBeShown) {
+  const auto opens = [](const std::string& names) {
+    auto rival = std::move(Rival::start("python3 " VLR_RIVAL " " + names)).value();
+    const auto s = subject(500);
+    return rival->open("twice", s->shape(), true).error().message();
+  };
+  EXPECT_THAT(opens("sleeps ''"), HasSubstr("name '' cannot be shown"));
+  EXPECT_THAT(opens("'two\nlines'"), HasSubstr("name 'two?lines' cannot be shown"));
+  EXPECT_THAT(opens("sleeps other sleeps"), HasSubstr("has 'sleeps' twice"));
+  auto rival = std::move(Rival::start("python3 " VLR_RIVAL " reference")).value();
+  LabOptions o;
+  o.ops = {&twice_lab()};
+  o.implementations = {"right"};
+  o.shapes = {"rows=500"};
+  o.dtype = "f32";
+  o.measure = {.settle = 0, .seconds = 0.01, .burst = false, .alone = false};
+  Json rows = Json::array();
+  const Status s = measure_all(machine(), o, rival.get(), rows,
+                               [](const OpLab&, const Subject&, const Measurement&) {});
+  EXPECT_TRUE(s.ok()) << s.message();
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_FALSE(rows[0].contains("error"));
+  EXPECT_GT(rows[0]["launches"], 0);
+  EXPECT_GT(rows[0]["samples"], 0);
+  EXPECT_EQ(rows[1]["error"], "the rival calls one 'reference', as we do");
+}
+
+TEST(Rival, WhatItPrintsIsQuotedAsText) {
+  const std::string error = rival_error("prints_bytes");
+  EXPECT_THAT(error, HasSubstr("answered 'not ??text'"));
+  EXPECT_NO_THROW(Json(error).dump());
+  EXPECT_THAT(rival_error("no_words"), HasSubstr("error \"\""));
+}
+
+TEST(Rival, OneThatIsLateIsEndedAndAskedNothingMore) {
+  const auto s = subject(500);
+  auto rival = std::move(Rival::start("python3 " VLR_RIVAL " late", 2)).value();
+  ASSERT_TRUE(rival->open("twice", s->shape(), true).ok());
+  EXPECT_THAT(rival->verify("late").message(),
+              HasSubstr("did not answer within 2 s, and was ended"));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(rival->verify("sleeps").message(), HasSubstr("did not answer within 2 s"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+}
+
+TEST(Rival, LeavesNoProcess) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  // What it starts holds the other end of the pipe.
+  std::move(Rival::start("sleep 60 & exec python3 " VLR_RIVAL " sleeps")).value().reset();
+  close(ends[1]);
+  pollfd ended{ends[0], POLLIN, 0};
+  EXPECT_EQ(poll(&ended, 1, 5000), 1) << "a process still holds the pipe";
+  close(ends[0]);
+}
+
+/// A run that is disturbed while a window is made does not make it a short one.
+TEST(Timer, ADisturbedRunDoesNotMakeAWindowShort) {
+  for (const int64_t disturbed : {1, 2, 3}) {
+    const auto timer = host_timer();
+    int64_t launches = 0;
+    const auto window = timer->make_window(
+        [&](int64_t) {
+          const bool slow = ++launches == disturbed;
+          std::this_thread::sleep_for(std::chrono::microseconds(slow ? 20000 : 50));
+          return Status();
+        },
+        1, 5e-3);
+    EXPECT_GE((*window)->launches, 10) << disturbed;
+  }
+}
+
+TEST(Lab, WindowsThatWereMadeBadlyAreMadeAgain) {
+  const auto s = subject(500);
+  const Measurement m = measured(*s, {"right", "starts_slowly"});
+  ASSERT_TRUE(m.rows[1].ratio) << m.rows[1].error;
+  EXPECT_GT(m.rows[1].launches, m.rows[0].launches / 4);
+  EXPECT_GT(m.rows[1].samples(), 0);
+}
+
+TEST(Lab, WindowsThatAreNotAlikeDecideNothing) {
+  const auto s = subject(500);
+  const Measurement m = measured(*s, {"right", "stalls", "takes_long"});
+  ASSERT_TRUE(m.rows[1].ratio && m.rows[2].ratio) << m.rows[1].error << m.rows[2].error;
+  EXPECT_EQ(m.rows[1].verdict, Verdict::kUndecided);
+  EXPECT_GT(m.rows[1].launches, 1);
+  EXPECT_EQ(m.rows[2].launches, 1) << "and what takes longer than a window is slower";
+  EXPECT_GT(m.rows[2].ratio->low, 2);
 }
 
 TEST(Lab, AnHonestKernelPasses) {

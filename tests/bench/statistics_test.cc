@@ -97,6 +97,18 @@ TEST(Statistics, AnIntervalIsAroundItsValueAndTheSameEachTime) {
   EXPECT_TRUE(twice.low == 2 && twice.value == 2 && twice.high == 2);
 }
 
+TEST(Statistics, ATimeAndARatioStayAboveZero) {
+  Samples a, b;
+  for (int i = 0; i < 12; ++i) {
+    a.push_back(1);
+    b.push_back(i % 2 == 0 ? 0.1 : 4);
+  }
+  const Interval ratio = ratio_interval(a, b);
+  EXPECT_GT(ratio.low, 0);
+  EXPECT_LT(ratio.low, 0.1) << "wider than what was drawn";
+  EXPECT_GT(ratio.high, 4);
+}
+
 TEST(Statistics, AMedianIsHeldByNineIntervalsOfTen) {
   for (const double memory : {0.0, 0.5}) {
     int held = 0;
@@ -164,6 +176,13 @@ TEST(Statistics, ExitCodesAreOfTheWorst) {
   EXPECT_EQ(code({V::kFaster, V::kUndecided, V::kSlower}), 4);
   EXPECT_EQ(code({V::kFaster, V::kUndecided}), 5);
   EXPECT_EQ(code({}), 5);
+  // A model that is slower contradicts an op that is faster.
+  const std::vector<Verdict> faster = {V::kFaster}, same = {V::kSame}, slower = {V::kSlower};
+  const std::vector<Verdict> in_model = {V::kSame, V::kSlower};
+  EXPECT_EQ(exit_code(faster, in_model), 5);
+  EXPECT_EQ(exit_code(faster, same), 0);
+  EXPECT_EQ(exit_code(same, in_model), 3);
+  EXPECT_EQ(exit_code(slower, faster), 4);
   for (const auto& [v, name] : {std::pair{V::kFaster, "FASTER"},
                                 {V::kSlower, "SLOWER"},
                                 {V::kSame, "SAME"},

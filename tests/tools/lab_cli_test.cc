@@ -261,6 +261,11 @@ TEST_F(CliLab, TimeWritesEverything) {
   const std::string html = read_file(folder_ / "r.html");
   EXPECT_THAT(html, AllOf(StartsWith("<!DOCTYPE html>"), HasSubstr("rmsnorm"),
                           HasSubstr("reference"), HasSubstr("</html>")));
+  for (const char* empty : {"{}", R"({"rows":null})", R"({"rows":[]})"}) {
+    std::ofstream(folder_ / "empty.json") << empty;
+    EXPECT_EQ(run({"lab", "report", "empty.json", "--out", "e.html"}).code, 1) << empty;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "e.html")) << empty;
+  }
   const Ran none = run({"lab", "report", "absent.json", "--out", "r.html"});
   EXPECT_EQ(none.code, 1);
   EXPECT_THAT(none.err, HasSubstr("absent.json"));
