@@ -243,11 +243,11 @@ Shape shape_of(const Attention::Args& a, std::span<const Axis> axes) {
 
 OpLab attention_lab() {
   return op_lab<Attention>(
-      {.axes = {{"q", 512, "queries of a sequence, or of each"},
-                {"k", 0, "own keys of a sequence, or of each; 0: as many as queries"},
+      {.axes = {{"q", 512, "queries of a sequence, or of each", {}, true},
+                {"k", 0, "own keys of a sequence, or of each; 0: as many as queries", {}, true},
                 {"count", 1, "times these sequences"},
-                {"prefix", 0, "keys of a prefix that sequences share, or of several"},
-                {"prefix_of", 0, "which of the prefixes a sequence has, or each"},
+                {"prefix", 0, "keys of a prefix that sequences share, or of several", {}, true},
+                {"prefix_of", 0, "which of the prefixes a sequence has, or each", {}, true},
                 {"heads", 32},
                 {"kv_heads", 8},
                 {"head_dim", kHeadDim},

@@ -61,7 +61,9 @@ struct ReportCommand {
         all["context"] = json->value("context", Json::object());
         all["roofs"] = json->value("roofs", Json::array());
       }
-      for (Json& row : (*json)["rows"]) all["rows"].push_back(std::move(row));
+      for (Json& row : (*json)["rows"]) {
+        if (!row.contains("skipped")) all["rows"].push_back(std::move(row));
+      }
     }
     for (const std::string& path : models) {
       auto json = read_json(path, "benchmarks", "`vlr bench --json`");

@@ -41,7 +41,9 @@ Markup checks_table(const Json& checks) {
   for (const Json& check : checks) {
     const std::string error = words(check, "error"), bits = words(check, "bits");
     Markup row = row_name(words(check, "shape"));
-    if (error.empty()) {
+    if (const std::string skipped = words(check, "skipped"); !skipped.empty()) {
+      row += element("td", {{"class", "dim"}, {"colspan", "8"}}, "skipped: " + skipped);
+    } else if (error.empty()) {
       const Json& e = member(check, "errors");
       const double wrong = number(e, "wrong"), worst = number(e, "worst_tolerances");
       row += count_cell(e, "elements") + cell(wrong > 0 ? "n bad" : "n", count(wrong)) +

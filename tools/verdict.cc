@@ -90,6 +90,12 @@ struct VerdictCommand {
   /// The model's options with this implementation of the op.
   Options with(const std::string& implementation) const;
   void refuse(std::string why) { out["refused"].push_back(std::move(why)); }
+  /// A model that does not open because the candidate does not take what it would run; the baseline's has.
+  template <class T>
+  Result<T> opened_for_candidate(Result<T> result) {
+    const bool is_refusal = !result.ok() && result.error().code() == Code::kUnimplemented;
+    return is_refusal ? of_candidate("the model", std::move(result)) : std::move(result);
+  }
   /// What fails where the candidate runs is a reason, too.
   template <class T>
   Result<T> of_candidate(const std::string& where, Result<T> result) {
@@ -162,12 +168,17 @@ Status VerdictCommand::check_op(bench::Machine& machine) {
   // The launches are shared among the shapes, but a hundred each, since a race may be of one of them.
   const int64_t soak =
       std::max(std::min<int64_t>(lab.soak, 100), lab.soak / std::max<int64_t>(1, std::ssize(all)));
-  int64_t taken = 0;
+  int64_t taken = 0, skipped = 0;
   for (const bench::Shape& shape : all) {
     bench::Placement one;
     one.warm = true;
     auto subject = op->make(machine, shape, one);
     if (!subject.ok()) continue;  // not every number of rows is every op's
+    if ((*subject)->is_empty()) {
+      ++skipped;
+      out["checks"].push_back(bench::skipped_json(*op, **subject));
+      continue;
+    }
     if (!std::ranges::count((*subject)->takers(), candidate)) continue;
     const bench::Checked c = bench::check(**subject, candidate, soak);
     ++taken;
@@ -182,7 +193,8 @@ Status VerdictCommand::check_op(bench::Machine& machine) {
     }
     out["checks"].push_back(std::move(row));
   }
-  if (taken == 0) refuse(candidate + " takes none of the shapes: `vlr lab list` has the names");
+  if (taken == 0 && skipped == 0)
+    refuse(candidate + " takes none of the shapes: `vlr lab list` has the names");
   return {};
 }
 
@@ -190,6 +202,10 @@ Status VerdictCommand::time_op(bench::Machine& machine) {
   VLR_ASSIGN_OR_RETURN(const bench::Placement place, bench::placement_of(lab, machine));
   for (const bench::Shape& shape : shapes) {
     VLR_ASSIGN_OR_RETURN(auto subject, op->make(machine, shape, place));
+    if (subject->is_empty()) {
+      fmt::print("{} {}: SKIPPED, {}\n", op->name, shape.name(), bench::why_skipped(*subject));
+      continue;
+    }
     const std::vector<std::string> takers = subject->takers();
     if (!std::ranges::count(takers, candidate)) continue;
     const std::string baseline = against.empty() ? takers[0] : against;
@@ -232,7 +248,7 @@ Status VerdictCommand::time_models() {
     return OpenModel::open(model.model, synthetic, o, {});
   };
   VLR_ASSIGN_OR_RETURN(const auto a, open(against));
-  VLR_ASSIGN_OR_RETURN(const auto b, open(candidate));
+  VLR_ASSIGN_OR_RETURN(const auto b, opened_for_candidate(open(candidate)));
   for (const std::string& name : workloads) {
     for (const WorkloadSpec& spec : workloads_of(name, model.options.share_prefix)) {
       VLR_ASSIGN_OR_RETURN(Work work_a,
@@ -292,7 +308,7 @@ Status VerdictCommand::time_models() {
           "scores moved by at most {:.2g}; ran {}\n",
           spec.name, row["candidate_ms"].get<double>(), row["baseline_ms"].get<double>(),
           ratio.value, ratio.low, ratio.high, verdict_name(verdict), control.low, control.high,
-          distance, row["ran"].dump());
+          distance, bench::text_of(row["ran"], -1));
       std::fflush(stdout);
       out["workloads"].push_back(std::move(row));
     }
@@ -304,11 +320,12 @@ Status VerdictCommand::time_models() {
 Status VerdictCommand::evaluate() {
   if (eval_files.empty() || model.model.empty()) return {};
   VLR_ASSIGN_OR_RETURN(Reranker a, Reranker::open(model.model, with(against)));
-  VLR_ASSIGN_OR_RETURN(Reranker b, Reranker::open(model.model, with(candidate)));
+  VLR_ASSIGN_OR_RETURN(Reranker b,
+                       opened_for_candidate(Reranker::open(model.model, with(candidate))));
   Options alone = with(candidate);
   alone.share_prefix = false;
   alone.batch_tokens = 1;
-  VLR_ASSIGN_OR_RETURN(Reranker c, Reranker::open(model.model, alone));
+  VLR_ASSIGN_OR_RETURN(Reranker c, opened_for_candidate(Reranker::open(model.model, alone)));
   int64_t pairs = 0, different = 0;
   for (const std::string& path : eval_files) {
     VLR_ASSIGN_OR_RETURN(const EvalFile set, read_eval(path, !model.options.media_root.empty()));
@@ -389,6 +406,12 @@ int VerdictCommand::run() {
   auto asked = bench::shapes_of(*op, lab, (*machine)->device());
   if (!asked.ok()) return unusable(asked.error());
   shapes = *std::move(asked);
+  for (const bench::Shape& shape : lab.shapes.empty() ? std::vector<bench::Shape>() : shapes) {
+    bench::Placement one;
+    one.warm = true;
+    const auto subject = op->make(**machine, shape, one);
+    if (!subject.ok()) return unusable(subject.error().with_context(op->name + " " + shape.name()));
+  }
   for (const std::string& path : {json_to, html_to}) {
     if (const Status s = bench::can_write(path); !s.ok()) return unusable(s);
   }
@@ -423,10 +446,12 @@ int VerdictCommand::run() {
   for (const Json& why : out["refused"]) fmt::print("refused: {}\n", why.get<std::string>());
   fmt::print("{}={}: {}\n", op->name, candidate, word);
   if (!json_to.empty()) {
-    if (const Status s = write_line(json_to, out.dump(1)); !s.ok()) return fail(s);
+    if (const Status s = bench::write_whole(json_to, bench::text_of(out) + "\n"); !s.ok())
+      return fail(s);
   }
   if (!html_to.empty()) {
-    if (const Status s = write_line(html_to, html_verdict(out)); !s.ok()) return fail(s);
+    if (const Status s = bench::write_whole(html_to, html_verdict(out) + "\n"); !s.ok())
+      return fail(s);
   }
   return code;
 }
@@ -456,6 +481,7 @@ void add_verdict(CLI::App& app, const std::vector<bench::OpLab>& ops, Run& run) 
       ->type_size(1)
       ->excludes(label);
   app.add_option("--soak", c->lab.soak, "Launches that must have the same bits, in all shapes")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--settle", c->lab.measure.settle, "Seconds of full duty before samples are taken")
       ->check(bench::finite_number())

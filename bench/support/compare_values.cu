@@ -1,10 +1,12 @@
 // first_difference: a thread an element, looping; the least index that is wrong by an atomic minimum.
+// checksum: a thread eight bytes, looping; a thread's sum is added atomically.
 //   grid up to 4096   block 256   shared memory: none
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <algorithm>
 
+#include "bench/support/checksum.h"
 #include "bench/support/compare_values.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/memory.h"
@@ -35,7 +37,45 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Operands and guards begin at multiples of eight bytes; an odd end is done byte by byte.
+__global__ void __launch_bounds__(kThreads)
+    checksum_kernel(const std::byte* p, int64_t bytes, unsigned long long* sum) {
+  const bool aligned = reinterpret_cast<uintptr_t>(p) % 8 == 0;
+  const int64_t words = bytes / 8, step = int64_t{gridDim.x} * kThreads;
+  const int64_t begin = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  uint64_t own = 0;
+  for (int64_t i = begin; i < words; i += step) {
+    uint64_t word = 0;
+    if (aligned) {
+      word = reinterpret_cast<const uint64_t*>(p)[i];
+    } else {
+      for (int b = 0; b < 8; ++b) word |= static_cast<uint64_t>(p[8 * i + b]) << 8 * b;
+    }
+    own += mixed(word, static_cast<uint64_t>(i));
+  }
+  for (int64_t i = 8 * words + begin; i < bytes; i += step)
+    own += mixed(static_cast<uint64_t>(p[i]), static_cast<uint64_t>(i));
+  atomicAdd(sum, static_cast<unsigned long long>(own));
+}
+
+unsigned blocks_for(int64_t count) {
+  return static_cast<unsigned>(
+      std::clamp<int64_t>((count + kThreads - 1) / kThreads, 1, kMaxBlocks));
+}
+
 }  // namespace
+
+Result<uint64_t> checksum_on_device(const std::byte* p, int64_t bytes, std::byte* memory,
+                                    CUstream_st* stream) {
+  auto* const sum = reinterpret_cast<unsigned long long*>(memory);
+  VLR_CUDA_TRY(cudaMemsetAsync(sum, 0, sizeof *sum, stream));
+  checksum_kernel<<<blocks_for(bytes / 8), kThreads, 0, stream>>>(p, bytes, sum);
+  VLR_CUDA_TRY(cudaGetLastError());
+  unsigned long long found = 0;
+  VLR_CUDA_TRY(cudaMemcpyAsync(&found, sum, sizeof found, cudaMemcpyDeviceToHost, stream));
+  VLR_CUDA_TRY(cudaStreamSynchronize(stream));
+  return static_cast<uint64_t>(found);
+}
 
 Result<int64_t> first_difference(const Tensor& a, const Tensor& b, const Tolerance& tolerance,
                                  CUstream_st* stream) {
@@ -45,8 +85,7 @@ Result<int64_t> first_difference(const Tensor& a, const Tensor& b, const Toleran
   const std::unique_ptr<std::byte, void (*)(std::byte*)> owner(memory, cuda::free_device);
   auto* const first = reinterpret_cast<unsigned long long*>(memory);
   VLR_CUDA_TRY(cudaMemsetAsync(first, 0xFF, sizeof kNone, stream));
-  const auto blocks =
-      static_cast<unsigned>(std::min<int64_t>((count + kThreads - 1) / kThreads, kMaxBlocks));
+  const unsigned blocks = blocks_for(count);
   // Each of both may be off by the tolerance.
   const auto rel = static_cast<float>(2 * tolerance.rel),
              abs = static_cast<float>(2 * tolerance.abs);

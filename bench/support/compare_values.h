@@ -13,6 +13,10 @@ namespace vlr::bench {
 Result<int64_t> first_difference(const Tensor& a, const Tensor& b, const Tolerance& tolerance,
                                  CUstream_st* stream);
 
+/// checksum.h's, of bytes on the device. `sum`: eight bytes there, to add it up in.
+Result<uint64_t> checksum_on_device(const std::byte* p, int64_t bytes, std::byte* sum,
+                                    CUstream_st* stream);
+
 }  // namespace vlr::bench
 
 #endif  // VLR_BENCH_SUPPORT_COMPARE_VALUES_H_

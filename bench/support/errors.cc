@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
+#include <random>
 
 #include "bench/support/op_lab.h"
 #include "kernels/core/compare.h"
@@ -16,7 +18,7 @@ namespace vlr::bench {
 namespace {
 
 /// Values of a dtype in order, as whole numbers: neighbours differ by one.
-int64_t place_of(float v, DType dtype) {
+int64_t rank_of(float v, DType dtype) {
   const auto ordered = [](int64_t magnitude, bool negative) {
     return negative ? -magnitude : magnitude;
   };
@@ -53,6 +55,37 @@ std::string index_of(size_t i, const Tensor& t) {
 }
 
 }  // namespace
+
+std::string place_of(size_t element, std::span<const Tensor> parts, const Tensor& whole) {
+  auto rest = static_cast<int64_t>(element);
+  for (const Tensor& t : parts) {
+    if (rest >= t.numel()) {
+      rest -= t.numel();
+      continue;
+    }
+    int64_t offset = (t.as<std::byte>() - whole.as<std::byte>()) / dtype_bytes(t.dtype);
+    for (int axis = t.rank - 1; axis >= 0; --axis) {
+      offset += rest % t.dim(axis) * t.stride(axis);
+      rest /= t.dim(axis);
+    }
+    std::string out = "[";
+    for (int axis = 0; axis < whole.rank; ++axis) {
+      const int64_t stride = std::max<int64_t>(whole.stride(axis), 1);
+      out += (axis > 0 ? ", " : "") + std::to_string(offset / stride);
+      offset %= stride;
+    }
+    return out + "]";
+  }
+  return "[]";
+}
+
+uint64_t seed_of_places() {
+  static const uint64_t seed = [] {
+    const char* text = std::getenv("VLR_LAB_SEED");
+    return text ? std::strtoull(text, nullptr, 10) : std::random_device()();
+  }();
+  return seed;
+}
 
 int64_t span_of(const Tensor& t) {
   int64_t span = 0;
@@ -91,7 +124,9 @@ void append_bytes(const Tensor& host, std::vector<std::byte>& out) {
 
 Errors compare_values(const std::vector<float>& got, const std::vector<float>& want,
                       const Tensor& output, const Tolerance& tolerance,
-                      const std::vector<std::pair<std::string, std::vector<float>>>& inputs) {
+                      const std::vector<std::pair<std::string, std::vector<float>>>& inputs,
+                      const std::function<std::string(size_t)>& place, const std::string& other) {
+  const auto name = [&](size_t i) { return place ? place(i) : index_of(i, output); };
   constexpr size_t kBuckets = 12;
   Errors e;
   e.elements = static_cast<int64_t>(want.size());
@@ -119,7 +154,7 @@ Errors compare_values(const std::vector<float>& got, const std::vector<float>& w
     }
     const int64_t steps =
         equal    ? 0
-        : finite ? std::abs(place_of(got[i], output.dtype) - place_of(want[i], output.dtype))
+        : finite ? std::abs(rank_of(got[i], output.dtype) - rank_of(want[i], output.dtype))
                  : int64_t{1} << 40;
     const auto bucket =
         steps <= 1 ? static_cast<size_t>(steps)
@@ -139,15 +174,17 @@ Errors compare_values(const std::vector<float>& got, const std::vector<float>& w
     // Each element is near enough, all of a row together are not.
     e.wrong += row;
     e.worst = std::max(e.worst, mismatch->distance);
-    e.worst_at = index_of(static_cast<size_t>(mismatch->index), output) + mismatch->message();
+    e.worst_index = mismatch->index;
+    e.worst_at = name(static_cast<size_t>(mismatch->index)) + mismatch->message();
     return e;
   }
   if (e.worst > 0) {
-    e.worst_at = fmt::format("{} = {:.9g}, reference {:.9g}, {:.3g} tolerances",
-                             index_of(worst, output), got[worst], want[worst], e.worst);
-    for (const auto& [name, values] : inputs) {
+    e.worst_index = static_cast<int64_t>(worst);
+    e.worst_at = fmt::format("{} = {:.9g}, {} {:.9g}, {:.3g} tolerances", name(worst), got[worst],
+                             other, want[worst], e.worst);
+    for (const auto& [input, values] : inputs) {
       if (worst < values.size())
-        e.worst_at += fmt::format("; {}{} = {:.9g}", name, index_of(worst, output), values[worst]);
+        e.worst_at += fmt::format("; {}{} = {:.9g}", input, name(worst), values[worst]);
     }
   }
   return e;

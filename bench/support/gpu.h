@@ -64,6 +64,8 @@ class Gpu {
   /// compare_values.h's.
   virtual Result<int64_t> first_difference(const Tensor& a, const Tensor& b,
                                            const Tolerance& tolerance) = 0;
+  /// checksum.h's, of bytes on the device.
+  virtual Result<uint64_t> checksum(const std::byte* p, int64_t bytes) = 0;
   /// Waits for the device. The first error since the last call, which is then forgotten.
   virtual Status finish() = 0;
 

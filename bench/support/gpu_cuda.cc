@@ -315,6 +315,13 @@ class CudaGpu : public Gpu {
                                    const Tolerance& tolerance) override {
     return bench::first_difference(a, b, tolerance, stream_.get());
   }
+  Result<uint64_t> checksum(const std::byte* p, int64_t bytes) override {
+    if (!sum_) {
+      VLR_ASSIGN_OR_RETURN(std::byte * data, cuda::allocate_device(sizeof(uint64_t)));
+      sum_.reset(data);
+    }
+    return bench::checksum_on_device(p, bytes, sum_.get(), stream_.get());
+  }
   Status finish() override {
     keep_cuda(cudaStreamSynchronize(stream_.get()), "after run");
     keep_cuda(cudaGetLastError(), "after run");
@@ -345,6 +352,7 @@ class CudaGpu : public Gpu {
   std::unique_ptr<cuda::Blas> exact_, fast_;
   std::vector<Chunk> chunks_;
   std::unique_ptr<std::byte, void (*)(std::byte*)> scratch_{nullptr, cuda::free_device};
+  std::unique_ptr<std::byte, void (*)(std::byte*)> sum_{nullptr, cuda::free_device};
   Status error_;
   int peak_mhz_ = 0;
 };

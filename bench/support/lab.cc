@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -129,16 +131,22 @@ Json errors_json(const Errors& e) {
 }
 
 Status write_json(const std::string& path, const Json& json) {
-  if (path.empty()) return {};
-  std::ofstream out(path);
-  out << json.dump(1) << "\n";
-  if (out.flush()) return {};
-  return {Code::kInvalidArgument, path + ": cannot be written"};
+  return write_whole(path, text_of(json) + "\n");
+}
+
+/// Where a file is written before it is what it is called; itself, where that is a link, or no file
+/// but a terminal.
+std::string beside(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(path, error);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)
+             ? path
+             : path + fmt::format(".{}.part", getpid());
 }
 
 /// Opens what the options ask for and calls body with every subject, up to a shape that an op does
-/// not take.
-Status for_each_subject(Machine& machine, const LabOptions& options,
+/// not take. Those without work are told, and get a row that says so.
+Status for_each_subject(Machine& machine, const LabOptions& options, Json& rows,
                         const std::function<Status(const OpLab&, Subject&)>& body) {
   VLR_ASSIGN_OR_RETURN(const Placement place, placement_of(options, machine));
   for (const std::string& name : options.implementations)
@@ -170,6 +178,11 @@ Status for_each_subject(Machine& machine, const LabOptions& options,
     const auto& [op, shape] = all[order[n]];
     auto subject = op->make(machine, shape, place);
     if (!subject.ok()) return subject.error().with_context(op->name + " " + shape.name());
+    if (const std::string why = why_skipped(**subject); !why.empty()) {
+      fmt::print("{} {}\n  SKIPPED: {}\n", op->name, shape.name(), why);
+      rows.push_back(skipped_json(*op, **subject));
+      continue;
+    }
     VLR_RETURN_IF_ERROR(body(*op, **subject));
   }
   return {};
@@ -203,7 +216,8 @@ void add_common(CLI::App& app, const std::vector<OpLab>& ops, std::shared_ptr<La
   if (ops.size() > 1)
     app.add_option("op", *op, "The op: `list` has them; all of them if none is named");
   app.add_option("--device", o->device, "cpu, cuda or cuda:N; a GPU where there is one");
-  app.add_option("--threads", o->num_threads, "Of the host; one a CPU");
+  app.add_option("--threads", o->num_threads, "Of the host; one a CPU")
+      ->check(CLI::NonNegativeNumber);
   CLI::Option* dtype = app.add_option("--dtype", o->dtype, "Of the activations: f32, bf16 or f16");
   CLI::Option* label =
       app.add_option("--label", o->label, "Only the models' shapes with this in their names");
@@ -290,20 +304,21 @@ int run_check(const LabOptions& o, const std::string& json_path) {
   if (const Status s = expect_gpu_for(o, **machine); !s.ok()) return fail(s);
   bool wrong = false;
   Json rows = Json::array();
-  const Status s = for_each_subject(**machine, o, [&](const OpLab& op, Subject& subject) -> Status {
-    fmt::print("{} {}\n", op.name, subject.shape().name());
-    for (const std::string& name : chosen(o, op, subject, (*machine)->device())) {
-      const Checked c = check(subject, name, o.soak);
-      wrong = wrong || c.wrong();
-      Json row = checked_json(c, subject.shape());
-      row["op"] = op.name;
-      row["impl"] = name;
-      rows.push_back(std::move(row));
-      print_checked(name, c);
-    }
-    std::fflush(stdout);
-    return {};
-  });
+  const Status s =
+      for_each_subject(**machine, o, rows, [&](const OpLab& op, Subject& subject) -> Status {
+        fmt::print("{} {}\n", op.name, subject.shape().name());
+        for (const std::string& name : chosen(o, op, subject, (*machine)->device())) {
+          const Checked c = check(subject, name, o.soak);
+          wrong = wrong || c.wrong();
+          Json row = checked_json(c, subject.shape());
+          row["op"] = op.name;
+          row["impl"] = name;
+          rows.push_back(std::move(row));
+          print_checked(name, c);
+        }
+        std::fflush(stdout);
+        return {};
+      });
   // What there is, whatever ended it.
   const Status w = write_json(json_path, {{"context", context_json(**machine, o)}, {"rows", rows}});
   if (!s.ok()) return fail(s);
@@ -372,14 +387,18 @@ Checked check(Subject& subject, const std::string& implementation, int64_t soak)
   };
   const Result<size_t> open = subject.open(implementation);
   if (fails(open.ok() ? Status() : open.error())) return out;
-  for (const uint64_t seed : {1, 2}) {  // at the same addresses: answers that are remembered
-    Result<Errors> errors = subject.errors(*open, seed);
+  // At the same addresses: answers that are remembered.
+  for (const auto& [seed, contents] :
+       {std::pair{1, Contents::kNormal}, {2, Contents::kNormal}, {3, Contents::kSpecial}}) {
+    Result<Errors> errors = subject.errors(*open, static_cast<uint64_t>(seed), contents);
     if (fails(errors.ok() ? Status() : errors.error())) return out;
+    if (contents == Contents::kSpecial && errors->wrong > 0)
+      errors->worst_at += "; of operands with zeros and subnormals";
     if (seed == 1 || errors->wrong > out.errors.wrong) out.errors = *std::move(errors);
   }
   const bool promises = implementation != "cublaslt_fast" && implementation != "openblas";
   out.bits = !promises ? Status(Code::kUnimplemented, "it does not promise them")
-                       : subject.same_bits_in_batches(*open);
+                       : subject.same_bits(*open);
   if (soak > 0) fails(subject.soak(*open, soak));
   return out;
 }
@@ -468,9 +487,9 @@ Result<std::vector<Shape>> shapes_of(const OpLab& op, const LabOptions& o, Devic
         return entry.is_object() && entry.contains(key) && entry[key].is_string();
       };
       if (!is_text("op") || !is_text("dtype") || !is_text("shape"))
-        return Status(Code::kInvalidArgument,
-                      o.shapes_file + ": a shape must have op, dtype and shape, got " +
-                          entry.dump(-1, ' ', true, Json::error_handler_t::replace));
+        return Status(
+            Code::kInvalidArgument,
+            o.shapes_file + ": a shape must have op, dtype and shape, got " + text_of(entry, -1));
       if (entry["op"] != op.name) continue;
       VLR_ASSIGN_OR_RETURN(const DType d, parse_dtype(entry["dtype"].get<std::string>()));
       VLR_ASSIGN_OR_RETURN(const auto shapes,
@@ -491,9 +510,38 @@ Result<std::vector<Shape>> shapes_of(const OpLab& op, const LabOptions& o, Devic
   return out;
 }
 
+std::string text_of(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 Status can_write(const std::string& path) {
-  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
+  if (path.empty()) return {};
+  const std::string to = beside(path);
+  const bool can = std::ofstream(to, std::ios::app) && !std::filesystem::is_directory(path);
+  if (to != path) std::remove(to.c_str());
+  return can ? Status() : Status(Code::kInvalidArgument, path + ": cannot be written");
+}
+
+Status write_whole(const std::string& path, const std::string& text) {
+  if (path.empty()) return {};
+  const std::string to = beside(path);
+  std::ofstream out(to);
+  out << text;
+  out.close();
+  if (out && (to == path || std::rename(to.c_str(), path.c_str()) == 0)) return {};
+  if (to != path) std::remove(to.c_str());
   return {Code::kInvalidArgument, path + ": cannot be written"};
+}
+
+std::string why_skipped(const Subject& subject) {
+  return subject.is_empty() ? "its outputs have no elements" : "";
+}
+
+Json skipped_json(const OpLab& op, const Subject& subject) {
+  const Shape& shape = subject.shape();
+  return {{"op", op.name},        {"shape", shape.axes_text()},
+          {"label", shape.label}, {"dtype", dtype_name(shape.dtype)},
+          {"name", shape.name()}, {"skipped", why_skipped(subject)}};
 }
 
 Json context_json(Machine& machine, const LabOptions& o) {
@@ -504,6 +552,7 @@ Json context_json(Machine& machine, const LabOptions& o) {
   out["settle_seconds"] = o.measure.settle;
   out["sample_seconds"] = o.measure.seconds;
   out["data"] = o.data;
+  out["places_seed"] = seed_of_places();
   if (o.measure.company > 0) out["company"] = o.measure.company;
   return out;
 }
@@ -583,7 +632,7 @@ Json row_json(Machine& machine, const OpLab& op, const Subject& subject, const M
 
 Status measure_all(Machine& machine, const LabOptions& o, Rival* rival, Json& rows,
                    const Done& done) {
-  return for_each_subject(machine, o, [&](const OpLab& op, Subject& subject) -> Status {
+  return for_each_subject(machine, o, rows, [&](const OpLab& op, Subject& subject) -> Status {
     std::vector<std::string> names = chosen(o, op, subject, machine.device());
     // Of several ops those that have what is asked for.
     if (names.size() <
@@ -682,7 +731,8 @@ void add_lab_commands(CLI::App& app, const std::vector<OpLab>& ops, std::functio
       "check", "Distance from the reference, and bits alone and in batches",
       [json](CLI::App& sub, LabOptions& o) {
         add_running(sub, o);
-        sub.add_option("--soak", o.soak, "Also so many launches, which must have the same bits");
+        sub.add_option("--soak", o.soak, "Also so many launches, which must have the same bits")
+            ->check(CLI::NonNegativeNumber);
         sub.add_option("--json", *json, "Write the result there");
       },
       [json](const LabOptions& o) { return run_check(o, *json); });

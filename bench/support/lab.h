@@ -68,20 +68,29 @@ Status expect_implementation(std::span<const OpLab* const> ops, const std::strin
 /// The shapes that the options ask for of one op.
 Result<std::vector<Shape>> shapes_of(const OpLab& op, const LabOptions& options, Device device);
 
-/// kInvalidArgument unless a result can be written there; told before anything is measured. No path: ok.
+/// kInvalidArgument unless a result can be written there; told before anything is measured. What is
+/// there stays. No path: ok.
 Status can_write(const std::string& path);
+/// In place of what is there, and all of it: beside it first. No path: ok.
+Status write_whole(const std::string& path, const std::string& text);
 
 /// Results of time and ab: {"context", "roofs", "rows"}; docs/kernel-lab.md describes it.
 using Json = nlohmann::ordered_json;
+/// Whatever an implementation said: what is no UTF-8 becomes U+FFFD. `indent` -1: a line.
+std::string text_of(const Json& json, int indent = 1);
 Json context_json(Machine& machine, const LabOptions& options);
 Json roofs_json(const Roofs& roofs);
 Json row_json(Machine& machine, const OpLab& op, const Subject& subject, const Measured& row);
+
+/// Why a shape is not judged; empty: it is.
+std::string why_skipped(const Subject& subject);
+Json skipped_json(const OpLab& op, const Subject& subject);
 
 /// An implementation at one shape, held against the reference and against itself.
 struct Checked {
   std::string error;  ///< why the rest is missing, or what a soak found
   Errors errors;
-  Status bits;  ///< Subject::same_bits_in_batches()
+  Status bits;  ///< Subject::same_bits()
 
   const char* bits_word() const {
     return bits.ok() ? "same" : bits.code() == Code::kUnimplemented ? "not compared" : "different";
@@ -91,7 +100,7 @@ struct Checked {
            (!bits.ok() && bits.code() != Code::kUnimplemented);
   }
 };
-/// On two sets of operands at the same addresses; then so many launches of `soak`.
+/// On three sets of operands at the same addresses; then so many launches of `soak`.
 Checked check(Subject& subject, const std::string& implementation, int64_t soak);
 Json checked_json(const Checked& c, const Shape& shape);
 

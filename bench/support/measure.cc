@@ -355,11 +355,18 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
     auto window = launch.ok() ? timer.make_window(*launch, 1, seconds) : launch.error();
     window.ok() ? void(company = std::move(window).value()) : fail_all(window.error());
   }
+  /// One more window, after some places of the outputs were poisoned.
+  const auto check_left = [&](const Candidate& c) -> Status {
+    const Window* const once[] = {c.window.get()};
+    subject.poison_places();
+    VLR_RETURN_IF_ERROR(timer.run(once).error());
+    return subject.check_left(*c.open);
+  };
   const auto alone = [&](const MeasureOptions& how) {
     for (size_t i = 0; i < candidates.size(); ++i) {
       subject.poison_outputs();
       Status s = measure_alone(machine, timer, company.get(), candidates[i], how, *rows[i]);
-      if (s.ok() && candidates[i].open) s = subject.check_left(*candidates[i].open);
+      if (s.ok() && candidates[i].open) s = check_left(candidates[i]);
       if (!s.ok()) rows[i]->error = s.message();
     }
   };
@@ -369,14 +376,14 @@ Measurement measure(Machine& machine, Subject& subject, Unit unit,
     candidates.erase(candidates.begin() + static_cast<ptrdiff_t>(i));
     rows.erase(rows.begin() + static_cast<ptrdiff_t>(i));
   }
-  /// One more window of each, on outputs that hold something else.
+  /// Two more windows of each, on outputs that hold something else.
   const auto check_all_left = [&] {
     for (size_t i = 0; i < candidates.size(); ++i) {
       if (!rows[i]->error.empty() || !candidates[i].open) continue;
       subject.poison_outputs();
       const Window* const once[] = {candidates[i].window.get()};
       Status s = timer.run(once).error();
-      if (s.ok()) s = subject.check_left(*candidates[i].open);
+      if (s.ok()) s = check_left(candidates[i]);
       if (!s.ok()) rows[i]->error = s.message();
     }
   };

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/support/checksum.h"
 #include "bench/support/fill_random.h"
 #include "bench/support/gpu.h"
 #include "kernels/core/load.h"
@@ -34,10 +35,17 @@ struct Data {
 /// who takes a number that is there for work that is done. The byte that all of it is made of.
 enum class Poison : uint8_t { kNan = 0xFF, kNumbers = 0x3F };
 
-/// Makes contiguous operands, each with a name, and owns them. An op asks for the same ones in the
-/// same order every time, which is how a MirrorOperands finds the original of each.
+/// What inputs of activations hold: normal values, or zeros in the first third, numbers that flush to
+/// zero in the next one and normal values in the last. Where shortcuts are taken.
+enum class Contents : uint8_t { kNormal, kSpecial };
+
+/// Makes contiguous operands, each with a name and between guards, and owns them. An op asks for the
+/// same ones in the same order every time, which is how a MirrorOperands finds the original of each.
 class Operands {
  public:
+  static constexpr int64_t kGuard = 256;       ///< bytes on both sides; keeps alignment
+  static constexpr uint8_t kGuardByte = 0xFF;  ///< to a reader NaN
+
   explicit Operands(Device device) : device_(device) {}
   /// Those of `first` with these names are shared with it, and only it fills them.
   Operands(Device device, const Operands* first, const std::set<std::string>& shared)
@@ -91,18 +99,48 @@ class Operands {
     for (const Named& n : all_) {
       if (n.kind == Kind::kOutput) poison(n.tensor, with);
     }
+    reset_guards();
+  }
+  /// Of one place in an output.
+  void poison_at(std::byte* p, int64_t bytes, Poison with) {
+    poison(Tensor(p, DType::kU8, {bytes}, device_), with);
   }
   /// Other contents at the same addresses: those that operands made from this seed have.
-  void refill(uint64_t seed) {
+  void refill(uint64_t seed, Contents contents = Contents::kNormal) {
     reseed(seed);
     for (const Named& n : all_) {
       if (n.kind == Kind::kRandom || n.kind == Kind::kWeights) fill(n);
+      if (n.kind == Kind::kRandom && contents == Contents::kSpecial) fill_special(n);
       if (n.kind == Kind::kOutput) poison(n.tensor, Poison::kNan);
     }
+    reset_guards();
+  }
+  /// kInternal, with the operand's name, where a guard is not as it was made.
+  Status guards_intact() {
+    static const uint64_t intact = [] {
+      const std::vector<std::byte> bytes(kGuard, std::byte{kGuardByte});
+      return bench::checksum(bytes.data(), kGuard);
+    }();
+    for (const Named& n : all_) {
+      for (const bool behind : {false, true}) {
+        std::byte* const guard = guard_of(n, behind);
+        if (!guard) continue;
+        VLR_ASSIGN_OR_RETURN(const uint64_t sum, checksum(guard, kGuard));
+        if (sum != intact)
+          return {Code::kInternal,
+                  "wrote " + std::string(behind ? "behind" : "before") + " the operand " + n.name};
+      }
+    }
+    return {};
+  }
+  /// Of bytes where the operands are.
+  virtual Result<uint64_t> checksum(const std::byte* p, int64_t bytes) {
+    return bench::checksum(p, bytes);
   }
 
  protected:
   virtual std::byte* allocate(int64_t bytes) = 0;
+  virtual bool has_guards() const { return false; }
   virtual void fill_random(const Tensor& t) = 0;
   virtual void fill_weights(const Tensor& t) { fill_random(t); }
   virtual void fill_from(const Tensor& t, const void* values) = 0;
@@ -114,10 +152,44 @@ class Operands {
   Tensor make(std::string name, std::initializer_list<int64_t> dims, DType dtype, Kind kind) {
     Tensor t(nullptr, dtype, dims, device_);
     const auto it = shared_.find(name);
-    t.data = it != shared_.end() ? it->second : allocate(t.bytes());
+    t.data = it != shared_.end() ? it->second
+             : has_guards()      ? between_guards(t.bytes())
+                                 : allocate(t.bytes());
     bytes_ += t.bytes();
     all_.push_back({std::move(name), t, kind});
+    for (const bool behind : {false, true}) reset_guard(all_.back(), behind);
     return t;
+  }
+  std::byte* between_guards(int64_t bytes) {
+    std::byte* const p = allocate(bytes + 2 * kGuard);
+    return p ? p + kGuard : nullptr;
+  }
+  /// Null where there is none: those of shared operands are the first set's.
+  std::byte* guard_of(const Named& n, bool behind) const {
+    auto* const p = n.tensor.as<std::byte>();
+    if (!has_guards() || !p || is_shared(n)) return nullptr;
+    return behind ? p + n.tensor.bytes() : p - kGuard;
+  }
+  void reset_guard(const Named& n, bool behind) {
+    if (std::byte* const p = guard_of(n, behind)) poison_at(p, kGuard, Poison{kGuardByte});
+  }
+  void reset_guards() {
+    for (const Named& n : all_) {
+      for (const bool behind : {false, true}) reset_guard(n, behind);
+    }
+  }
+  void fill_special(const Named& n) {
+    const Tensor& t = n.tensor;
+    if (is_shared(n) || dtype_bytes(t.dtype) == 1 || !t.data) return;
+    const int64_t third = t.numel() / 3, bytes = third * dtype_bytes(t.dtype);
+    std::vector<std::byte> values(static_cast<size_t>(bytes));
+    Tensor part(t.data, t.dtype, {third}, device_);
+    fill_from(part, values.data());  // zeros
+    const Tensor host(values.data(), t.dtype, {third});
+    for (int64_t i = 0; i < third; ++i)
+      store_f32(host, i, t.dtype == DType::kF16 ? 0x1p-20f : 0x1p-130f);
+    part.data = t.as<std::byte>() + bytes;
+    fill_from(part, values.data());
   }
   Tensor filled(std::string name, std::initializer_list<int64_t> dims, DType dtype, Kind kind) {
     make(std::move(name), dims, dtype, kind);
@@ -165,6 +237,7 @@ class HostOperands : public Operands {
   }
 
  private:
+  bool has_guards() const override { return true; }
   std::byte* allocate(int64_t bytes) override {
     memory_.emplace_back(std::aligned_alloc(64, static_cast<size_t>((bytes + 127) / 64 * 64)),
                          std::free);
@@ -216,7 +289,12 @@ class DeviceOperands : public Operands {
                  const Operands* first = nullptr, const std::set<std::string>& shared = {})
       : Operands(Device::kCuda, first, shared), gpu_(gpu), seed_(seed << 16), data_(data) {}
 
+  Result<uint64_t> checksum(const std::byte* p, int64_t bytes) override {
+    return gpu_.checksum(p, bytes);
+  }
+
  private:
+  bool has_guards() const override { return true; }
   std::byte* allocate(int64_t bytes) override { return gpu_.allocate(bytes); }
   void poison(const Tensor& t, Poison with) override {
     gpu_.poison(t.as<std::byte>(), t.bytes(), static_cast<uint8_t>(with));

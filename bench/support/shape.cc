@@ -48,6 +48,8 @@ Result<std::vector<std::vector<int64_t>>> parse_values(const Axis& axis, std::st
       VLR_ASSIGN_OR_RETURN(const int64_t value, parse_value(axis, part));
       list.push_back(value);
     }
+    if (list.size() > 1 && !axis.has_lists)
+      return invalid(fmt::format("{} takes no list, got '{}'", axis.name, text));
     out.push_back(std::move(list));
     return out;
   }
@@ -111,7 +113,7 @@ std::string Shape::dtype_and_label() const {
 std::string Shape::axes_text(bool brief) const {
   std::vector<std::string> parts;
   for (const Value& v : values_) {
-    if (v.axis.names.empty() && v.values == std::vector<int64_t>{0}) continue;
+    if (v.axis.names.empty() && v.axis.value == 0 && v.values == std::vector<int64_t>{0}) continue;
     const auto word = [&](int64_t value) {
       return v.axis.names.empty() ? std::to_string(value)
                                   : v.axis.names.at(static_cast<size_t>(value));
@@ -140,6 +142,7 @@ Result<std::vector<Shape>> parse_shapes(std::string_view text, std::span<const A
                                         DType dtype) {
   std::vector<Shape> shapes = {Shape(axes, dtype)};
   if (text.empty()) return shapes;
+  std::vector<std::string_view> seen;
   for (const std::string_view part : split(text, ',')) {
     const size_t equals = part.find('=');
     if (equals == part.npos)
@@ -147,6 +150,9 @@ Result<std::vector<Shape>> parse_shapes(std::string_view text, std::span<const A
     const std::string_view name = part.substr(0, equals);
     const auto axis = std::ranges::find(axes, name, &Axis::name);
     if (axis == axes.end()) return shapes[0].set(name, {});
+    if (std::ranges::count(seen, name) > 0)
+      return invalid(fmt::format("{} is there twice in '{}'", name, text));
+    seen.push_back(name);
     VLR_ASSIGN_OR_RETURN(const auto values, parse_values(*axis, part.substr(equals + 1)));
     if (shapes.size() * values.size() > kMostShapes)
       return invalid(fmt::format("'{}' is more than {} shapes", text, kMostShapes));

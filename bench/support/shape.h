@@ -21,6 +21,7 @@ struct Axis {
   int64_t value = 0;
   std::string what{};
   std::vector<std::string> names{};
+  bool has_lists = false;  ///< takes 16+300+77: lengths of sequences
 };
 
 /// Values of an op's axes. An axis holds one value, or a list: lengths of sequences.
@@ -41,7 +42,7 @@ class Shape {
   std::string label;          ///< what a model calls it, "8b_qkv"; may be empty
 
   std::string dtype_and_label() const;  ///< "bf16/8b_qkv"
-  /// "rows=8192,dim=4096": what parse_shapes() takes; without axes that are 0. Long lists are cut
+  /// "rows=8192,dim=4096": what parse_shapes() takes; without axes that are 0 by default, too. Long lists are cut
   /// where `brief`.
   std::string axes_text(bool brief = false) const;
   /// "bf16/8b_qkv/m=128,n=6144,k=4096"

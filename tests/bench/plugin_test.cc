@@ -29,6 +29,9 @@ TEST(Plugin, SaysWhyOneIsNotTaken) {
   expect_refused(VLR_PLUGIN_OTHER_ABI, "was compiled for 0.0.1, this is " VLR_VERSION);
   expect_refused(VLR_PLUGIN_OTHER_HEADERS, "rmsnorm: some was compiled against other headers");
   expect_refused(VLR_PLUGIN_TAKEN, "there is an implementation 'reference' on cpu");
+  for (const char* path :
+       {VLR_PLUGIN_NAMELESS, VLR_PLUGIN_COMMA, VLR_PLUGIN_NO_TEXT, VLR_PLUGIN_LINES})
+    expect_refused(path, "a name must be printable UTF-8 without a comma, got '");
   expect_refused(VLR_PLUGIN_NO_OP, "has no implementation of an op that is here");
 }
 

@@ -11,7 +11,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const std::vector<Axis> kAxes = {
-    {"rows", 8}, {"dim", 64}, {"prefix", 0}, {"mask", 0, "", {"causal", "full"}}};
+    {"rows", 8, "", {}, true}, {"dim", 64}, {"prefix", 0}, {"mask", 0, "", {"causal", "full"}}};
 
 std::vector<std::string> parsed(std::string_view text) {
   const auto shapes = parse_shapes(text, kAxes, DType::kF32);
@@ -24,7 +24,7 @@ std::vector<std::string> parsed(std::string_view text) {
 TEST(Shape, ParsesValuesRangesListsAndWords) {
   EXPECT_THAT(parsed(""), ElementsAre("rows=8,dim=64,mask=causal"));
   EXPECT_THAT(parsed("dim=5"), ElementsAre("rows=8,dim=5,mask=causal"));
-  EXPECT_THAT(parsed("mask=full,rows=0"), ElementsAre("dim=64,mask=full"));
+  EXPECT_THAT(parsed("mask=full,rows=0"), ElementsAre("rows=0,dim=64,mask=full"));
   EXPECT_THAT(parsed("rows=100:450:*2,dim=1"),
               ElementsAre("rows=100,dim=1,mask=causal", "rows=200,dim=1,mask=causal",
                           "rows=400,dim=1,mask=causal"));
@@ -52,12 +52,23 @@ TEST(Shape, SaysWhatIsWrong) {
        {"1:2", "1:2:3", "1:2:*", "1:4:*1", "1:4:+0", "4:1:+1", "0:4:*2", "1:2:+1:1"})
     says("rows=" + std::string(no), "rows must be a number, begin:end:*factor, begin:end:+step");
   says("mask=none", "mask must be one of causal, full, got 'none'");
+  says("dim=4+5", "dim takes no list, got '4+5'");
+  says("rows=4,dim=5,rows=6", "rows is there twice in 'rows=4,dim=5,rows=6'");
   says("mask=1", "mask must be one of causal, full, got '1'");
   says("mask=causal:full:+1", "mask must be a number");
   says("rows=1:1001:+1", "is more than 1000 shapes");
   says("rows=1:1099511627776:+1", "is more than 1000 shapes");
   says("rows=1:100:+1,dim=1:100:+1", "is more than 1000 shapes");
   EXPECT_EQ(parsed("rows=1:1000:+1").size(), 1000u);
+}
+
+/// What is left out is what an axis is if nothing is said.
+TEST(Shape, ItsTextParsesBackToIt) {
+  for (const char* text : {"rows=0", "dim=0,prefix=0", "prefix=3", "rows=0+0"}) {
+    const Shape s = parse_shapes(text, kAxes, DType::kF32)->at(0);
+    const Shape back = parse_shapes(s.axes_text(), kAxes, DType::kF32)->at(0);
+    for (const Shape::Value& v : s.values()) EXPECT_EQ(back.list(v.axis.name), v.values) << text;
+  }
 }
 
 TEST(Shape, LongListsAreCutWhereTheyAreOnlyRead) {

@@ -312,7 +312,7 @@ TEST_F(CliLab, AbOfWhatIsWrongEndsWithOne) {
                         {"--load", VLR_PLUGIN_MINE});
   EXPECT_EQ(ran.code, 1) << ran.out;
   EXPECT_THAT(ran.out, HasSubstr("wrong_above_400    FAILED: wrong_above_400 differs from the "
-                                 "reference in 1 of 256 elements: [3, 0] = "));
+                                 "reference in 1 of 1024 elements: [400, 0] = "));
 }
 
 TEST_F(CliLab, ShapesThatAModelRanAreTimed) {
