@@ -66,6 +66,9 @@ class Results:
                         "cuda_runtime": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
                         "torch": torch.__version__, "commit": options.commit}
 
+    def wants(self, workload):
+        return not self.options.workload or workload in self.options.workload
+
     def out_of_time(self, name):
         late = time.perf_counter() - STARTED > self.options.budget
         if late:
@@ -294,7 +297,7 @@ def vision_flops(size, images):
 
 def add_workload(results, implementation, size, name, run, lengths, images=0, repetitions=5):
     full_name = f"workload/{implementation}/bf16/{size}/{name}"
-    if results.out_of_time(full_name):
+    if not results.wants(name) or results.out_of_time(full_name):
         return
     torch.cuda.reset_peak_memory_stats()
     try:
@@ -497,7 +500,7 @@ def tuned(results):
             return ids, positions, torch.tensor(lengths, device=CUDA).cumsum(0) - 1
 
         def add(name, batch, repetitions=5, graph=False, images=0, run=None):
-            if results.out_of_time(f"workload/tuned_torch/bf16/{size}/{name}"):
+            if not results.wants(name) or results.out_of_time(f"workload/tuned_torch/bf16/{size}/{name}"):
                 return
             if run is None:
                 arguments = inputs(batch.lengths)
@@ -512,7 +515,7 @@ def tuned(results):
         add("text100", Ragged(text100_lengths()))
         add("32x512", Equal(32, 512))
         add("1x8192", Equal(1, 8192))
-        if not results.out_of_time(f"workload/tuned_torch/bf16/{size}/images8"):
+        if results.wants("images8") and not results.out_of_time(f"workload/tuned_torch/bf16/{size}/images8"):
             add("images8", Equal(8, TEXT_BEFORE + IMAGE_TOKENS + TEXT_AFTER), images=8, run=tuned_images(text, size, 8, inputs))
         add("1x32768", Equal(1, 32768), 3)
 
@@ -562,6 +565,7 @@ def main():
     parser.add_argument("what", choices=[*whats, rival.__name__])
     parser.add_argument("--size", choices=TEXT, default="8b", help="of workloads and tuned; 8b")
     parser.add_argument("--budget", type=float, default=120, help="seconds; 120")
+    parser.add_argument("--workload", action="append", help="only this one of workloads or tuned; may be given again")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--commit", default=os.environ.get("VLR_COMMIT", "unknown"), help="for the result's context")
     options = parser.parse_args()
