@@ -29,7 +29,7 @@ FAILED = math.nan
 LEAST_RUNS = 3
 MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 RESULTS = Path(__file__).resolve().parent / "results"
-LAB_COUNTERS = {"TFLOP/s": "tflops", "GB/s": "gbytes_per_s", "W": "watts", "MHz": "sm_mhz"}
+LAB_COUNTERS = {"TFLOP/s": "tflops", "GFLOP/s": "gflops", "GB/s": "gbytes_per_s", "W": "watts", "MHz": "sm_mhz"}
 
 
 class Refused(Exception):
@@ -59,6 +59,8 @@ def read_lab(rows, counter):
     for row in rows:
         label = f"{row['label']}/" if row["label"] else ""
         key = row["op"], f"{row['dtype']}/{label}{row['name'].rsplit('/', 1)[-1]}", row["impl"]
+        if "tflops" in row:
+            row["gflops"] = figure(row["tflops"]) * 1e3
         values = []
         if "error" in row:
             values = [FAILED]
@@ -143,7 +145,7 @@ def parser(of_page=False):
     out = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=not of_page)
     out.add_argument("files", nargs="*", type=Path)
     out.add_argument("--counter", type=names, default=["us"],
-                     help="us, ms, TFLOP/s, GB/s, roof_pct, ratio, W, pairs/s, ..., or several; us")
+                     help="us, ms, GFLOP/s, TFLOP/s, GB/s, roof_pct, ratio, W, pairs/s, ..., or several; us")
     out.add_argument("--op", action="append", help="only this one; may be given again")
     out.add_argument("--row", type=pattern, help="only shapes in which this regular expression is found")
     out.add_argument("--columns", type=names, help="only these implementations, in this order")
