@@ -524,7 +524,14 @@ std::string rival_error(const std::string& name) {
   return m.rows.at(1).error;
 }
 
-TEST(Rival, RunsInTurns) {
+class RivalProcess : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::system("python3 -c '' 2> /dev/null") != 0) GTEST_SKIP() << "no python3";
+  }
+};
+
+TEST_F(RivalProcess, RunsInTurns) {
   const Measurement m = beside_rival("sleeps other");
   ASSERT_EQ(m.rows.size(), 3u);
   for (const size_t i : {1, 2}) {
@@ -538,15 +545,15 @@ TEST(Rival, RunsInTurns) {
   }
 }
 
-TEST(Rival, AWrongOneCostsNoOther) {
+TEST_F(RivalProcess, AWrongOneCostsNoOther) {
   EXPECT_THAT(rival_error("wrong"), HasSubstr("row 0 differs"));
   EXPECT_THAT(rival_error("babbles"), HasSubstr("a positive \"seconds\" is wanted"));
   EXPECT_THAT(rival_error("impossible"), HasSubstr("it does not do the work"));
 }
 
-TEST(Rival, OneThatEndsIsTold) { EXPECT_THAT(rival_error("dies"), HasSubstr("ended")); }
+TEST_F(RivalProcess, OneThatEndsIsTold) { EXPECT_THAT(rival_error("dies"), HasSubstr("ended")); }
 
-TEST(Rival, OpensWhatItHas) {
+TEST_F(RivalProcess, OpensWhatItHas) {
   auto rival = std::move(Rival::start("python3 " VLR_RIVAL " sleeps")).value();
   EXPECT_EQ(rival->description()["library"], "sleep");
   const auto shape = [](int64_t rows, int64_t dim) {
@@ -561,14 +568,14 @@ TEST(Rival, OpensWhatItHas) {
               ElementsAre("sleeps"));  // and goes on
 }
 
-TEST(Rival, WhatIsNoneIsRefused) {
+TEST_F(RivalProcess, WhatIsNoneIsRefused) {
   EXPECT_THAT(Rival::start("/no/such/rival").error().message(), HasSubstr("/no/such/rival"));
   EXPECT_THAT(Rival::start("echo hello").error().message(), HasSubstr("hello"));
   EXPECT_EQ(Rival::start("true").error().code(), Code::kInvalidArgument);
 }
 
 /// Two implementations of one name are two rows that nobody tells apart.
-TEST(Rival, ANameIsItsOwnAndCanBeShown) {
+TEST_F(RivalProcess, ANameIsItsOwnAndCanBeShown) {
   const auto opens = [](const std::string& names) {
     auto rival = std::move(Rival::start("python3 " VLR_RIVAL " " + names)).value();
     const auto s = subject(500);
@@ -595,14 +602,14 @@ TEST(Rival, ANameIsItsOwnAndCanBeShown) {
   EXPECT_EQ(rows[1]["error"], "the rival calls one 'reference', as we do");
 }
 
-TEST(Rival, WhatItPrintsIsQuotedAsText) {
+TEST_F(RivalProcess, WhatItPrintsIsQuotedAsText) {
   const std::string error = rival_error("prints_bytes");
   EXPECT_THAT(error, HasSubstr("answered 'not ??text'"));
   EXPECT_NO_THROW(Json(error).dump());
   EXPECT_THAT(rival_error("no_words"), HasSubstr("error \"\""));
 }
 
-TEST(Rival, OneThatIsLateIsEndedAndAskedNothingMore) {
+TEST_F(RivalProcess, OneThatIsLateIsEndedAndAskedNothingMore) {
   const auto s = subject(500);
   auto rival = std::move(Rival::start("python3 " VLR_RIVAL " late", 2)).value();
   ASSERT_TRUE(rival->open("twice", s->shape(), true).ok());
@@ -613,7 +620,7 @@ TEST(Rival, OneThatIsLateIsEndedAndAskedNothingMore) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
 }
 
-TEST(Rival, LeavesNoProcess) {
+TEST_F(RivalProcess, LeavesNoProcess) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   // What it starts holds the other end of the pipe.
