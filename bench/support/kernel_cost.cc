@@ -48,7 +48,10 @@ SassCounts count_instructions(const std::string& listing) {
   for (std::string line; std::getline(lines, line);) {
     //         /*0a10*/   @!P0  HGMMA.64x128x16.F32.BF16 R24, ...
     const size_t address = line.find("/*"), end = line.find("*/");
-    if (address == line.npos || end == line.npos || end - address != 6) continue;
+    if (address == line.npos || end == line.npos || end < address + 6) continue;
+    // Four digits or more: not the encoding in hexadecimal, "/* 0x... */".
+    const std::string_view digits = std::string_view(line).substr(address + 2, end - address - 2);
+    if (digits.find_first_not_of("0123456789abcdef") != digits.npos) continue;
     std::istringstream words(line.substr(end + 2));
     std::string word;
     if (!(words >> word)) continue;

@@ -31,12 +31,14 @@ TEST(KernelCost, CountsInstructionsOfAListing) {
         /*00c0*/                   STL.64 [R1], R2 ;
         /*00d0*/                   LDG.E R2, desc[UR4][R2.64] ;  // not LDL
         /*10e0*/                   EXIT ;
+        /*ffff0*/                  IGMMA.64x8x32.S8.S8 R24, gdesc[UR4] ;
+        /*10ffe0*/            @P1  MUFU.EX2 R5, R5 ;
         // LDL R1, [R2] in a comment, /* STL */ too
 )");
-  EXPECT_EQ(c.all, 15);
-  EXPECT_EQ(c.wgmma, 3);
+  EXPECT_EQ(c.all, 17);
+  EXPECT_EQ(c.wgmma, 4);
   EXPECT_EQ(c.mma, 2);
-  EXPECT_EQ(c.mufu, 2);
+  EXPECT_EQ(c.mufu, 3);
   EXPECT_EQ(c.local_loads, 1);
   EXPECT_EQ(c.local_stores, 2);
 }
