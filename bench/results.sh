@@ -7,7 +7,8 @@
 #   attention the 8B's workloads with each attention, twice in turns
 #   quant     the 8B's in each precision, bf16 first and last
 #   tuned, transformers   what PyTorch makes of the same workloads: bench/reference_gpu.py
-# Minutes of one H200: ops 9, quant 4, tuned and transformers 3 each, the others 1 to 2. A step that fails costs no other.
+# ops and control begin no further shape after OPS_BUDGET (540) and CONTROL_BUDGET (60) seconds. A step that fails costs
+# no other.
 set -uo pipefail
 build=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
@@ -31,13 +32,13 @@ ops() {
     --json "$out/h200_ops.json"
 }
 control() {
-  local same=3 slower=4 ok=0
-  ends_with $same lab ab --settle 0.3 --seconds 0.5 --budget "${CONTROL_BUDGET:-60}" --json "$out/h200_aa.json" || ok=1
+  local same=3 slower=4 code=0
+  ends_with $same lab ab --settle 0.3 --seconds 0.5 --budget "${CONTROL_BUDGET:-60}" --json "$out/h200_aa.json" || code=1
   ends_with $slower lab ab attention --load "$build/tests/bench/slower.so" --impl flash_mma,flash_mma_slower \
-    --shape q=2048,count=8 --json "$out/h200_slower.json" || ok=1
+    --shape q=2048,count=8 --json "$out/h200_slower.json" || code=1
   ends_with $same lab verdict --impl attention=flash_wgmma --against flash_wgmma --synthetic 8b \
-    --shape q=512,count=32 q=2048,count=8 --json "$out/h200_verdict.json" --html "$out/h200_verdict.html" || ok=1
-  return $ok
+    --shape q=512,count=32 q=2048,count=8 --json "$out/h200_verdict.json" --html "$out/h200_verdict.html" || code=1
+  return $code
 }
 company() {
   lab time attention --impl flash_wgmma,flash_mma --shape q=512,count=32 q=8192,count=1 --company 0.9 \

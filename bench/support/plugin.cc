@@ -2,24 +2,17 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+
+#include "kernels/core/text.h"
 
 namespace vlr::bench {
 namespace {
 
 /// What a command line can name, and a result can hold.
 bool is_name(std::string_view name) {
-  const auto is_plain = [](char c) {
-    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f && c != ',';
-  };
-  if (name.empty() || !std::ranges::all_of(name, is_plain)) return false;
-  const nlohmann::json json = name;
-  const auto text = [&](nlohmann::json::error_handler_t h) { return json.dump(-1, ' ', false, h); };
-  return text(nlohmann::json::error_handler_t::ignore) ==
-         text(nlohmann::json::error_handler_t::replace);
+  return !name.empty() && name.find(',') == name.npos && printable(name) == name;
 }
 
 }  // namespace
@@ -41,8 +34,7 @@ Status load_plugin(const std::string& path, std::span<const OpLab> ops) {
   bool any = false;
   for (const PluginImpl& impl : plugin->impls) {
     if (!is_name(impl.name))
-      return invalid("a name must be printable UTF-8 without a comma, got '" +
-                     std::string(impl.name) + "'");
+      return invalid("a name must be printable UTF-8 without a comma, got " + in_quotes(impl.name));
     // These names say that rows need not keep their bits.
     if (impl.name == "cublaslt_fast" || impl.name == "openblas")
       return invalid("the name " + std::string(impl.name) + " is taken");
